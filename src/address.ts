@@ -1,0 +1,45 @@
+// Addresses as people write them: ":5000", "127.0.0.1:5000", "[::1]:5000", "db.internal:5432". Pure.
+
+import { isIPv4, isIPv6 } from "node:net";
+
+/** A host and a port. */
+export interface Address {
+  /** A host name or a literal address without brackets; empty for every interface, IPv4 and IPv6. */
+  readonly hostname: string;
+  /** 0 to 65535; 0 lets the system pick when listening. */
+  readonly port: number;
+}
+
+/** Reads an address to listen on: the host may be left out, the port may be 0. Undefined where it is none. */
+export function parseListenAddress(text: unknown): Address | undefined {
+  const address = parse(text);
+  return address !== undefined && (address.hostname === "" || isHost(address.hostname)) ? address : undefined;
+}
+
+/** Reads an address to connect to: both host and port are needed. Undefined where it is none. */
+export function parseTarget(text: unknown): Address | undefined {
+  const address = parse(text);
+  return address !== undefined && address.port > 0 && isHost(address.hostname) ? address : undefined;
+}
+
+/** Writes an address the way it is read. IPv4 addresses that came mapped into IPv6 are written as IPv4. */
+export function formatAddress({ hostname, port }: Address): string {
+  const host = hostname.startsWith("::ffff:") && isIPv4(hostname.slice(7)) ? hostname.slice(7) : hostname;
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function parse(text: unknown): Address | undefined {
+  const match = typeof text === "string" ? /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) : null;
+  if (match === null) return undefined;
+  const [, bracketed, bare, digits] = match;
+  const port = Number(digits);
+  if (port > 65_535 || (bracketed !== undefined && !isIPv6(bracketed))) return undefined;
+  return { hostname: bracketed ?? bare ?? "", port };
+}
+
+function isHost(text: string): boolean {
+  if (isIPv6(text)) return true;
+  // What looks like an IPv4 address has to be one: "10.0.0.256" is a typing error, not a name.
+  if (/^[\d.]+$/.test(text)) return isIPv4(text);
+  return text.length <= 253 && /^[a-z\d_]([a-z\d_.-]*[a-z\d_.])?$/i.test(text);
+}

@@ -1,0 +1,35 @@
+// Durations as people write them: "250ms", "1s", "1m30s", "1h". Pure.
+
+const UNITS = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 } as const;
+
+/** The longest duration, in milliseconds: what a timer can hold (2^31 − 1, a little under 25 days). */
+export const LONGEST = 2_147_483_647;
+
+/**
+ * Reads a duration.
+ * @param input a text of whole numbers with units, largest first, each unit once; or a number of milliseconds
+ * @returns whole milliseconds, or undefined where it is no duration or not within 1 ms and {@link LONGEST}
+ */
+export function parseDuration(input: unknown): number | undefined {
+  const ms = typeof input === "string" ? readText(input) : input;
+  return typeof ms === "number" && Number.isInteger(ms) && ms >= 1 && ms <= LONGEST ? ms : undefined;
+}
+
+function readText(text: string): number | undefined {
+  const match = /^(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?$/.exec(text);
+  if (match === null || text === "") return undefined;
+  const [, h = 0, m = 0, s = 0, ms = 0] = match;
+  return Number(h) * UNITS.h + Number(m) * UNITS.m + Number(s) * UNITS.s + Number(ms) * UNITS.ms;
+}
+
+/** Writes milliseconds the way {@link parseDuration} reads them. */
+export function formatDuration(ms: number): string {
+  let rest = ms;
+  let text = "";
+  for (const [unit, size] of Object.entries(UNITS)) {
+    const count = Math.floor(rest / size);
+    if (count > 0) text += `${count}${unit}`;
+    rest -= count * size;
+  }
+  return text || "0ms";
+}

@@ -1,0 +1,50 @@
+// Who a client is: the Common Name of its verified certificate, `user@group`. Pure.
+
+/** A client, as its certificate names it. */
+export interface Identity {
+  /** The whole Common Name, `user@group`: the client for every limit, and in the log. */
+  readonly client: string;
+  readonly user: string;
+  /** What `authorizedGroups` are compared with, to the letter. */
+  readonly group: string;
+}
+
+/**
+ * Reads the identity from a certificate's subject as `X509Certificate.subject` prints it: a line per relative
+ * distinguished name, its attributes joined by ` + `, special characters escaped with a backslash (RFC 2253, section
+ * 2.4) and control characters as `\0A`. A value cannot forge a line or an attribute, since its own line feeds and plus
+ * signs are escaped.
+ *
+ * @returns undefined where there is not exactly one Common Name of the form `user@group` with exactly one `@`, both
+ * parts non-empty, and no white space, control or invisible formatting character
+ */
+export function identify(subject: string | undefined): Identity | undefined {
+  const names = (subject ?? "")
+    .split("\n")
+    .flatMap((line) => line.split(" + "))
+    .filter((attribute) => attribute.startsWith("CN="));
+  const [name] = names;
+  if (name === undefined || names.length !== 1) return undefined;
+
+  const client = unescape(name.slice("CN=".length));
+  const parts = client.split("@");
+  const [user, group] = parts;
+  if (parts.length !== 2 || !user || !group || UNFIT.test(client)) return undefined;
+  return { client, user, group };
+}
+
+/** Whether a group can be part of an identity at all. */
+export function isGroupName(text: string): boolean {
+  return text !== "" && !text.includes("@") && !UNFIT.test(text);
+}
+
+/** Separators, white space, control characters, invisible formatting characters, unpaired surrogates. */
+const UNFIT = /[\p{Z}\p{C}\s]/u;
+
+function unescape(value: string): string {
+  return value.replace(/\\([0-9A-F]{2}|.)/gsu, (_, escaped: string) =>
+    escaped.length === 2 && /^[0-9A-F]{2}$/.test(escaped)
+      ? String.fromCharCode(parseInt(escaped, 16))
+      : escaped,
+  );
+}

@@ -1,0 +1,27 @@
+// The token bucket, as arithmetic on one number per client: the time at which the bucket would be full again.
+// This is the generic cell rate algorithm (ITU-T I.371, "virtual scheduling"): no timer refills anything, and a bucket
+// whose time has passed is full, so that it need not be stored at all.
+// All times are whole milliseconds of one clock that only goes forward; sums of whole numbers are exact.
+
+/** The size of a bucket and how fast it fills. */
+export interface BucketRule {
+  /** Tokens in a full bucket, at least 1. */
+  readonly capacity: number;
+  /** Milliseconds until one token comes back, at least 1. */
+  readonly fillRate: number;
+}
+
+/**
+ * Takes one token.
+ * @param fullAt when the bucket would be full; any time that has passed means full now
+ * @returns the new `fullAt`, or undefined where no whole token is left
+ */
+export function takeToken(fullAt: number, now: number, rule: BucketRule): number | undefined {
+  const next = Math.max(fullAt, now) + rule.fillRate;
+  return next - now <= rule.capacity * rule.fillRate ? next : undefined;
+}
+
+/** Gives back a token that was taken. */
+export function returnToken(fullAt: number, rule: BucketRule): number {
+  return fullAt - rule.fillRate;
+}
