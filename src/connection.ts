@@ -1,0 +1,420 @@
+// One connection, from accept to release, in the order in which it happens:
+//
+//   accept → handshake → identify → authorize → admit → pick → dial → relay → half-close → release
+//
+// What is refused before "pick" opens no connection to a target, and no refusal takes a token. Each event handler says
+// which phases it can meet; the first reason for an ending is the one that counts; what a connection holds is given back
+// in one place, `#release`, once its sockets are gone.
+
+import { formatAddress } from "./address.ts";
+import type { Config, Upstream } from "./config.ts";
+import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
+import { dial, type Attempt, type Dialer } from "./dial.ts";
+import type { CloseReason, RefusalReason } from "./errors.ts";
+import { identify } from "./identity.ts";
+import type { Logger } from "./log.ts";
+import { Relay } from "./relay.ts";
+import type { Balancer, TargetLease } from "./state/balancer.ts";
+import type { ClientLease, Limits } from "./state/limits.ts";
+
+/** An upstream with the state of its targets. */
+export interface Pool {
+  readonly upstream: Upstream;
+  readonly balancer: Balancer;
+}
+
+/** What all connections of a proxy share. */
+export interface Shared {
+  readonly config: Config;
+  /** The most connections at a time, handshaking ones included. */
+  readonly maxConnections: number;
+  readonly budget: DescriptorBudget;
+  readonly limits: Limits;
+  readonly pool: Pool;
+  readonly log: Logger;
+  /** All connections that hold anything. */
+  readonly connections: Set<Connection>;
+  /** Whole milliseconds of a clock that only goes forward. */
+  now(): number;
+  /** `connections` grew or shrank. */
+  changed(): void;
+}
+
+/**
+ * - `handshake` who the client is, is not known yet
+ * - `dialing` admitted; no target has answered yet
+ * - `relaying` bytes go both ways, or one way after a half-close
+ * - `closing` both directions are done; the sockets are sending what they still hold
+ * - `over` refused or broken off; nothing more is sent
+ */
+type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
+
+type Socket = Bun.Socket<Connection>;
+
+/** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
+export function clientHandlers(shared: Shared): Bun.SocketHandler<Connection | undefined> {
+  return {
+    open: (socket) => accept(shared, socket as Socket),
+    handshake: (socket, success, error) => socket.data?.handshook(success, error),
+    data: (socket, chunk) => socket.data?.clientSent(chunk),
+    drain: (socket) => socket.data?.clientDrained(),
+    end: (socket) => socket.data?.clientEnded(),
+    close: (socket, error) => socket.data?.clientClosed(error),
+    error: (socket, error) => socket.data?.clientFailed(error),
+  };
+}
+
+const upstreamHandlers: Bun.SocketHandler<Connection> = {
+  data: (socket, chunk) => socket.data.upstreamSent(chunk),
+  drain: (socket) => socket.data.upstreamDrained(),
+  end: (socket) => socket.data.upstreamEnded(),
+  close: (socket, error) => socket.data.upstreamClosed(socket, error),
+  error: (socket, error) => socket.data.upstreamFailed(error),
+};
+
+function accept(shared: Shared, socket: Socket): void {
+  if (shared.connections.size < shared.maxConnections && shared.budget.take(PER_CONNECTION)) {
+    socket.data = new Connection(shared, socket);
+    return;
+  }
+  const remote = remoteOf(socket);
+  // A reset rather than an end: it leaves nothing behind in the kernel either.
+  socket.terminate();
+  shared.log.warn("refused", { remote, reason: "overloaded" satisfies RefusalReason });
+}
+
+/** One client's connection and, once admitted, the one to its target. */
+export class Connection implements Dialer<Connection> {
+  readonly #shared: Shared;
+  readonly #remote: string;
+  readonly #acceptedAt: number;
+  readonly #client: Socket;
+  readonly #toUpstream = new Relay();
+  readonly #toClient = new Relay();
+
+  #phase: Phase = "handshake";
+  #clientGone = false;
+  #upstream: Socket | undefined;
+  #identified: string | undefined;
+  #lease: ClientLease | undefined;
+  #pick: TargetLease | undefined;
+  #attempt: Attempt | undefined;
+  /** Places of the targets that failed this connection; made when the first one does. */
+  #tried: Set<number> | undefined;
+  #refused = false;
+  #broken: CloseReason | undefined;
+  /** Since when the phase lasts or, while relaying and closing, since when no byte has moved. */
+  #since: number;
+  /** Bytes both ways when last looked at. */
+  #seen = 0;
+
+  constructor(shared: Shared, client: Socket) {
+    this.#shared = shared;
+    this.#client = client;
+    this.#remote = remoteOf(client);
+    this.#acceptedAt = this.#since = shared.now();
+    this.#toUpstream.source = client;
+    this.#toClient.sink = client;
+    shared.connections.add(this);
+    shared.changed();
+  }
+
+  // ---- handshake, identify, authorize, admit
+
+  /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
+  handshook(success: boolean, error: Error | null): void {
+    if (this.#phase !== "handshake") return;
+    // `success` is true for a stranger's certificate too: `authorized` is what decides.
+    if (!success || error !== null || !this.#client.authorized) {
+      return this.#refuse(...handshakeRefusal(success, error));
+    }
+    const { limits, pool, now } = this.#shared;
+    const identity = identify(this.#client.getPeerX509Certificate()?.subject);
+    if (identity === undefined) return this.#refuse("identity_invalid");
+    this.#identified = identity.client;
+    if (!pool.upstream.authorizedGroups.includes(identity.group)) return this.#refuse("group_not_authorized");
+    const lease = limits.admit(identity.client, now());
+    if (typeof lease === "string") return this.#refuse(lease);
+    this.#lease = lease;
+    this.#dialNext();
+  }
+
+  // ---- pick, dial
+
+  #dialNext(): void {
+    const { pool, budget, now } = this.#shared;
+    this.#pick = pool.balancer.pick(now(), this.#tried);
+    if (this.#pick === undefined) {
+      // Nobody was served, so nobody pays: the token goes back.
+      this.#lease?.cancel();
+      return this.#refuse("no_target");
+    }
+    this.#phase = "dialing";
+    this.#since = now();
+    const target = pool.upstream.targets[this.#pick.index] as Upstream["targets"][number];
+    this.#attempt = dial<Connection>(target, this, upstreamHandlers, budget);
+  }
+
+  /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
+  dialed(socket: Socket): void {
+    this.#attempt = undefined;
+    this.#pick?.succeeded();
+    this.#upstream = socket;
+    this.#phase = "relaying";
+    this.#since = this.#shared.now();
+    this.#toUpstream.sink = socket;
+    this.#toClient.source = socket;
+    // What the client sent with the end of its handshake, or its end, has been waiting.
+    this.#toUpstream.flush();
+    this.#settle();
+  }
+
+  /** Meets `dialing` only. */
+  dialFailed(error: Error): void {
+    this.#targetFailed((error as NodeJS.ErrnoException).code ?? error.message);
+  }
+
+  /** The picked target is no good: it is passed over, and the next best one tried. */
+  #targetFailed(error: string): void {
+    const { log, now } = this.#shared;
+    log.warn("target failed", { upstream: this.#upstreamName, target: this.#target, error });
+    this.#attempt?.abandon();
+    this.#attempt = undefined;
+    if (this.#pick !== undefined) {
+      (this.#tried ??= new Set()).add(this.#pick.index);
+      this.#pick.failed(now());
+    }
+    this.#dialNext();
+  }
+
+  // ---- relay, half-close: what the client does
+
+  /** Meets `dialing` (with the handshake's last flight), `relaying`, `over`. */
+  clientSent(chunk: Buffer): void {
+    if (this.#phase === "relaying" || this.#phase === "dialing") this.#toUpstream.push(chunk);
+    else if (this.#phase === "handshake") this.#refuse("handshake_failed", "data before the handshake's end");
+  }
+
+  /** Meets every phase: it also comes when there was nothing to drain. */
+  clientDrained(): void {
+    if (this.#phase !== "relaying") return;
+    this.#toClient.flush();
+    this.#settle();
+  }
+
+  /** A FIN or a close_notify. Meets every phase. */
+  clientEnded(): void {
+    if (this.#phase === "handshake") return this.#refuse("handshake_failed", "the client left");
+    if (this.#phase !== "relaying" && this.#phase !== "dialing") return;
+    this.#toUpstream.end();
+    this.#settle();
+  }
+
+  /** The client's socket is gone. Meets every phase. */
+  clientClosed(error: Error | undefined): void {
+    this.#clientGone = true;
+    if (this.#phase === "handshake") this.#refuse("handshake_failed", codeOf(error) ?? "the client left");
+    else if (this.#phase === "relaying" && error === undefined && this.#toClient.finished) {
+      // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
+      this.#toUpstream.end();
+      this.#settle();
+    } else if (this.#phase !== "closing" || error !== undefined) this.#break("client_reset");
+    this.#release();
+  }
+
+  /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
+  clientFailed(error: Error): void {
+    if (this.#phase === "handshake") return this.#refuse("handshake_failed", codeOf(error));
+    this.#fail(error, "client_error");
+  }
+
+  // ---- relay, half-close: what the upstream does
+
+  /** Meets `relaying`, `over`. */
+  upstreamSent(chunk: Buffer): void {
+    if (this.#phase === "relaying") this.#toClient.push(chunk);
+  }
+
+  /** Meets `relaying`, `closing`, `over`. */
+  upstreamDrained(): void {
+    if (this.#phase !== "relaying") return;
+    this.#toUpstream.flush();
+    this.#settle();
+  }
+
+  /** A FIN. Meets `relaying`, `closing`, `over`. */
+  upstreamEnded(): void {
+    if (this.#phase !== "relaying") return;
+    this.#toClient.end();
+    this.#settle();
+  }
+
+  /** The upstream's socket is gone. Meets `relaying`, `closing`, `over`; and `dialing` for a socket given up before. */
+  upstreamClosed(socket: Socket, error: Error | undefined): void {
+    if (socket !== this.#upstream) return;
+    this.#upstream = undefined;
+    if (this.#phase === "relaying") {
+      if (error === undefined && this.#toUpstream.finished) {
+        // Once we have ended our half, the upstream's end comes as a close: all it sent has arrived.
+        this.#toClient.end();
+        this.#settle();
+      } else if (this.#toUpstream.bytes === 0 && this.#toClient.bytes === 0 && !this.#toUpstream.finished) {
+        // It broke off before a byte went either way: the client has noticed nothing, and another target may do better.
+        this.#toUpstream.sink = undefined;
+        this.#toClient.source = undefined;
+        return this.#targetFailed(codeOf(error) ?? "closed");
+      } else this.#break("upstream_reset");
+    }
+    this.#release();
+  }
+
+  /** A handler of this class threw. Meets `relaying`, `closing`, `over`. */
+  upstreamFailed(error: Error): void {
+    this.#fail(error, "upstream_reset");
+  }
+
+  // ---- time
+
+  /** Called at short, regular intervals: this is where every timeout is noticed. Meets every phase. */
+  tick(now: number): void {
+    const { config } = this.#shared;
+    const since = now - this.#since;
+    switch (this.#phase) {
+      case "handshake":
+        if (since >= config.handshakeTimeout) this.#refuse("handshake_timeout");
+        return;
+      case "dialing":
+        if (since >= config.connectTimeout) this.#targetFailed("ETIMEDOUT");
+        return;
+      case "relaying":
+      case "closing": {
+        const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
+        if (bytes !== this.#seen) {
+          this.#seen = bytes;
+          this.#since = now;
+        } else if (since >= config.timeout) this.#break("idle_timeout");
+        return;
+      }
+      case "over":
+        // Its sockets should have gone at once; whatever kept them, they go now.
+        this.#client.terminate();
+        this.#upstream?.terminate();
+        return;
+    }
+  }
+
+  // ---- endings, release
+
+  /** Cuts the connection because the proxy shuts down. Meets every phase. */
+  cut(): void {
+    if (this.#phase === "handshake") this.#refuse("handshake_failed", "shutdown");
+    else this.#break("shutdown");
+  }
+
+  /** Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. */
+  #refuse(reason: RefusalReason, detail?: string): void {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    this.#refused = true;
+    this.#shared.log.warn("refused", {
+      client: this.#identified,
+      remote: this.#remote,
+      upstream: this.#identified === undefined ? undefined : this.#upstreamName,
+      reason,
+      detail,
+    });
+    this.#client.close();
+  }
+
+  /** Both directions done: the sockets may go as soon as they have sent what they hold. */
+  #settle(): void {
+    if (this.#phase !== "relaying" || !this.#toUpstream.finished || !this.#toClient.finished) return;
+    this.#phase = "closing";
+    this.#since = this.#shared.now();
+    // After a client's close_notify without a FIN nothing more would be heard of its socket: it has to be ended.
+    this.#upstream?.end();
+    this.#client.end();
+    this.#release();
+  }
+
+  /**
+   * Breaks off. Neither side is told that its stream is complete: the client gets what was sent, but no close_notify,
+   * and the upstream a reset.
+   */
+  #break(reason: CloseReason): void {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    this.#broken = reason;
+    this.#attempt?.abandon();
+    this.#client.close();
+    if (!this.#clientGone) this.#client.terminate();
+    this.#upstream?.terminate();
+    this.#release();
+  }
+
+  #fail(error: Error, reason: CloseReason): void {
+    if (this.#phase === "over") return;
+    if (codeOf(error) !== undefined) return this.#break(reason);
+    this.#shared.log.error("internal error", { remote: this.#remote, error: error.stack ?? String(error) });
+    this.#break("internal_error");
+  }
+
+  /** Gives back all that is held, once both sockets are gone. */
+  #release(): void {
+    const { budget, connections, log, changed, now } = this.#shared;
+    if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
+    this.#lease?.release();
+    this.#pick?.release();
+    budget.giveBack(PER_CONNECTION);
+    if (!this.#refused) {
+      log.info("closed", {
+        client: this.#identified,
+        remote: this.#remote,
+        upstream: this.#upstreamName,
+        target: this.#target,
+        bytesIn: this.#toUpstream.bytes,
+        bytesOut: this.#toClient.bytes,
+        durationMs: now() - this.#acceptedAt,
+        reason: this.#broken ?? ("closed" satisfies CloseReason),
+      });
+    }
+    changed();
+  }
+
+  get #upstreamName(): string {
+    return this.#shared.pool.upstream.name;
+  }
+
+  get #target(): string | undefined {
+    const target = this.#pick && this.#shared.pool.upstream.targets[this.#pick.index];
+    return target && formatAddress(target);
+  }
+}
+
+function handshakeRefusal(success: boolean, error: Error | null): [RefusalReason, string | undefined] {
+  const code = codeOf(error ?? undefined);
+  if (!success) {
+    const missing = error?.message.includes("PEER_DID_NOT_RETURN_A_CERTIFICATE");
+    // The message is BoringSSL's: "error:100000f0:SSL routines:OPENSSL_internal:UNSUPPORTED_PROTOCOL".
+    return missing
+      ? ["certificate_missing", undefined]
+      : ["handshake_failed", error?.message.split(":").at(-1) ?? code];
+  }
+  switch (code) {
+    case "CERT_HAS_EXPIRED":
+    case "CERT_NOT_YET_VALID":
+      return ["certificate_expired", code];
+    case "CERT_REVOKED":
+      return ["certificate_revoked", code];
+    default:
+      return ["certificate_untrusted", code];
+  }
+}
+
+function codeOf(error: Error | undefined): string | undefined {
+  return (error as NodeJS.ErrnoException | undefined)?.code;
+}
+
+function remoteOf(socket: Socket): string {
+  return formatAddress({ hostname: socket.remoteAddress, port: socket.remotePort });
+}

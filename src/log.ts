@@ -1,0 +1,99 @@
+// Log lines: for people on a terminal, or JSON for machines. consola takes the levels; nothing is throttled or dropped,
+// and whatever a peer or a certificate put into a value is escaped.
+
+import { createConsola, type ConsolaOptions } from "consola/core";
+import { escapeInvisible } from "./errors.ts";
+
+/** Values that go with a message. Undefined ones are left out. */
+export type Fields = Readonly<Record<string, string | number | boolean | null | undefined>>;
+
+/** What the proxy writes its log to. `console` and consola fit. */
+export interface Logger {
+  debug(message: string, fields: Fields): void;
+  info(message: string, fields: Fields): void;
+  warn(message: string, fields: Fields): void;
+  error(message: string, fields: Fields): void;
+}
+
+/** From most to least; `silent` writes nothing. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** `json` is one object a line: `time` (ISO 8601, UTC), `level`, `msg`, then the fields. */
+export const LOG_FORMATS = ["pretty", "json"] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+/** How {@link createLogger} writes. */
+export interface LoggerOptions {
+  /** Least severe level that is written. Default: `"info"`. */
+  level?: LogLevel;
+  /** Default: `"pretty"` where standard error is a terminal, `"json"` elsewhere. */
+  format?: LogFormat;
+  /** Takes each line, line feed included. Default: standard error. */
+  write?: (line: string) => void;
+}
+
+const CONSOLA_LEVEL: Record<LogLevel, number> = { debug: 4, info: 3, warn: 1, error: 0, silent: -Infinity };
+
+/** A logger that writes lines. */
+export function createLogger(options: LoggerOptions = {}): Logger {
+  const { level = "info", write = writeToStderr } = options;
+  const json = (options.format ?? (process.stderr.isTTY ? "pretty" : "json")) === "json";
+  const color = !json && options.write === undefined && process.stderr.isTTY && !process.env.NO_COLOR;
+  const consola = createConsola({
+    level: CONSOLA_LEVEL[level],
+    // consola holds back lines that repeat within this time; less than any time there is, it never does.
+    throttle: -Infinity,
+    reporters: [
+      {
+        log({ date, type, args }) {
+          const [message, fields] = args as [string, Fields];
+          write(
+            json ? jsonLine(date, type, message, fields) : prettyLine(date, type, message, fields, color),
+          );
+        },
+      },
+    ],
+  } satisfies Partial<ConsolaOptions>);
+  return {
+    debug: (message, fields) => void consola.debug(message, fields),
+    info: (message, fields) => void consola.info(message, fields),
+    warn: (message, fields) => void consola.warn(message, fields),
+    error: (message, fields) => void consola.error(message, fields),
+  };
+}
+
+function jsonLine(date: Date, level: string, msg: string, fields: Fields): string {
+  return `${escapeInvisible(JSON.stringify({ time: date.toISOString(), level, msg, ...fields }))}\n`;
+}
+
+const COLORS: Record<string, number> = { debug: 90, info: 36, warn: 33, error: 31 };
+
+function prettyLine(date: Date, level: string, msg: string, fields: Fields, color: boolean): string {
+  const time = date.toISOString().replace("T", " ").replace("Z", "");
+  const tag = color ? `\x1b[${COLORS[level]}m${level.padEnd(5)}\x1b[39m` : level.padEnd(5);
+  let text = msg;
+  for (const [key, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    text += ` ${key}=${typeof value === "string" && !PLAIN.test(value) ? JSON.stringify(value) : value}`;
+  }
+  return `${time} ${tag} ${escapeInvisible(text)}\n`;
+}
+const PLAIN = /^[\w@.:/[\]+,-]+$/;
+
+let stderrGuarded = false;
+
+function writeToStderr(line: string): void {
+  if (!stderrGuarded) {
+    stderrGuarded = true;
+    // Whoever read the log is gone: no reason to stop carrying connections.
+    process.stderr.on("error", () => {});
+  }
+  // Never waits for the reader: a stalled log pipe must not stall the proxy.
+  process.stderr.write(line);
+}
+
+/** Waits until standard error has taken all lines, two seconds at most: its reader may have stalled. */
+export async function flushLog(): Promise<void> {
+  await Promise.race([new Promise<void>((done) => process.stderr.end(done)), Bun.sleep(2_000)]);
+}
