@@ -1,0 +1,96 @@
+// A proxy inside the test's own process, with its log at hand.
+
+import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
+import { certPath } from "./peer.ts";
+
+/** One line of the log. */
+export interface Line extends Record<string, unknown> {
+  level: string;
+  msg: string;
+  reason?: string;
+}
+
+/** Collects lines and lets a test wait for one. */
+export class Log implements Logger {
+  readonly lines: Line[] = [];
+  #waiting: { matches: (line: Line) => boolean; resolve: (line: Line) => void }[] = [];
+
+  debug = (msg: string, fields: Fields) => this.#add({ level: "debug", msg, ...fields });
+  info = (msg: string, fields: Fields) => this.#add({ level: "info", msg, ...fields });
+  warn = (msg: string, fields: Fields) => this.#add({ level: "warn", msg, ...fields });
+  error = (msg: string, fields: Fields) => this.#add({ level: "error", msg, ...fields });
+
+  /** The first line, of those that came or the next to come, with this message and reason. */
+  async line(msg: string, reason?: string): Promise<Line> {
+    const matches = (line: Line) => line.msg === msg && (reason === undefined || line.reason === reason);
+    return this.lines.find(matches) ?? new Promise((resolve) => this.#waiting.push({ matches, resolve }));
+  }
+
+  /** Waits until there are so many lines with this message. */
+  async count(msg: string, count: number): Promise<Line[]> {
+    const all = () => this.lines.filter((line) => line.msg === msg);
+    while (all().length < count) {
+      const before = this.lines.length;
+      await new Promise<Line>((resolve) =>
+        this.#waiting.push({ matches: () => this.lines.length > before, resolve }),
+      );
+    }
+    return all();
+  }
+
+  #add(line: Line): void {
+    this.lines.push(line);
+    const heard = this.#waiting.filter(({ matches }) => matches(line));
+    this.#waiting = this.#waiting.filter((each) => !heard.includes(each));
+    for (const { resolve } of heard) resolve(line);
+  }
+}
+
+/** A proxy that listens. Leaving the scope cuts it off. */
+export interface TestProxy extends AsyncDisposable {
+  readonly proxy: Proxy;
+  readonly port: number;
+  readonly log: Log;
+}
+
+type Over = Omit<ProxyConfig, "listener"> & { listener?: ProxyConfig["listener"] };
+
+/** The configuration of a test: certificates of test/certs, generous limits, the group admin. */
+export function testConfig(targets: string[], over: Over = {}): ProxyConfig {
+  return {
+    rateLimit: { capacity: 1_000_000, fillRate: 1 },
+    ...over,
+    upstreams: over.upstreams ?? [{ name: "test", targets, authorizedGroups: ["admin"] }],
+    listener: {
+      address: "127.0.0.1:0",
+      ca: certPath("ca.crt"),
+      certificate: certPath("server.crt"),
+      privateKey: certPath("key.pem"),
+      ...over.listener,
+    },
+  };
+}
+
+/** Starts a proxy in front of these targets. */
+export async function startProxy(targets: string[], over: Over = {}): Promise<TestProxy> {
+  const log = new Log();
+  const proxy = createProxy(testConfig(targets, over), { logger: log });
+  const { port } = await proxy.listen();
+  return {
+    proxy,
+    port,
+    log,
+    async [Symbol.asyncDispose]() {
+      await proxy.close({ timeout: 0 });
+    },
+  };
+}
+
+/** Waits for something that no event tells of. */
+export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
+  const deadline = performance.now() + ms;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`waited ${ms} ms in vain until ${what}`);
+    await Bun.sleep(5);
+  }
+}

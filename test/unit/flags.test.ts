@@ -1,0 +1,113 @@
+import { describe, expect, test } from "bun:test";
+import { BUILT_IN } from "../../src/config.ts";
+import { FLAGS, UsageError, applyFlags, checkFlags, choose, locate, positionals } from "../../src/flags.ts";
+
+describe("what citty lets pass", () => {
+  test.each([
+    ["--frob x", 'unknown flag "--frob"'],
+    ["--fillRate 1s", 'unknown flag "--fillRate"'],
+    ["--no-timeout", 'unknown flag "--no-timeout"'],
+    ["--constructor x", 'unknown flag "--constructor"'],
+    ["-c x", 'unknown flag "-c"'],
+    ["--ca", "--ca needs a value"],
+    ["--ca=", "--ca needs a value"],
+    ["--ca --cert x", "--ca needs a value"],
+    ["--ca x --ca y", "--ca is given twice"],
+  ])("%s", (line, message) => {
+    expect(() => checkFlags(line.split(" "), FLAGS)).toThrow(new UsageError(message));
+  });
+
+  test("good ones pass", () => {
+    checkFlags([":5000", "--ca", "x", "--timeout=1s", "--", "--frob"], FLAGS);
+  });
+});
+
+test("positionals are what is neither flag nor value", () => {
+  const words = ["--ca", "check", "check", "--timeout=1s", ":5000", "--", "--x"];
+  expect(positionals(words, FLAGS).map(({ value }) => value)).toEqual(["check", ":5000", "--x"]);
+});
+
+test("a choice is one of a few", () => {
+  expect(choose("log-level", "warn", ["info", "warn"])).toBe("warn");
+  expect(choose("log-level", undefined, ["info", "warn"])).toBeUndefined();
+  expect(() => choose("log-level", "loud", ["info", "warn"])).toThrow(
+    '--log-level: "loud" is none of info, warn',
+  );
+});
+
+describe("flags over a configuration", () => {
+  test("each sets its key, and paths are taken from where one stands", () => {
+    const flags = {
+      address: ":1",
+      ca: "a.crt",
+      cert: "/b.crt",
+      key: "../c.key",
+      targets: "x:1, y:2",
+      groups: "ops,dba",
+      capacity: "3",
+      "fill-rate": "2s",
+      "max-connections": "9",
+      timeout: "4s",
+    };
+    expect(applyFlags({}, flags, "/here")).toEqual({
+      timeout: "4s",
+      maxConnections: 9,
+      listener: { address: ":1", ca: "/here/a.crt", certificate: "/b.crt", privateKey: "/c.key" },
+      upstreams: [{ name: "echo", targets: ["x:1", "y:2"], authorizedGroups: ["ops", "dba"] }],
+      rateLimit: { capacity: 3, fillRate: "2s" },
+    });
+  });
+
+  test("they win over the file, and leave the rest of it", () => {
+    const file = {
+      timeout: "1s",
+      listener: { ca: "file.crt", address: ":9" },
+      upstreams: [{ name: "db", targets: ["db:1"], authorizedGroups: ["dba"] }],
+      rateLimit: { capacity: 1, maxConnections: 2 },
+    };
+    expect(applyFlags(file, { address: ":1", targets: "x:1", capacity: "5" }, "/here")).toEqual({
+      timeout: "1s",
+      listener: { ca: "file.crt", address: ":1" },
+      upstreams: [{ name: "db", targets: ["x:1"], authorizedGroups: ["dba"] }],
+      rateLimit: { capacity: 5, maxConnections: 2 },
+    });
+  });
+
+  test("no flags change nothing", () => {
+    expect(applyFlags({ timeout: "1s" }, {}, "/here")).toEqual({
+      timeout: "1s",
+      listener: {},
+      upstreams: BUILT_IN.upstreams,
+      rateLimit: {},
+    });
+  });
+
+  test("what is no table is left for the resolver to refuse", () => {
+    expect(applyFlags(null, { ca: "x" }, "/")).toBeNull();
+    const odd = { listener: 5, upstreams: "x", rateLimit: [] };
+    expect(applyFlags(odd, { ca: "x", targets: "x:1", capacity: "1" }, "/")).toEqual(odd);
+  });
+
+  test("a number that is none is left as it was written", () => {
+    expect(applyFlags({}, { capacity: "-1", "max-connections": "1e3" }, "/")).toMatchObject({
+      maxConnections: "1e3",
+      rateLimit: { capacity: "-1" },
+    });
+  });
+});
+
+describe("where a fault is", () => {
+  const fault = { key: "upstreams[0].targets[1]", problem: "" };
+  test("the flag that set the value", () => {
+    expect(locate(fault, { targets: "x" }, "p.toml")).toBe("--targets");
+    expect(locate({ key: "listener.address", problem: "" }, { address: "x" }, undefined)).toBe("address");
+  });
+  test("the file and the key", () => {
+    expect(locate(fault, {}, "p.toml")).toBe("p.toml: upstreams[0].targets[1]");
+    expect(locate({ key: "p.toml", problem: "" }, {}, "p.toml")).toBe("p.toml");
+  });
+  test("the key and the flag that would set it", () => {
+    expect(locate({ key: "listener.ca", problem: "" }, {}, undefined)).toBe("listener.ca (--ca)");
+    expect(locate({ key: "handshakeTimeout", problem: "" }, {}, undefined)).toBe("handshakeTimeout");
+  });
+});

@@ -1,0 +1,97 @@
+import { X509Certificate } from "node:crypto";
+import { describe, expect, test } from "bun:test";
+import { identify, isGroupName } from "../../src/identity.ts";
+import { cert } from "../support/peer.ts";
+
+describe("subjects as they are printed", () => {
+  test.each([
+    ["CN=alice@admin", "alice@admin"],
+    ["O=Example\nOU=platform\nCN=alice@admin", "alice@admin"],
+    ["CN=alice@admin\nemailAddress=mallory@guest", "alice@admin"],
+    ["CN=mallory@guest\\,CN=alice", "mallory@guest,CN=alice"],
+    ["CN=a\\+b@admin", "a+b@admin"],
+    ["CN=a\\\\0A@admin", "a\\0A@admin"],
+    ["O=x\\0ACN=alice@admin\nCN=mallory@guest", "mallory@guest"],
+    ["OU=x \\+ CN=alice@admin\nCN=mallory@guest", "mallory@guest"],
+    ["CN=jürgen@größe", "jürgen@größe"],
+    ["C=DE + CN=alice@admin", "alice@admin"],
+  ])("%j is %j", (subject, client) => {
+    expect(identify(subject)?.client).toBe(client);
+  });
+
+  test.each([
+    undefined,
+    "",
+    "O=alice@admin",
+    "CN=",
+    "CN=alice",
+    "CN=@",
+    "CN=@admin",
+    "CN=alice@",
+    "CN=alice@admin@admin",
+    "CN=alice@admin\nCN=alice@admin",
+    "CN=alice@admin\nCN=mallory@guest",
+    "CN=mallory@guest + CN=alice@admin",
+    "CN=al ice@admin",
+    "CN=alice@admin\\ ",
+    "CN=alice@admin\\0A",
+    "CN=alice@admin\\00",
+    "CN=alice@admin\\7F",
+    "CN=alice@admin\u00a0",
+    "CN=ali\u200bce@admin",
+    "CN=\u202enimda@ecila",
+    "CN=alice@admin\u2028",
+    "CN=alice@admin\ufeff",
+    "CN=alice@admin\ud800",
+    "cn=alice@admin",
+    " CN=alice@admin",
+    "serialNumber=CN=alice@admin",
+  ])("%j is nobody", (subject) => {
+    expect(identify(subject)).toBeUndefined();
+  });
+});
+
+test("user and group are the two sides of the @", () => {
+  expect(identify("CN=alice@admin")).toEqual({ client: "alice@admin", user: "alice", group: "admin" });
+});
+
+describe("certificates", () => {
+  test.each([
+    ["alice", "alice@admin"],
+    ["dave", "dave@admin"],
+    ["lookalike-newline-in-o", "mallory@guest"],
+    ["lookalike-group-case", "alice@Admin"],
+    ["lookalike-escaped", "mallory@guest,CN=alice"],
+    ["hostile-two-cns", undefined],
+    ["hostile-two-cns-reversed", undefined],
+    ["hostile-two-cns-in-one-rdn", undefined],
+    ["hostile-no-cn", undefined],
+    ["hostile-newline", undefined],
+    ["hostile-newline-in-o", undefined],
+    ["hostile-nbsp", undefined],
+    ["hostile-bidi", undefined],
+  ])("%s is %p", (name, client) => {
+    const certificate = new X509Certificate(cert(`${name}.crt`));
+    expect(identify(certificate.subject)?.client).toBe(client!);
+  });
+
+  test("where one is found, the parsed certificate has that one Common Name too", () => {
+    for (const name of ["alice", "dave", "ecdsa", "lookalike-escaped", "lookalike-newline-in-o"]) {
+      const certificate = new X509Certificate(cert(`${name}.crt`));
+      const { subject } = certificate.toLegacyObject() as { subject: { CN: string } };
+      expect(identify(certificate.subject)?.client).toBe(subject.CN);
+    }
+  });
+});
+
+test.each([
+  ["admin", true],
+  ["größe", true],
+  ["", false],
+  ["a@b", false],
+  ["a b", false],
+  ["a\n", false],
+  ["a\u200b", false],
+])("%j can be a group: %p", (name, can) => {
+  expect(isGroupName(name)).toBe(can);
+});

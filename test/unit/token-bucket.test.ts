@@ -1,0 +1,60 @@
+import { expect, test } from "bun:test";
+import { returnToken, takeToken } from "../../src/state/token-bucket.ts";
+import { Random } from "../support/random.ts";
+
+const rule = { capacity: 3, fillRate: 1_000 };
+
+/** Takes at each of the times; what is left is the list of times at which it was refused. */
+function refusedAt(times: number[], { capacity, fillRate } = rule): number[] {
+  let fullAt = 0;
+  return times.filter((now) => {
+    const next = takeToken(fullAt, now, { capacity, fillRate });
+    if (next !== undefined) fullAt = next;
+    return next === undefined;
+  });
+}
+
+test.each([
+  ["a full bucket gives its capacity at once", [0, 0, 0, 0], [0]],
+  ["one token comes back after the fill rate", [0, 0, 0, 999, 1_000, 1_000], [999, 1_000]],
+  ["tokens come back one by one", [0, 0, 0, 2_500, 2_500, 2_500, 3_000], [2_500]],
+  ["after a long rest it is full, and not more", [0, 0, 0, 1e9, 1e9, 1e9, 1e9], [1e9]],
+  ["a refusal costs nothing", [0, 0, 0, 1, 2, 3, 1_000], [1, 2, 3]],
+])("%s", (_, times, refused) => {
+  expect(refusedAt(times)).toEqual(refused);
+});
+
+test("a returned token can be taken again, at once and only once", () => {
+  let fullAt = 0;
+  for (let i = 0; i < 3; i++) fullAt = takeToken(fullAt, 0, rule)!;
+  expect(takeToken(fullAt, 0, rule)).toBeUndefined();
+  fullAt = takeToken(returnToken(fullAt, rule), 0, rule)!;
+  expect(fullAt).toBeDefined();
+  expect(takeToken(fullAt, 0, rule)).toBeUndefined();
+});
+
+test("over any schedule it admits exactly what a bucket that is refilled by hand admits", () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const random = new Random(seed);
+    const { capacity, fillRate } = { capacity: random.int(1, 5), fillRate: random.int(1, 50) };
+    let now = random.int(0, 1_000);
+    let fullAt = 0;
+    // The same bucket, told as it is in books: tokens and the time up to which they have been added.
+    let tokens = capacity;
+    let filledUpTo = now;
+    for (let step = 0; step < 300; step++) {
+      now += random.pick([0, 0, 1, fillRate - 1, fillRate, random.int(0, 4 * fillRate)]);
+      while (filledUpTo + fillRate <= now && tokens < capacity) {
+        tokens++;
+        filledUpTo += fillRate;
+      }
+      if (tokens === capacity) filledUpTo = now;
+      const next = takeToken(fullAt, now, { capacity, fillRate });
+      expect({ seed, step, admitted: next !== undefined }).toEqual({ seed, step, admitted: tokens >= 1 });
+      if (next !== undefined) {
+        fullAt = next;
+        tokens--;
+      }
+    }
+  }
+});
