@@ -1,0 +1,381 @@
+// The bytes: every one, in order, both ways, at any size and any pace; ends and resets passed on for what they are.
+
+import { describe, expect, test } from "bun:test";
+import { Blackhole } from "../support/blackhole.ts";
+import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { startProxy, until, type TestProxy } from "../support/proxy.ts";
+import { Random } from "../support/random.ts";
+import { Tap } from "../support/tap.ts";
+
+const KiB = 1_024;
+const MiB = 1_024 * KiB;
+
+/** A client and the connection that the proxy made for it. */
+async function pair(proxy: TestProxy, origin: Origin): Promise<{ client: Peer; server: Peer }> {
+  const client = await connect(proxy.port);
+  return { client, server: await origin.next() };
+}
+
+function hash(data: Uint8Array): string {
+  return Bun.hash.xxHash64(data).toString(16);
+}
+
+const payload = (length: number) => {
+  const bytes = new Uint8Array(length);
+  new Random(length).bytes(Math.min(length, 64 * KiB)).forEach((byte, i) => (bytes[i] = byte));
+  for (let filled = 64 * KiB; filled < length; filled *= 2)
+    bytes.copyWithin(filled, 0, Math.min(filled, length - filled));
+  return bytes;
+};
+
+describe("sizes", () => {
+  test.each([1, 16 * KiB - 1, 16 * KiB, 16 * KiB + 1, 128 * KiB, 512 * KiB + 1, 16 * MiB])(
+    "%p bytes, there and back",
+    async (length) => {
+      using origin = echoOrigin();
+      await using proxy = await startProxy([origin.target]);
+      const client = await connect(proxy.port);
+      const data = payload(length);
+      const sent = client.send(data);
+      const back = await client.read(length);
+      expect(await sent).toBe(true);
+      expect(hash(back)).toBe(hash(data));
+      client.end();
+      expect(await client.rest()).toHaveLength(0);
+      const line = await proxy.log.line("closed");
+      expect(line).toMatchObject({ bytesIn: length, bytesOut: length, reason: "closed" });
+    },
+  );
+
+  test("many small writes and both ways at once", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target]);
+    const client = await connect(proxy.port);
+    const random = new Random(7);
+    const parts = Array.from({ length: 2_000 }, () => random.bytes(random.int(1, 300)));
+    const all = Buffer.concat(parts);
+    const back = client.read(all.length);
+    for (const part of parts) await client.send(part);
+    expect(hash(await back)).toBe(hash(all));
+    client.close();
+  });
+});
+
+describe("slow readers", () => {
+  test("a client that stops and starts gets every byte, and the server is held back meanwhile", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    const data = payload(32 * MiB);
+    client.socket.pause();
+    const sent = server.send(data).then(() => server.end());
+    let stalled = false;
+    await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+    expect(stalled).toBe(true);
+    client.socket.resume();
+    expect(hash(await client.rest())).toBe(hash(data));
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
+  });
+
+  test("a server that stops and starts gets every byte, and the client is held back meanwhile", async () => {
+    using origin = new Origin((peer) => peer.socket.pause());
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    const data = payload(32 * MiB);
+    const sent = client.send(data).then(() => client.end());
+    let stalled = false;
+    await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+    expect(stalled).toBe(true);
+    server.socket.resume();
+    expect(hash(await server.rest())).toBe(hash(data));
+    server.close();
+    await client.ended;
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
+  });
+
+  test("a pace that changes all the time, both ways", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target]);
+    const client = await connect(proxy.port);
+    const data = payload(24 * MiB);
+    const random = new Random(3);
+    const back = client.read(data.length);
+    let done = false;
+    const dither = (async () => {
+      while (!done) {
+        client.socket.pause();
+        await Bun.sleep(random.int(0, 3));
+        client.socket.resume();
+        await Bun.sleep(random.int(0, 3));
+      }
+    })();
+    await client.send(data);
+    expect(hash(await back)).toBe(hash(data));
+    done = true;
+    await dither;
+    client.close();
+  });
+});
+
+describe("who speaks first", () => {
+  test("the server", async () => {
+    using origin = new Origin((peer) => void peer.send("220 ready\r\n"));
+    await using proxy = await startProxy([origin.target]);
+    const client = await connect(proxy.port);
+    expect((await client.read(11)).toString()).toBe("220 ready\r\n");
+    client.close();
+  });
+
+  test("the client, before its target has been reached", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target]);
+    const clients = await Promise.all(
+      Array.from({ length: 20 }, async (_, i) => {
+        const client = await connect(proxy.port);
+        // At once after the handshake: the proxy cannot have dialled yet.
+        await client.send(`early ${i}`);
+        client.end();
+        return client;
+      }),
+    );
+    for (const [i, client] of clients.entries()) expect((await client.rest()).toString()).toBe(`early ${i}`);
+    for (const client of clients) client.close();
+    await proxy.log.count("closed", 20);
+    expect(proxy.log.lines.filter(({ reason }) => reason !== "closed" && reason !== undefined)).toEqual([]);
+  });
+});
+
+describe("half-close", () => {
+  test("the client's close_notify ends the server's reading, and the answer still comes", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.send("question");
+    client.end();
+    expect((await server.rest()).toString()).toBe("question");
+    await server.send("answer");
+    server.close();
+    expect((await client.rest()).toString()).toBe("answer");
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 8, bytesOut: 6, reason: "closed" });
+    await until(() => proxy.proxy.stats().connections === 0, "it is released");
+  });
+
+  test("the server's FIN ends the client's reading, and the client can still speak", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await server.send("that is all");
+    server.end();
+    expect((await client.rest()).toString()).toBe("that is all");
+    await client.send("thank you");
+    client.end();
+    expect((await server.rest()).toString()).toBe("thank you");
+    server.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 9, bytesOut: 11, reason: "closed" });
+  });
+
+  test("a long answer after the client's end, to a slow reader, arrives whole", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.send("question");
+    client.end();
+    client.socket.pause();
+    expect((await server.rest()).toString()).toBe("question");
+    const data = payload(16 * MiB);
+    const sent = server.send(data).then(() => server.close());
+    await Bun.sleep(200);
+    client.socket.resume();
+    expect(hash(await client.rest())).toBe(hash(data));
+    await sent;
+    client.close();
+    expect((await proxy.log.line("closed")).reason).toBe("closed");
+  });
+
+  test("a long upload after the server's end, to a slow server, arrives whole", async () => {
+    using origin = new Origin((peer) => {
+      peer.end();
+      peer.socket.pause();
+    });
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.ended;
+    const data = payload(16 * MiB);
+    const sent = client.send(data).then(() => client.close());
+    await Bun.sleep(200);
+    server.socket.resume();
+    expect(hash(await server.rest())).toBe(hash(data));
+    await sent;
+    server.close();
+    expect((await proxy.log.line("closed")).reason).toBe("closed");
+  });
+
+  test("both ends at the same time", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    for (let i = 0; i < 50; i++) {
+      const { client, server } = await pair(proxy, origin);
+      client.end();
+      server.end();
+      await Promise.all([client.ended, server.ended]);
+      client.close();
+      server.close();
+    }
+    const lines = await proxy.log.count("closed", 50);
+    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+    await until(() => proxy.proxy.stats().connections === 0, "all are released");
+  });
+});
+
+describe("broken off", () => {
+  test("by the client: the server sees a reset, not an end", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.send("half a mess");
+    await server.read(11);
+    client.reset();
+    expect(await server.closed).toBe("ECONNRESET");
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
+  });
+
+  test("by the server: the client is closed promptly, with what was sent before", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await server.send("half a mess");
+    await client.read(11);
+    server.reset();
+    await client.ended;
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
+  });
+
+  test("by the server, while the client is not reading and much is held for it", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    client.socket.pause();
+    const sent = server.send(new Uint8Array(64 * MiB));
+    await Bun.sleep(200);
+    server.reset();
+    expect(await sent).toBe(false);
+    await proxy.log.line("closed", "upstream_reset");
+    expect(proxy.proxy.stats().connections).toBe(0);
+    client.reset();
+  });
+
+  test("by the client, while the server is not reading and much is held for it", async () => {
+    using origin = new Origin((peer) => peer.socket.pause());
+    await using proxy = await startProxy([origin.target]);
+    const { client } = await pair(proxy, origin);
+    const sent = client.send(new Uint8Array(64 * MiB));
+    await Bun.sleep(200);
+    client.reset();
+    expect(await sent).toBe(false);
+    await proxy.log.line("closed", "client_reset");
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+
+  test("by a client whose TLS turns to garbage", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    using tap = new Tap(proxy.port);
+    await tap.client();
+    const server = await origin.next();
+    tap.inject(Uint8Array.of(23, 3, 3, 0, 32, ...new Uint8Array(32)));
+    expect(await server.closed).toBe("ECONNRESET");
+    expect((await proxy.log.line("closed")).reason).toBe("client_error");
+  });
+
+  test("by a client that leaves while its target is being dialled", async () => {
+    await using hole = await Blackhole.open();
+    await using proxy = await startProxy([hole.target], { connectTimeout: "1m" });
+    const client = await connect(proxy.port);
+    await until(() => proxy.proxy.stats().upstreams[0]!.targets[0]!.open === 1, "it dials");
+    client.reset();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 0, bytesOut: 0, reason: "client_reset" });
+    expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
+  });
+});
+
+describe("on the wire", () => {
+  test("an orderly end is a close_notify", async () => {
+    using origin = new Origin((peer) => void peer.send("bye").then(() => peer.close()));
+    await using proxy = await startProxy([origin.target]);
+    using tap = new Tap(proxy.port);
+    const client = await tap.client();
+    expect((await client.rest()).toString()).toBe("bye");
+    client.close();
+    await proxy.log.line("closed", "closed");
+    await tap.proxyEnded;
+    expect(tap.endsWithCloseNotify).toBe(true);
+  });
+
+  test("a stream that the server broke off does not look complete", async () => {
+    using origin = new Origin((peer) => void peer.send("good b").then(() => peer.reset()));
+    await using proxy = await startProxy([origin.target]);
+    using tap = new Tap(proxy.port);
+    const client = await tap.client();
+    await client.ended;
+    expect((await proxy.log.line("closed")).reason).toBe("upstream_reset");
+    client.reset();
+    expect(tap.endsWithCloseNotify).toBe(false);
+  });
+
+  test.each([
+    ["data", (client: Peer) => client.send("early")],
+    ["data and close_notify", (client: Peer) => client.send("early").then(() => client.end())],
+    ["data, close_notify and FIN", (client: Peer) => client.send("early").then(() => client.close())],
+  ])("%s in the same segment as the end of the handshake", async (what, act) => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target]);
+    using tap = new Tap(proxy.port);
+    tap.holdAfterHello();
+    const client = await tap.client();
+    await act(client);
+    // The client is in the proxy's eyes still shaking hands.
+    await Bun.sleep(20);
+    expect(origin.accepted).toHaveLength(0);
+    tap.release();
+    const server = await origin.next();
+    if (what === "data") expect((await client.read(5)).toString()).toBe("early");
+    else {
+      await server.ended;
+      expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 5, reason: "closed" });
+    }
+  });
+
+  test("a client that ends with a bare FIN ends all the same", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    using tap = new Tap(proxy.port);
+    const client = await tap.client();
+    const server = await origin.next();
+    await client.send("hello");
+    await server.read(5);
+    tap.fin();
+    await server.ended;
+    await server.send("and good bye");
+    server.close();
+    expect((await client.rest()).toString()).toBe("and good bye");
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 12, reason: "closed" });
+    await tap.proxyEnded;
+    expect(tap.endsWithCloseNotify).toBe(true);
+  });
+
+  test("a client that ends with close_notify alone, and then only waits, is let go", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target]);
+    const client = await connect(proxy.port);
+    await client.send("hello");
+    client.end();
+    expect((await client.rest()).toString()).toBe("hello");
+    // It does not close its socket; the proxy closes its own.
+    await proxy.log.line("closed", "closed");
+    expect(proxy.proxy.stats().connections).toBe(0);
+    client.reset();
+  });
+});
