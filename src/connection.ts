@@ -43,11 +43,18 @@ export interface Shared {
 /**
  * - `handshake` who the client is, is not known yet
  * - `dialing` admitted; no target has answered yet
+ * - `trying` a target has answered, but not yet sent anything: it may still turn out to be no good
  * - `relaying` bytes go both ways, or one way after a half-close
  * - `closing` both directions are done; the sockets are sending what they still hold
  * - `over` refused or broken off; nothing more is sent
  */
-type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
+type Phase = "handshake" | "dialing" | "trying" | "relaying" | "closing" | "over";
+
+/**
+ * How long a target is on trial, in milliseconds: until then, a reset before its first byte is taken for a refusal. A
+ * server that has read a request and then fails sends an end, not a reset: what a reset follows was not read.
+ */
+const TRIAL = 250;
 
 type Socket = Bun.Socket<Connection>;
 
@@ -158,15 +165,20 @@ export class Connection implements Dialer<Connection> {
   /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
   dialed(socket: Socket): void {
     this.#attempt = undefined;
-    this.#pick?.succeeded();
     this.#upstream = socket;
-    this.#phase = "relaying";
+    this.#phase = "trying";
     this.#since = this.#shared.now();
-    this.#toUpstream.sink = socket;
+    this.#toUpstream.try(socket);
     this.#toClient.source = socket;
     // What the client sent with the end of its handshake, or its end, has been waiting.
-    this.#toUpstream.flush();
-    this.#settle();
+    this.upstreamDrained();
+  }
+
+  /** The target has proven itself: from now on the connection stands or falls with it. */
+  #trust(): void {
+    this.#phase = "relaying";
+    this.#pick?.succeeded();
+    this.#toUpstream.trust();
   }
 
   /** Meets `dialing` only. */
@@ -189,23 +201,26 @@ export class Connection implements Dialer<Connection> {
 
   // ---- relay, half-close: what the client does
 
-  /** Meets `dialing` (with the handshake's last flight), `relaying`, `over`. */
+  /** Meets `dialing` (with the handshake's last flight), `trying`, `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
-    if (this.#phase === "relaying" || this.#phase === "dialing") this.#toUpstream.push(chunk);
-    else if (this.#phase === "handshake") this.#refuse("handshake_failed", "data before the handshake's end");
+    if (this.#connected || this.#phase === "dialing") {
+      if (!this.#toUpstream.push(chunk)) this.#upstreamLost();
+    } else if (this.#phase === "handshake") {
+      this.#refuse("handshake_failed", "data before the handshake's end");
+    }
   }
 
   /** Meets every phase: it also comes when there was nothing to drain. */
   clientDrained(): void {
-    if (this.#phase !== "relaying") return;
-    this.#toClient.flush();
+    if (!this.#connected) return;
+    if (!this.#toClient.flush()) this.#clientLost();
     this.#settle();
   }
 
   /** A FIN or a close_notify. Meets every phase. */
   clientEnded(): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", "the client left");
-    if (this.#phase !== "relaying" && this.#phase !== "dialing") return;
+    if (!this.#connected && this.#phase !== "dialing") return;
     this.#toUpstream.end();
     this.#settle();
   }
@@ -214,12 +229,21 @@ export class Connection implements Dialer<Connection> {
   clientClosed(error: Error | undefined): void {
     this.#clientGone = true;
     if (this.#phase === "handshake") this.#refuse("handshake_failed", codeOf(error) ?? "the client left");
-    else if (this.#phase === "relaying" && error === undefined && this.#toClient.finished) {
+    else if (this.#phase === "dialing") this.#break("client_reset");
+    else if (this.#connected) {
       // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
-      this.#toUpstream.end();
+      if (error === undefined && this.#toClient.finished) this.#toUpstream.end();
+      else this.#clientLost();
       this.#settle();
-    } else if (this.#phase !== "closing" || error !== undefined) this.#break("client_reset");
+    }
     this.#release();
+  }
+
+  /** Nothing can be sent to the client any more. What it sent, if it had ended, is whole and still delivered. */
+  #clientLost(): void {
+    if (!this.#toUpstream.ended) return this.#break("client_reset");
+    this.#broken ??= "client_reset";
+    this.#toClient.abandon();
   }
 
   /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
@@ -230,45 +254,55 @@ export class Connection implements Dialer<Connection> {
 
   // ---- relay, half-close: what the upstream does
 
-  /** Meets `relaying`, `over`. */
+  /** Meets `trying`, `relaying`, `closing`, `over`. */
   upstreamSent(chunk: Buffer): void {
-    if (this.#phase === "relaying") this.#toClient.push(chunk);
+    if (this.#phase === "trying") this.#trust();
+    if (this.#phase === "relaying" && !this.#toClient.push(chunk)) this.#clientLost();
   }
 
-  /** Meets `relaying`, `closing`, `over`. */
+  /** Meets `trying`, `relaying`, `closing`, `over`. */
   upstreamDrained(): void {
-    if (this.#phase !== "relaying") return;
-    this.#toUpstream.flush();
+    if (!this.#connected) return;
+    if (!this.#toUpstream.flush()) return this.#upstreamLost();
     this.#settle();
   }
 
-  /** A FIN. Meets `relaying`, `closing`, `over`. */
+  /** A FIN. Meets `trying`, `relaying`, `closing`, `over`. */
   upstreamEnded(): void {
-    if (this.#phase !== "relaying") return;
+    if (!this.#connected) return;
+    if (this.#phase === "trying") this.#trust();
     this.#toClient.end();
     this.#settle();
   }
 
-  /** The upstream's socket is gone. Meets `relaying`, `closing`, `over`; and `dialing` for a socket given up before. */
+  /** The upstream's socket is gone. Meets every phase but `handshake`; in `dialing` it is one given up before. */
   upstreamClosed(socket: Socket, error: Error | undefined): void {
     if (socket !== this.#upstream) return;
-    this.#upstream = undefined;
-    if (this.#phase === "relaying") {
-      if (error === undefined && this.#toUpstream.finished) {
-        // Once we have ended our half, the upstream's end comes as a close: all it sent has arrived.
-        this.#toClient.end();
-        this.#settle();
-      } else if (this.#toUpstream.bytes === 0 && this.#toClient.bytes === 0 && !this.#toUpstream.finished) {
-        // It broke off before a byte went either way: the client has noticed nothing, and another target may do better.
-        this.#toUpstream.sink = undefined;
-        this.#toClient.source = undefined;
-        return this.#targetFailed(codeOf(error) ?? "closed");
-      } else this.#break("upstream_reset");
+    if (this.#connected && (error !== undefined || !this.#toUpstream.finished)) {
+      return this.#upstreamLost(codeOf(error));
     }
+    this.#upstream = undefined;
+    // Once we have ended our half, the upstream's end comes as a close: all it sent has arrived.
+    this.upstreamEnded();
     this.#release();
   }
 
-  /** A handler of this class threw. Meets `relaying`, `closing`, `over`. */
+  /** Nothing can be sent to the upstream any more. What it sent, if it had ended, is whole and still delivered. */
+  #upstreamLost(code = "ECONNRESET"): void {
+    const socket = this.#upstream;
+    this.#upstream = undefined;
+    socket?.terminate();
+    if (this.#toClient.ended) {
+      this.#broken ??= "upstream_reset";
+      this.#toUpstream.abandon();
+      this.#settle();
+    } else if (this.#phase === "trying" && this.#toUpstream.rewind()) {
+      this.#toClient.source = undefined;
+      this.#targetFailed(code);
+    } else this.#break("upstream_reset");
+  }
+
+  /** A handler of this class threw. Meets every phase but `handshake`. */
   upstreamFailed(error: Error): void {
     this.#fail(error, "upstream_reset");
   }
@@ -285,6 +319,10 @@ export class Connection implements Dialer<Connection> {
         return;
       case "dialing":
         if (since >= config.connectTimeout) this.#targetFailed("ETIMEDOUT");
+        return;
+      case "trying":
+        // The idle time runs from the connecting on, trial or not.
+        if (since >= Math.min(TRIAL, config.timeout)) this.#trust();
         return;
       case "relaying":
       case "closing": {
@@ -328,12 +366,13 @@ export class Connection implements Dialer<Connection> {
 
   /** Both directions done: the sockets may go as soon as they have sent what they hold. */
   #settle(): void {
-    if (this.#phase !== "relaying" || !this.#toUpstream.finished || !this.#toClient.finished) return;
+    if (!this.#connected || !this.#toUpstream.finished || !this.#toClient.finished) return;
     this.#phase = "closing";
     this.#since = this.#shared.now();
-    // After a client's close_notify without a FIN nothing more would be heard of its socket: it has to be ended.
     this.#upstream?.end();
-    this.#client.end();
+    // After a client's close_notify without a FIN nothing more would be heard of its socket: it has to be ended.
+    if (this.#broken === "client_reset") this.#client.terminate();
+    else this.#client.end();
     this.#release();
   }
 
@@ -344,7 +383,7 @@ export class Connection implements Dialer<Connection> {
   #break(reason: CloseReason): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
-    this.#broken = reason;
+    this.#broken ??= reason;
     this.#attempt?.abandon();
     this.#client.close();
     if (!this.#clientGone) this.#client.terminate();
@@ -379,6 +418,10 @@ export class Connection implements Dialer<Connection> {
       });
     }
     changed();
+  }
+
+  get #connected(): boolean {
+    return this.#phase === "trying" || this.#phase === "relaying";
   }
 
   get #upstreamName(): string {

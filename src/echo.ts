@@ -32,8 +32,8 @@ export function echo(address: Address): Echo {
           socket.data = new Relay();
           socket.data.source = socket.data.sink = socket;
         },
-        data: (socket, chunk) => socket.data.push(chunk),
-        drain: (socket) => socket.data.flush(),
+        data: (socket, chunk) => void socket.data.push(chunk),
+        drain: (socket) => void socket.data.flush(),
         end: (socket) => socket.data.end(),
         close: () => void open--,
       },

@@ -1,16 +1,19 @@
 // One direction of a relay: what one socket receives, the other sends. Every byte, in order, in bounded memory.
 // Nothing is done per byte and nothing is allocated per chunk: a chunk is written as it came; what the sink does not
-// take is kept by reference, and the source is paused until the sink has taken all.
+// take is held by reference, and the source is paused until the sink has taken all.
 
 /** The part of a socket that a relay needs. */
 export interface Stream {
-  /** Bytes taken, possibly fewer than given; -1 where the socket is closed. */
+  /** Bytes taken, possibly fewer than given; -1 where the socket is closed or broken. */
   write(data: Uint8Array): number;
   /** Ends the sending half: FIN, or close_notify over TLS. */
   shutdown(): void;
   pause(): void;
   resume(): void;
 }
+
+/** Bytes that a sink on trial may take before there is no way back. */
+const REMEMBERED = 65_536;
 
 /** From a source to a sink, either of which may come later. */
 export class Relay {
@@ -20,58 +23,104 @@ export class Relay {
   bytes = 0;
   /** The source has sent its last byte. */
   ended = false;
-  /** The source's end has been passed on to the sink: this direction is done. */
+  /** The source's end has been passed on to the sink, or given up: this direction is done. */
   finished = false;
 
   // What arrived while the sink was not there or not ready. After a pause a TLS source may still deliver what it has
   // decrypted, so that this can be more than one chunk; one receive buffer of the runtime (512 KiB) bounds them all.
   #pending: Uint8Array[] | undefined;
 
-  /** The source received a chunk. It stays the relay's: nobody may write into it any more. */
-  push(chunk: Uint8Array): void {
+  // What a sink on trial has taken, to be sent again to another one; undefined when there is no way back.
+  #taken: Uint8Array[] | undefined;
+
+  /**
+   * The source received a chunk. It is the relay's from now on: nobody may write into it any more.
+   * @returns false where the sink turned out to be broken. It has to be acted upon: a socket whose write has failed may
+   *   report an orderly end next, since the failed write was what the kernel told the error to
+   */
+  push(chunk: Uint8Array): boolean {
+    if (this.finished) return true;
+    let intact = true;
     if (this.#pending === undefined && this.sink !== undefined) {
       const written = this.sink.write(chunk);
-      if (written === chunk.length) {
-        this.bytes += written;
-        return;
-      }
-      if (written > 0) {
-        this.bytes += written;
-        chunk = chunk.subarray(written);
-      }
+      if (written > 0) this.#count(chunk, written);
+      if (written === chunk.length) return true;
+      if (written > 0) chunk = chunk.subarray(written);
+      intact = written >= 0;
     }
-    if (this.#pending !== undefined) {
-      this.#pending.push(chunk);
-      return;
-    }
-    this.#pending = [chunk];
-    this.source?.pause();
+    if (this.#pending === undefined) {
+      this.#pending = [chunk];
+      this.source?.pause();
+    } else this.#pending.push(chunk);
+    return intact;
   }
 
-  /** The sink is there, or ready to take more. */
-  flush(): void {
-    if (this.sink === undefined) return;
+  /**
+   * The sink is there, or ready to take more.
+   * @returns false where it turned out to be broken, as in {@link push}
+   */
+  flush(): boolean {
+    if (this.sink === undefined || this.finished) return true;
     if (this.#pending !== undefined) {
       for (let i = 0; i < this.#pending.length; i++) {
         const chunk = this.#pending[i] as Uint8Array;
         const written = this.sink.write(chunk);
-        if (written > 0) this.bytes += written;
-        if (written !== chunk.length) {
-          this.#pending.splice(0, i);
-          if (written > 0) this.#pending[0] = chunk.subarray(written);
-          return;
-        }
+        if (written > 0) this.#count(chunk, written);
+        if (written === chunk.length) continue;
+        this.#pending.splice(0, i);
+        if (written > 0) this.#pending[0] = chunk.subarray(written);
+        return written >= 0;
       }
       this.#pending = undefined;
       this.source?.resume();
     }
     if (this.ended) this.#finish();
+    return true;
   }
 
   /** The source sent its end: it is passed on once all before it is. */
   end(): void {
     this.ended = true;
     if (this.sink !== undefined && this.#pending === undefined) this.#finish();
+  }
+
+  /** The sink is gone: what it has not taken, and what may come, is for nobody. */
+  abandon(): void {
+    this.finished = true;
+    this.#pending = undefined;
+    this.#taken = undefined;
+    this.source?.resume();
+  }
+
+  /** Puts the sink on trial: for a while what it takes is remembered, as long as it is little. */
+  try(sink: Stream): void {
+    this.sink = sink;
+    this.#taken = [];
+  }
+
+  /** The trial is over: what the sink has taken is no longer ours. */
+  trust(): void {
+    this.#taken = undefined;
+  }
+
+  /** The sink on trial is no good: takes back all that it took. False where that can no longer be done. */
+  rewind(): boolean {
+    if (this.#taken === undefined) return false;
+    const all = [...this.#taken, ...(this.#pending ?? [])];
+    this.#pending = all.length > 0 ? all : undefined;
+    if (all.length > 0) this.source?.pause();
+    this.#taken = undefined;
+    this.sink = undefined;
+    this.bytes = 0;
+    this.finished = false;
+    return true;
+  }
+
+  #count(chunk: Uint8Array, written: number): void {
+    this.bytes += written;
+    if (this.#taken === undefined) return;
+    if (this.bytes > REMEMBERED) this.#taken = undefined;
+    else this.#taken.push(chunk.subarray(0, written));
   }
 
   #finish(): void {

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { Blackhole } from "../support/blackhole.ts";
-import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
 import { Tap } from "../support/tap.ts";
@@ -279,6 +279,70 @@ describe("broken off", () => {
     expect(proxy.proxy.stats().connections).toBe(0);
   });
 
+  test("by the server in the very moment in which something is written to it: not taken for an end", async () => {
+    // A failed write is told the socket's error, and whoever reads after it sees only an end. The two have to meet in
+    // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
+    using origin = new Origin((peer) => void peer.send("!"));
+    using trigger = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    for (let i = 1; i <= 20; i++) {
+      using tap = new Tap(proxy.port);
+      const client = await tap.client();
+      const server = await origin.next();
+      await client.read(1);
+      const pull = await connectPlain(trigger.port);
+      const pulled = await trigger.next();
+      void pulled.read(1).then(() => server.reset());
+      tap.hold();
+      client.socket.write("more");
+      await Bun.sleep(5);
+      pull.socket.write("x");
+      tap.release();
+      expect((await proxy.log.count("closed", i))[i - 1]!.reason).toBe("upstream_reset");
+      await client.ended;
+      expect(tap.endsWithCloseNotify).toBe(false);
+      pull.reset();
+    }
+  });
+
+  test("by the server after its end, while its client reads slowly: the answer is whole", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    client.socket.pause();
+    const data = payload(6 * MiB);
+    await server.send(data);
+    server.end();
+    await Bun.sleep(50);
+    server.reset();
+    await Bun.sleep(50);
+    client.socket.resume();
+    const back = await client.rest();
+    // What the server's own kernel still held is lost with the reset; what is not is whole and ends in order.
+    const line = await proxy.log.line("closed");
+    expect(hash(back)).toBe(hash(data.subarray(0, back.length)));
+    expect(line.bytesOut).toBe(back.length);
+    if (line.reason === "closed") expect(back.length).toBe(data.length);
+    client.reset();
+  });
+
+  test("by the client after its end, while its server reads slowly: the request is whole", async () => {
+    using origin = new Origin((peer) => peer.socket.pause());
+    await using proxy = await startProxy([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    const data = payload(600 * KiB);
+    await client.send(data);
+    client.end();
+    await until(() => proxy.proxy.stats().connections === 1, "it is there");
+    await Bun.sleep(50);
+    client.reset();
+    await Bun.sleep(50);
+    server.socket.resume();
+    expect(hash(await server.rest())).toBe(hash(data));
+    server.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "client_reset" });
+  });
+
   test("by a client whose TLS turns to garbage", async () => {
     using origin = new Origin();
     await using proxy = await startProxy([origin.target]);
@@ -333,7 +397,7 @@ describe("on the wire", () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     using tap = new Tap(proxy.port);
-    tap.holdAfterHello();
+    tap.hold();
     const client = await tap.client();
     await act(client);
     // The client is in the proxy's eyes still shaking hands.

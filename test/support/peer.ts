@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 
-const CERTS = `${import.meta.dir}/../certs`;
+const CERTS = new URL("../certs", import.meta.url).pathname;
 
 /** The path of a file in test/certs. */
 export function certPath(name: string): string {

@@ -62,8 +62,8 @@ export class Tap implements Disposable {
     return connect(this.#listener.port, options);
   }
 
-  /** From now on keeps what the client sends after its first flight, its FIN included, until {@link release}. */
-  holdAfterHello(): void {
+  /** From now on keeps what the client sends, its FIN included, but not its ClientHello, until {@link release}. */
+  hold(): void {
     this.#held = [];
   }
 

@@ -1,0 +1,216 @@
+// Which target a connection reaches, and what happens when a target is no good: the client notices nothing.
+
+import { describe, expect, test } from "bun:test";
+import { PENALTY } from "../../src/state/balancer.ts";
+import { Blackhole } from "../support/blackhole.ts";
+import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { startProxy, type TestProxy } from "../support/proxy.ts";
+
+async function echoes(client: Peer): Promise<boolean> {
+  await client.send("x");
+  return (await client.read(1)).length === 1;
+}
+
+const open = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets.map((target) => target.open);
+
+/** A port on which nobody listens. */
+function closedPort(): number {
+  using origin = new Origin();
+  return origin.port;
+}
+
+describe("least connections", () => {
+  test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {
+    const origins = Array.from({ length: 4 }, () => echoOrigin());
+    await using proxy = await startProxy(origins.map(({ target }) => target));
+    const clients = await Promise.all(Array.from({ length: 40 }, () => connect(proxy.port)));
+    expect(await Promise.all(clients.map(echoes))).toEqual(Array(40).fill(true));
+    expect(origins.map(({ accepted }) => accepted.length)).toEqual([10, 10, 10, 10]);
+    expect(open(proxy)).toEqual([10, 10, 10, 10]);
+    for (const client of clients) client.close();
+    await proxy.log.count("closed", 40);
+    expect(open(proxy)).toEqual([0, 0, 0, 0]);
+    for (const origin of origins) origin[Symbol.dispose]();
+  });
+
+  test("a target whose clients have left gets the next ones", async () => {
+    using a = echoOrigin();
+    using b = echoOrigin();
+    await using proxy = await startProxy([a.target, b.target]);
+    const clients: Peer[] = [];
+    for (let i = 0; i < 6; i++) {
+      clients.push(await connect(proxy.port));
+      expect(await echoes(clients[i]!)).toBe(true);
+    }
+    expect(open(proxy)).toEqual([3, 3]);
+    // Those of the second target leave.
+    for (const i of [1, 3, 5]) clients[i]!.close();
+    await proxy.log.count("closed", 3);
+    for (let i = 0; i < 3; i++) await echoes(await connect(proxy.port));
+    expect(open(proxy)).toEqual([3, 3]);
+    expect(b.accepted).toHaveLength(6);
+  });
+});
+
+describe("a target that is no good is passed over", () => {
+  test("refused", async () => {
+    using good = echoOrigin();
+    const bad = closedPort();
+    await using proxy = await startProxy([`127.0.0.1:${bad}`, good.target]);
+    const clients = await Promise.all(Array.from({ length: 10 }, () => connect(proxy.port)));
+    expect(await Promise.all(clients.map(echoes))).toEqual(Array(10).fill(true));
+    expect(await proxy.log.line("target failed")).toMatchObject({
+      upstream: "test",
+      target: `127.0.0.1:${bad}`,
+      error: "ECONNREFUSED",
+    });
+    expect(open(proxy)).toEqual([0, 10]);
+  });
+
+  test("reset as soon as it is reached", async () => {
+    using good = echoOrigin();
+    using bad = new Origin((peer) => peer.reset());
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    await good.next();
+    expect(await echoes(client)).toBe(true);
+    expect(bad.accepted).toHaveLength(1);
+    expect(open(proxy)).toEqual([0, 1]);
+  });
+
+  test("reset as soon as it is reached, when the client had spoken and ended already", async () => {
+    using good = echoOrigin();
+    using bad = new Origin((peer) => peer.reset());
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    await client.send("all I have to say");
+    client.end();
+    expect((await client.rest()).toString()).toBe("all I have to say");
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({
+      target: good.target,
+      bytesIn: 17,
+      bytesOut: 17,
+      reason: "closed",
+    });
+    expect(open(proxy)).toEqual([0, 0]);
+  });
+
+  test("reset a moment after it was reached, unread what the client had sent", async () => {
+    using good = echoOrigin();
+    using bad = new Origin((peer) => {
+      peer.socket.pause();
+      setTimeout(() => peer.reset(), 20);
+    });
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    expect(await echoes(client)).toBe(true);
+    expect(bad.accepted).toHaveLength(1);
+  });
+
+  test("but not once it has been at work for a while", async () => {
+    using good = echoOrigin();
+    using bad = new Origin();
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    await client.send("work");
+    const server = await bad.next();
+    await server.read(4);
+    await Bun.sleep(700);
+    server.reset();
+    await client.ended;
+    client.close();
+    expect((await proxy.log.line("closed")).reason).toBe("upstream_reset");
+    expect(good.accepted).toHaveLength(0);
+  });
+
+  test("never answering", async () => {
+    using good = echoOrigin();
+    await using hole = await Blackhole.open();
+    await using proxy = await startProxy([hole.target, good.target], { connectTimeout: 200 });
+    const client = await connect(proxy.port);
+    expect(await echoes(client)).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: hole.target, error: "ETIMEDOUT" });
+    // And from then on nobody waits for it.
+    const start = performance.now();
+    for (let i = 0; i < 5; i++) expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(performance.now() - start).toBeLessThan(200);
+    expect(open(proxy)).toEqual([0, 6]);
+  });
+
+  test("a name that does not resolve", async () => {
+    using good = echoOrigin();
+    await using proxy = await startProxy(["no-such-host.invalid:1", good.target]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({
+      error: expect.stringMatching(/^(ENOTFOUND|EAI_AGAIN|ESERVFAIL)$/),
+    });
+  });
+
+  test("one that broke off after it had sent something is not: the client would see it twice", async () => {
+    using good = echoOrigin();
+    using bad = new Origin((peer) => void peer.send("hello").then(() => peer.reset()));
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    await client.rest();
+    await proxy.log.line("closed", "upstream_reset");
+    expect(good.accepted).toHaveLength(0);
+  });
+
+  test("one that ends at once is not: that is its answer", async () => {
+    using good = echoOrigin();
+    using bad = new Origin((peer) => peer.close());
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    expect(await client.rest()).toHaveLength(0);
+    client.close();
+    expect((await proxy.log.line("closed")).reason).toBe("closed");
+    expect(good.accepted).toHaveLength(0);
+  });
+});
+
+describe("when none answers", () => {
+  test("each is tried once, then the client is closed, and its token given back", async () => {
+    await using hole = await Blackhole.open();
+    const ports = [closedPort(), closedPort()];
+    const targets = [...ports.map((port) => `127.0.0.1:${port}`), hole.target];
+    await using proxy = await startProxy(targets, {
+      connectTimeout: 150,
+      rateLimit: { capacity: 1, fillRate: "1h" },
+    });
+    for (let i = 1; i <= 3; i++) {
+      const client = await connect(proxy.port);
+      await client.ended;
+      client.close();
+      await proxy.log.count("refused", i);
+      const failed = proxy.log.lines.filter(({ msg }) => msg === "target failed").map(({ target }) => target);
+      expect(new Set(failed.slice(-3))).toEqual(new Set(targets));
+      expect(failed).toHaveLength(3 * i);
+    }
+    expect(proxy.log.lines.filter(({ msg }) => msg === "refused")).toEqual(
+      Array(3).fill(
+        expect.objectContaining({ client: "alice@admin", upstream: "test", reason: "no_target" }),
+      ),
+    );
+    expect(open(proxy)).toEqual([0, 0, 0]);
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+});
+
+describe("a target that is back", () => {
+  test("is used again, by itself", async () => {
+    using steady = echoOrigin();
+    const port = closedPort();
+    await using proxy = await startProxy([`127.0.0.1:${port}`, steady.target]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    await proxy.log.line("target failed");
+    using back = echoOrigin(port);
+    const deadline = performance.now() + PENALTY + 5_000;
+    while (back.accepted.length === 0 && performance.now() < deadline) {
+      const client = await connect(proxy.port);
+      expect(await echoes(client)).toBe(true);
+      client.close();
+    }
+    expect(back.accepted.length).toBeGreaterThan(0);
+  });
+});

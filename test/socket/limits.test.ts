@@ -1,0 +1,202 @@
+// What a client may do, and what all clients together may, seen from outside.
+
+import { describe, expect, test } from "bun:test";
+import { connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
+import { startProxy, until, type TestProxy } from "../support/proxy.ts";
+
+/** Whether a client of this name is served. It stays connected if it is. */
+async function served(proxy: TestProxy, name = "alice"): Promise<Peer | undefined> {
+  const client = await connect(proxy.port, { name });
+  await client.send("x");
+  if ((await client.read(1)).length === 1) return client;
+  client.close();
+  return undefined;
+}
+
+const reasons = (proxy: TestProxy) =>
+  proxy.log.lines.filter(({ msg }) => msg === "refused").map(({ reason }) => reason);
+
+describe("the token bucket", () => {
+  test("admits its capacity at once, and then one connection per fill rate", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 3, fillRate: 400 } });
+    const start = performance.now();
+    for (let i = 0; i < 3; i++) expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy)).toBeUndefined();
+    expect(reasons(proxy)).toEqual(["rate_limited"]);
+    while ((await served(proxy)) === undefined);
+    expect(performance.now() - start).toBeGreaterThanOrEqual(399);
+    expect(origin.accepted).toHaveLength(4);
+  });
+
+  test("closing a connection gives no token back", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 1, fillRate: "1h" } });
+    (await served(proxy))!.close();
+    await proxy.log.line("closed");
+    expect(await served(proxy)).toBeUndefined();
+  });
+
+  test("belongs to the whole name: another certificate of the same name shares it, another name does not", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([], {
+      upstreams: [{ name: "both", targets: [origin.target], authorizedGroups: ["admin", "ops"] }],
+      rateLimit: { capacity: 1, fillRate: "1h" },
+    });
+    expect(await served(proxy, "alice")).toBeDefined();
+    expect(await served(proxy, "alice-again")).toBeUndefined();
+    expect(await served(proxy, "alice-ops")).toBeDefined();
+    expect(await served(proxy, "bob")).toBeDefined();
+    expect(proxy.log.lines.filter(({ msg }) => msg === "refused")).toEqual([
+      expect.objectContaining({ client: "alice@admin", upstream: "both", reason: "rate_limited" }),
+    ]);
+  });
+
+  test("of a hundred connections at the same instant, exactly the capacity is admitted", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
+    const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy)));
+    expect(clients.filter((client) => client !== undefined)).toHaveLength(17);
+    expect(reasons(proxy)).toEqual(Array(83).fill("rate_limited"));
+    expect(origin.accepted).toHaveLength(17);
+  });
+
+  test("clients that are gone and full again are forgotten", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 5, fillRate: 50 } });
+    const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy, name)));
+    expect(proxy.proxy.stats().clients).toBe(3);
+    for (const client of clients) client!.close();
+    await until(() => proxy.proxy.stats().clients === 0, "no client is stored");
+  });
+});
+
+describe("open connections of a client", () => {
+  test("are held to the cap; the next one is let in when one has gone", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], {
+      rateLimit: { capacity: 100, fillRate: "1h", maxConnections: 2 },
+    });
+    const first = (await served(proxy))!;
+    expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy)).toBeUndefined();
+    expect(await served(proxy, "bob")).toBeDefined();
+    expect(reasons(proxy)).toEqual(["connection_limit"]);
+    first.close();
+    await proxy.log.line("closed");
+    expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy)).toBeUndefined();
+  });
+
+  test("at the same instant: exactly the cap is admitted", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], {
+      rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 7 },
+    });
+    const clients = await Promise.all(Array.from({ length: 60 }, () => served(proxy)));
+    expect(clients.filter((client) => client !== undefined)).toHaveLength(7);
+  });
+
+  test("a place is free again whatever way a connection ended", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], {
+      rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 1 },
+    });
+    const ways: ((client: Peer) => void)[] = [
+      (client) => client.close(),
+      (client) => client.reset(),
+      (client) => client.end(),
+      () => origin.accepted.at(-1)!.reset(),
+      (client) => {
+        origin.accepted.at(-1)!.close();
+        client.close();
+      },
+    ];
+    for (const [i, way] of ways.entries()) {
+      const client = await served(proxy);
+      expect({ i, served: client !== undefined }).toEqual({ i, served: true });
+      way(client!);
+      await proxy.log.count("closed", i + 1);
+      client!.reset();
+    }
+  });
+});
+
+describe("all connections together", () => {
+  test("are held to maxConnections, handshaking ones included; one above is closed at once, and it recovers", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { maxConnections: 3, handshakeTimeout: "1m" });
+    const client = (await served(proxy))!;
+    const silent = await connectPlain(proxy.port);
+    const other = (await served(proxy, "bob"))!;
+    await until(() => proxy.proxy.stats().connections === 3, "three are in");
+
+    const surplus = await connectPlain(proxy.port);
+    await surplus.ended;
+    expect(await proxy.log.line("refused")).toMatchObject({
+      reason: "overloaded",
+      remote: expect.any(String),
+    });
+
+    // Those inside notice nothing.
+    await client.send("y");
+    expect((await client.read(1)).toString()).toBe("y");
+    silent.reset();
+    await proxy.log.line("refused", "handshake_failed");
+    expect(await served(proxy)).toBeDefined();
+    other.close();
+  });
+
+  test("a flood is refused to the last one, and then all is as before", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { maxConnections: 5, handshakeTimeout: "1m" });
+    const flood = await Promise.allSettled(Array.from({ length: 300 }, () => connectPlain(proxy.port)));
+    await proxy.log.count("refused", 295);
+    expect(new Set(reasons(proxy))).toEqual(new Set(["overloaded"]));
+    expect(proxy.proxy.stats().connections).toBe(5);
+    for (const result of flood) if (result.status === "fulfilled") result.value.reset();
+    await until(() => proxy.proxy.stats().connections === 0, "the flood has gone");
+    expect(await served(proxy)).toBeDefined();
+  });
+
+  test("two proxies of one process have a budget of descriptors between them, and give it all back", async () => {
+    const { processBudget } = await import("../../src/descriptors.ts");
+    const before = processBudget().used;
+    using origin = echoOrigin();
+    await using a = await startProxy([origin.target]);
+    await using b = await startProxy([origin.target]);
+    const clients = [await served(a), await served(b), await served(b)];
+    expect(processBudget().used).toBe(before + 6);
+    for (const client of clients) client!.close();
+    await a.log.count("closed", 1);
+    await b.log.count("closed", 2);
+    expect(processBudget().used).toBe(before);
+  });
+});
+
+describe("handshakes", () => {
+  test("silent and trickling ones are cut at handshakeTimeout, and hold up nobody", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { handshakeTimeout: 600 });
+    const start = performance.now();
+    const strangers = await Promise.all(Array.from({ length: 40 }, () => connectPlain(proxy.port)));
+    // Half of them send a ClientHello's beginning, byte by byte.
+    const hello = Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, ...new Uint8Array(300));
+    let at = 0;
+    const trickle = setInterval(() => {
+      for (const stranger of strangers.slice(20)) stranger.socket.write(hello.subarray(at, at + 1));
+      at++;
+    }, 20);
+
+    for (let i = 0; i < 5; i++) (await served(proxy))!.close();
+    expect(performance.now() - start).toBeLessThan(600);
+
+    await Promise.all(strangers.map((stranger) => stranger.ended));
+    clearInterval(trickle);
+    const took = performance.now() - start;
+    expect(took).toBeGreaterThanOrEqual(599);
+    expect(reasons(proxy)).toEqual(Array(40).fill("handshake_timeout"));
+    for (const stranger of strangers) stranger.close();
+    await until(() => proxy.proxy.stats().connections === 0, "nothing is held");
+  });
+});
