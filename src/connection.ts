@@ -67,7 +67,8 @@ export function clientHandlers(shared: Shared): Bun.SocketHandler<Connection | u
     drain: (socket) => socket.data?.clientDrained(),
     end: (socket) => socket.data?.clientEnded(),
     close: (socket, error) => socket.data?.clientClosed(error),
-    error: (socket, error) => socket.data?.clientFailed(error),
+    error: (socket, error) =>
+      socket.data ? socket.data.clientFailed(error) : acceptFailed(shared, socket, error),
   };
 }
 
@@ -80,14 +81,19 @@ const upstreamHandlers: Bun.SocketHandler<Connection> = {
 };
 
 function accept(shared: Shared, socket: Socket): void {
+  const remote = remoteOf(socket);
   if (shared.connections.size < shared.maxConnections && shared.budget.take(PER_CONNECTION)) {
-    socket.data = new Connection(shared, socket);
+    socket.data = new Connection(shared, socket, remote);
     return;
   }
-  const remote = remoteOf(socket);
   // A reset rather than an end: it leaves nothing behind in the kernel either.
   socket.terminate();
   shared.log.warn("refused", { remote, reason: "overloaded" satisfies RefusalReason });
+}
+
+function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error): void {
+  shared.log.error("internal error", { error: error.stack ?? String(error) });
+  socket.terminate();
 }
 
 /** One client's connection and, once admitted, the one to its target. */
@@ -115,10 +121,10 @@ export class Connection implements Dialer<Connection> {
   /** Bytes both ways when last looked at. */
   #seen = 0;
 
-  constructor(shared: Shared, client: Socket) {
+  constructor(shared: Shared, client: Socket, remote: string) {
     this.#shared = shared;
     this.#client = client;
-    this.#remote = remoteOf(client);
+    this.#remote = remote;
     this.#acceptedAt = this.#since = shared.now();
     this.#toUpstream.source = client;
     this.#toClient.sink = client;
@@ -458,6 +464,8 @@ function codeOf(error: Error | undefined): string | undefined {
   return (error as NodeJS.ErrnoException | undefined)?.code;
 }
 
+/** Where a client comes from. Whoever broke off before being accepted has no address any more, whatever the types say. */
 function remoteOf(socket: Socket): string {
-  return formatAddress({ hostname: socket.remoteAddress, port: socket.remotePort });
+  const { remoteAddress: hostname, remotePort: port } = socket as Partial<Socket>;
+  return hostname === undefined || port === undefined ? "unknown" : formatAddress({ hostname, port });
 }

@@ -134,6 +134,8 @@ export interface ClientOptions {
   name?: string | null;
   /** Name of the key's file. Default: the one that most certificates share. */
   key?: string;
+  /** Where the certificates are. Default: test/certs. */
+  folder?: string;
   hostname?: string;
 }
 
@@ -142,7 +144,8 @@ export interface ClientOptions {
  * refused gets this far too, and then sees its connection close.
  */
 export async function connect(port: number, options: ClientOptions = {}): Promise<Peer> {
-  const { name = "alice", key = "key.pem", hostname = "127.0.0.1" } = options;
+  const { name = "alice", key = "key.pem", folder = CERTS, hostname = "127.0.0.1" } = options;
+  const pem = (file: string) => readFileSync(`${folder}/${file}`, "utf8");
   const peer = new Peer();
   const ready = Promise.withResolvers<void>();
   peer.socket = await Bun.connect<Peer>({
@@ -151,8 +154,8 @@ export async function connect(port: number, options: ClientOptions = {}): Promis
     data: peer,
     allowHalfOpen: true,
     tls: {
-      ca: cert("ca.crt"),
-      ...(name !== null && { cert: cert(`${name}.crt`), key: cert(key) }),
+      ca: pem("ca.crt"),
+      ...(name !== null && { cert: pem(`${name}.crt`), key: pem(key) }),
       serverName: "localhost",
       rejectUnauthorized: true,
     },

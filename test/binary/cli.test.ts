@@ -1,0 +1,292 @@
+// The command line as a user meets it: what it prints, where, and with which exit code.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { version } from "../../package.json";
+import { Run, type RunOptions } from "../support/binary.ts";
+import { certPath, Origin } from "../support/peer.ts";
+
+const PROJECT = new URL("../..", import.meta.url).pathname;
+let folder: string;
+beforeAll(() => void (folder = mkdtempSync(`${tmpdir()}/tcpproxy-cli-`)));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function run(line: string | string[], options: RunOptions = {}) {
+  const args = typeof line === "string" ? line.split(" ").filter(Boolean) : line;
+  await using process = await Run.start(args, options);
+  const code = await process.exit();
+  return { code, out: await process.stdout, err: process.stderr };
+}
+
+async function file(name: string, text: string): Promise<string> {
+  await Bun.write(`${folder}/${name}`, text);
+  return `${folder}/${name}`;
+}
+
+const CERTS = {
+  ca: certPath("ca.crt"),
+  certificate: certPath("server.crt"),
+  privateKey: certPath("key.pem"),
+};
+
+describe("help and version", () => {
+  test("--version", async () => {
+    expect(await run("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
+  });
+
+  test.each(["--help", "-h", ":5000 --help", "check --help", "echo --help"])("%s", async (line) => {
+    const { code, out, err } = await run(line);
+    expect(code).toBe(0);
+    expect(err).toBe("");
+    expect(out).toMatch(/^\S.*\n[^]*USAGE proxy/);
+    // Not a terminal: no colours.
+    expect(out).not.toContain("\x1b");
+  });
+
+  test("the help names every flag and command", async () => {
+    const { out } = await run("--help");
+    for (const word of [
+      "config",
+      "ca",
+      "cert",
+      "key",
+      "targets",
+      "groups",
+      "capacity",
+      "fill-rate",
+      "max-connections",
+      "timeout",
+      "log-level",
+      "log-format",
+    ]) {
+      expect(out).toContain(`--${word}=`);
+    }
+    expect(out).toMatch(/check .*\n.*echo /);
+  });
+});
+
+describe("mistakes on the command line", () => {
+  test.each([
+    ["--frobnicate", 'unknown flag "--frobnicate"'],
+    ["check --frobnicate x", 'unknown flag "--frobnicate"'],
+    ["echo --ca x", 'unknown flag "--ca"'],
+    ["frobnicate", 'unknown command "frobnicate"; known are check, echo, or give an address such as ":5000"'],
+    [":5000 :5001", 'one address at most, not also ":5001"'],
+    ["check --timeout", "--timeout needs a value"],
+    ["check --timeout 5 --timeout 6", "--timeout is given twice"],
+    ["check --log-level loud", '--log-level: "loud" is none of debug, info, warn, error, silent'],
+    ["check --log-format xml", '--log-format: "xml" is none of pretty, json'],
+    [
+      "check nowhere:x",
+      'address: "nowhere:x" is not an address; write it like ":5000", "127.0.0.1:5000" or "[::1]:5000"',
+    ],
+    ["check --capacity 0", "--capacity: 0 is not a whole number from 1 to 1000000"],
+    ["check --capacity ten", '--capacity: "ten" is not a whole number from 1 to 1000000'],
+    [
+      "check --targets a:1,b",
+      '--targets: "b" is not host:port; write it like "10.0.0.5:5432" or "[::1]:5432"',
+    ],
+    ["check --ca /no/such.crt", '--ca: "/no/such.crt" cannot be read: there is no such file'],
+    ["check --config /no/such.toml", "/no/such.toml: cannot be read: there is no such file"],
+    ["echo nowhere", '"nowhere" is not an address; write it like "127.0.0.1:9001"'],
+  ])("%s", async (line, message) => {
+    expect(await run(line)).toEqual({ code: 2, out: "", err: `proxy: ${message}\n` });
+  });
+
+  test("all of them at once, a line each", async () => {
+    const { code, err } = await run("check --timeout soon --fill-rate 0s --groups x@y --key /none");
+    expect(code).toBe(2);
+    expect(err.split("\n").map((line) => line.split(" ")[1])).toEqual([
+      "--timeout:",
+      "--groups:",
+      "--fill-rate:",
+      "--key:",
+      undefined!,
+    ]);
+  });
+
+  test("without a configuration, away from the project: what is missing and the flags that give it", async () => {
+    const { code, err } = await run("", { cwd: folder });
+    expect(code).toBe(2);
+    expect(err).toContain(
+      `proxy: listener.ca (--ca): "${folder}/certs/ca.crt" cannot be read: there is no such file\n`,
+    );
+    expect(err.trimEnd().split("\n")).toHaveLength(3);
+  });
+});
+
+describe("check", () => {
+  test("of the built-in configuration prints a summary on standard output", async () => {
+    const { code, out, err } = await run("check", { cwd: PROJECT });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toStartWith("configuration is valid\n");
+    for (const part of [
+      ":5000",
+      "certs/ca.crt",
+      "127.0.0.1:9001, 127.0.0.1:9002, 127.0.0.1:9003",
+      "admin",
+      "idle 5m, handshake 10s, connect 5s, shutdown 30s",
+    ]) {
+      expect(out).toContain(part);
+    }
+  });
+
+  test("opens no port: it succeeds on one that is in use", async () => {
+    using blocker = new Origin();
+    expect((await run(["check", blocker.target], { cwd: PROJECT })).code).toBe(0);
+  });
+
+  const toml = `
+timeout = "1m"
+[listener]
+address = "127.0.0.1:0"
+ca = ${JSON.stringify(CERTS.ca)}
+certificate = ${JSON.stringify(CERTS.certificate)}
+privateKey = ${JSON.stringify(CERTS.privateKey)}
+[[upstreams]]
+name = "db"
+targets = ["10.0.0.5:5432", "[::1]:5432"]
+authorizedGroups = ["dba"]
+[rateLimit]
+maxConnections = 4
+`;
+  test.each([
+    ["toml", toml],
+    ["yaml", Bun.YAML.stringify(Bun.TOML.parse(toml), null, 2)],
+    ["yml", Bun.YAML.stringify(Bun.TOML.parse(toml), null, 2)],
+    ["json", JSON.stringify(Bun.TOML.parse(toml))],
+  ])("reads .%s", async (extension, text) => {
+    const { code, out, err } = await run(["check", "--config", await file(`good.${extension}`, text)]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toContain("10.0.0.5:5432, [::1]:5432");
+    expect(out).toContain("4 per client");
+    expect(out).toContain("idle 1m,");
+  });
+
+  test("takes a file's paths from its folder, and a flag over the file", async () => {
+    for (const name of ["ca.crt", "server.crt", "key.pem"])
+      await Bun.write(`${folder}/pem/${name}`, Bun.file(certPath(name)));
+    const path = await file("relative.toml", toml.replace(/"[^"]*\/([^/"]*)"/g, '"pem/$1"'));
+    const { code, out, err } = await run(["check", "--config", path, "--timeout", "7s"], { cwd: "/" });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toContain(`${folder}/pem/ca.crt`);
+    expect(out).toContain("idle 7s,");
+  });
+
+  test.each([
+    ["syntax.toml", 'timeout = "1m"\nlistener = = 1\n', "line 2, column 12: "],
+    ["syntax.yaml", "timeout: 1m\nlistener: [1,\nx: }", "line 3, column 1: "],
+    ["syntax.json", '{"timeout": "1m",\n"listener": }', "line 2, column 13: "],
+    ["empty.yaml", "", "configuration: null is not a table"],
+    ["two.yaml", "timeout: 1m\n---\ntimeout: 2m", "configuration: a list is not a table"],
+    ["wrong.conf", "", 'the extension ".conf" is none of .toml, .yaml, .yml, .json'],
+    ["typo.toml", "Timeout = 1", "Timeout: unknown key; did you mean timeout?"],
+  ])("%s is refused with its place", async (name, text, message) => {
+    const path = await file(name, text);
+    const { code, out, err } = await run(["check", "--config", path]);
+    expect({ code, out }).toEqual({ code: 2, out: "" });
+    expect(err).toContain(`proxy: ${path}: ${message}`);
+    expect(err).not.toMatch(/\n\s+at /);
+  });
+
+  test.each<[string, object, string]>([
+    [
+      "a key of another certificate",
+      { "--key": certPath("ecdsa.pem") },
+      "is not the key of listener.certificate",
+    ],
+    [
+      "a CA that is none",
+      { "--ca": certPath("alice.crt") },
+      'certificate 1 ("CN=alice@admin") is not that of a CA',
+    ],
+    ["a file that holds something else", { "--ca": certPath("key.pem") }, "holds no certificate"],
+    ["a key that is none", { "--key": certPath("ca.crt") }, "holds no private key"],
+    ["a folder", { "--ca": "/" }, "cannot be read: it is a folder"],
+  ])("%s", async (_, over, message) => {
+    const flags = { "--ca": CERTS.ca, "--cert": CERTS.certificate, "--key": CERTS.privateKey, ...over };
+    const { code, err } = await run(["check", ...Object.entries(flags).flat()]);
+    expect(code).toBe(2);
+    expect(err).toContain(message);
+    expect(err.trimEnd().split("\n")).toHaveLength(1);
+  });
+
+  test("a damaged certificate among good ones, a damaged list, an encrypted key", async () => {
+    const good = await Bun.file(CERTS.ca).text();
+    const ca = await file(
+      "half.crt",
+      `${good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`,
+    );
+    const crl = await file("half.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    const key = await file(
+      "enc.key",
+      "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    const config = await file(
+      "damaged.json",
+      JSON.stringify({ listener: { ...CERTS, ca, crl, privateKey: key } }),
+    );
+    const { code, err } = await run(["check", "--config", config]);
+    expect(code).toBe(2);
+    expect(err).toContain("listener.ca: ");
+    expect(err).toContain("certificate 2 is damaged");
+    expect(err).toContain("revocation list 1 is damaged");
+    expect(err).toContain("is encrypted");
+    expect(err).not.toContain("AAAA");
+  });
+
+  test("an expired certificate of the proxy's own is a warning", async () => {
+    const { code, out } = await run([
+      "check",
+      "--ca",
+      CERTS.ca,
+      "--cert",
+      certPath("expired.crt"),
+      "--key",
+      CERTS.privateKey,
+    ]);
+    expect(code).toBe(0);
+    expect(out).toContain("warning: the proxy's certificate expired on 2025-01-01T00:00:00.000Z");
+  });
+});
+
+describe("run", () => {
+  test("on a port in use fails with one line", async () => {
+    using blocker = new Origin();
+    const { code, out, err } = await run([blocker.target], { cwd: PROJECT });
+    expect({ code, out }).toEqual({ code: 1, out: "" });
+    expect(err).toBe(`proxy: cannot listen on ${blocker.target}: the address is in use (EADDRINUSE)\n`);
+  });
+});
+
+describe("echo", () => {
+  test("serves each address until it is told to stop", async () => {
+    await using echoes = await Run.start(["echo", "127.0.0.1:0", "127.0.0.1:0", "--log-format", "json"]);
+    await echoes.line("echo listening");
+    while (echoes.lines().length < 2) await Bun.sleep(5);
+    const ports = echoes.lines().map(({ address }) => Number(String(address).split(":")[1]));
+    for (const port of ports) {
+      const answer = Promise.withResolvers<string>();
+      const socket = await Bun.connect({
+        hostname: "127.0.0.1",
+        port,
+        socket: { data: (_, chunk) => answer.resolve(String(chunk)) },
+      });
+      socket.write("hello");
+      expect(await answer.promise).toBe("hello");
+      socket.end();
+    }
+    echoes.child.kill("SIGTERM");
+    expect(await echoes.exit()).toBe(0);
+  });
+
+  test("on a port in use fails with one line", async () => {
+    using blocker = new Origin();
+    const { code, err } = await run(["echo", blocker.target]);
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: `proxy: cannot listen on ${blocker.target}: the address is in use (EADDRINUSE)\n`,
+    });
+  });
+});

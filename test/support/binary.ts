@@ -1,0 +1,150 @@
+// The built binary as a black box: made once per state of the sources, run as a user would, watched from outside.
+
+import { Glob } from "bun";
+import { mkdirSync, readFileSync, readdirSync, renameSync } from "node:fs";
+import { certPath } from "./peer.ts";
+import { until, type Line } from "./proxy.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** Builds with build.ts, unless these very sources have been built before, and answers the path. */
+export async function binary(): Promise<string> {
+  const hash = new Bun.CryptoHasher("sha256");
+  const sources = [...new Glob("src/**/*.ts").scanSync(ROOT), "build.ts", "package.json", "bun.lock"].sort();
+  for (const path of sources) hash.update(`${path}\0${readFileSync(`${ROOT}/${path}`)}\0`);
+  const path = `${ROOT}/out/test/proxy-${hash.digest("hex").slice(0, 16)}`;
+  if (await Bun.file(path).exists()) return path;
+  // Test files run side by side: each may build, and the last to finish wins.
+  mkdirSync(`${ROOT}/out/test`, { recursive: true });
+  const mine = `${path}.${process.pid}`;
+  const build = Bun.spawnSync([process.execPath, "build.ts", "--outfile", mine], {
+    cwd: ROOT,
+    stderr: "pipe",
+  });
+  if (build.exitCode !== 0) throw new Error(`the build failed: ${build.stderr}`);
+  renameSync(mine, path);
+  return path;
+}
+
+/** How a {@link Run} is started. */
+export interface RunOptions {
+  cwd?: string;
+  env?: Record<string, string>;
+  /** Shell commands to run before, in the same process: limits, for example. */
+  before?: string;
+}
+
+/** A running binary. Leaving the scope kills it. */
+export class Run implements AsyncDisposable {
+  readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  readonly stdout: Promise<string>;
+  stderr = "";
+  #reading: Promise<void>;
+
+  private constructor(path: string, args: string[], options: RunOptions) {
+    const command = options.before
+      ? ["sh", "-c", `${options.before}; exec "$@"`, "sh", path, ...args]
+      : [path, ...args];
+    const child = Bun.spawn(command, {
+      cwd: options.cwd ?? ROOT,
+      env: options.env ?? { PATH: Bun.env.PATH ?? "" },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    this.child = child;
+    this.stdout = new Response(child.stdout).text();
+    this.#reading = (async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of child.stderr) this.stderr += decoder.decode(chunk, { stream: true });
+    })();
+  }
+
+  static async start(args: string[], options: RunOptions = {}): Promise<Run> {
+    return new Run(await binary(), args, options);
+  }
+
+  /** A proxy on a port that the system picks, in front of these targets, with a JSON log. */
+  static async proxy(
+    targets: string[],
+    args: string[] = [],
+    options: RunOptions = {},
+  ): Promise<Run & { port: number }> {
+    const certs = [
+      "--ca",
+      certPath("ca.crt"),
+      "--cert",
+      certPath("server.crt"),
+      "--key",
+      certPath("key.pem"),
+    ];
+    const run = await Run.start(
+      [
+        "127.0.0.1:0",
+        "--targets",
+        targets.join(","),
+        "--log-format",
+        "json",
+        "--capacity",
+        "1000000",
+        "--fill-rate",
+        "1ms",
+        ...certs,
+        ...args,
+      ],
+      options,
+    );
+    return Object.assign(run, { port: await run.port() });
+  }
+
+  /** Where it listens, once it does. */
+  async port(): Promise<number> {
+    const address = String((await this.line("listening"))["address"]);
+    return Number(address.slice(address.lastIndexOf(":") + 1));
+  }
+
+  /** Lines of the JSON log so far. */
+  lines(): Line[] {
+    return this.stderr
+      .split("\n")
+      .slice(0, -1)
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line) as Line);
+  }
+
+  async line(msg: string, reason?: string): Promise<Line> {
+    const find = () =>
+      this.lines().find((line) => line.msg === msg && (reason === undefined || line.reason === reason));
+    await until(() => find() !== undefined || this.child.exitCode !== null, `the log says "${msg}"`);
+    const line = find();
+    if (line === undefined) throw new Error(`it ended with ${this.child.exitCode}: ${this.stderr}`);
+    return line;
+  }
+
+  /** Waits for its end: the exit code, with all output read. */
+  async exit(): Promise<number> {
+    const code = await this.child.exited;
+    await this.#reading;
+    return code;
+  }
+
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.child.pid}/fd`).length;
+  }
+
+  /** Resident memory in bytes. */
+  get memory(): number {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.child.pid}/status`, "utf8"))![1]) * 1_024;
+  }
+
+  /** CPU used so far, in milliseconds, user and system. */
+  get cpu(): number {
+    const fields = readFileSync(`/proc/${this.child.pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * 10;
+  }
+
+  async [Symbol.asyncDispose]() {
+    this.child.kill("SIGKILL");
+    await this.exit();
+  }
+}
