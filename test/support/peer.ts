@@ -1,7 +1,11 @@
 // One end of a connection as a test wants it: promises for what happens, writes that wait, reads by length.
 // Serves as the TLS client before the proxy and as the plain server behind it.
 
+import { setDefaultTimeout } from "bun:test";
 import { readFileSync } from "node:fs";
+
+// Real sockets on a busy machine: what matters is that they get there. `bun test` alone would give them five seconds.
+setDefaultTimeout(30_000);
 
 const CERTS = new URL("../certs", import.meta.url).pathname;
 
