@@ -24,6 +24,9 @@ try {
       // By default a binary reads .env and bunfig.toml wherever it is started: nothing a proxy should do.
       autoloadDotenv: false,
       autoloadBunfig: false,
+      // The data path is short, and the kernel and TLS do the work: what optimizing it early would save is less than
+      // what the compilers keep in memory, some 4 MiB. A function is still optimized once it has run a million times.
+      jitPolicy: 1_000,
     },
   });
 } catch (error) {

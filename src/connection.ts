@@ -9,7 +9,7 @@
 import { formatAddress } from "./address.ts";
 import type { Config, Upstream } from "./config.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
-import { dial, type Attempt, type Dialer } from "./dial.ts";
+import { createDial, type Attempt, type Dialer } from "./dial.ts";
 import type { CloseReason, RefusalReason } from "./errors.ts";
 import { identify } from "./identity.ts";
 import type { Logger } from "./log.ts";
@@ -72,13 +72,13 @@ export function clientHandlers(shared: Shared): Bun.SocketHandler<Connection | u
   };
 }
 
-const upstreamHandlers: Bun.SocketHandler<Connection> = {
+const dial = createDial<Connection>({
   data: (socket, chunk) => socket.data.upstreamSent(chunk),
   drain: (socket) => socket.data.upstreamDrained(),
   end: (socket) => socket.data.upstreamEnded(),
   close: (socket, error) => socket.data.upstreamClosed(socket, error),
   error: (socket, error) => socket.data.upstreamFailed(error),
-};
+});
 
 function accept(shared: Shared, socket: Socket): void {
   const remote = remoteOf(socket);
@@ -97,7 +97,7 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 }
 
 /** One client's connection and, once admitted, the one to its target. */
-export class Connection implements Dialer<Connection> {
+export class Connection implements Dialer {
   readonly #shared: Shared;
   readonly #remote: string;
   readonly #acceptedAt: number;
@@ -111,7 +111,7 @@ export class Connection implements Dialer<Connection> {
   #identified: string | undefined;
   #lease: ClientLease | undefined;
   #pick: TargetLease | undefined;
-  #attempt: Attempt | undefined;
+  #attempt: Attempt<Connection> | undefined;
   /** Places of the targets that failed this connection; made when the first one does. */
   #tried: Set<number> | undefined;
   #refused = false;
@@ -165,7 +165,7 @@ export class Connection implements Dialer<Connection> {
     this.#phase = "dialing";
     this.#since = now();
     const target = pool.upstream.targets[this.#pick.index] as Upstream["targets"][number];
-    this.#attempt = dial<Connection>(target, this, upstreamHandlers, budget);
+    this.#attempt = dial(target, this, budget);
   }
 
   /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
