@@ -122,6 +122,8 @@ cat alice.crt >>leaf-signed.crt
 make revoked "CN=alice@admin"
 openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -revoke revoked.crt 2>/dev/null
 openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -gencrl -out crl.pem 2>/dev/null
+openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -gencrl -out crl-outdated.pem \
+  -crl_lastupdate $past -crl_nextupdate $now 2>/dev/null
 
 # bad for their name: hostile-NAME.crt
 make hostile-two-cns "0.CN=alice@admin\n1.CN=mallory@guest"
@@ -153,5 +155,5 @@ for name in *.crt; do
   case $name in middle.crt | *[0-9A-F][0-9A-F].crt) continue ;; esac
   cp "$name" "$out/$name"
 done
-cp key.pem ecdsa.pem crl.pem ca.key "$out/"
+cp key.pem ecdsa.pem crl.pem crl-outdated.pem ca.key "$out/"
 chmod 644 "$out"/*.crt "$out"/*.pem "$out"/*.key

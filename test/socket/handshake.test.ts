@@ -102,6 +102,21 @@ describe("refused for the certificate", () => {
     );
   });
 
+  test("any, where the CRL is outdated: nobody knows what has been revoked since", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], {
+      listener: { crl: certPath("crl-outdated.pem") },
+    });
+    const client = await connect(proxy.port);
+    await client.ended;
+    client.close();
+    expect(await proxy.log.line("refused")).toMatchObject({
+      reason: "certificate_untrusted",
+      detail: "CRL_HAS_EXPIRED",
+    });
+    expect(origin.accepted).toHaveLength(0);
+  });
+
   test("one that is revoked, where no CRL says so, is not", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
