@@ -48,8 +48,8 @@ const stop = () => {
 };
 process.on("SIGINT", stop);
 process.on("SIGTERM", stop);
-// Whoever ends first, of its own accord or not, ends the demonstration.
-const ended = Promise.race(children.map((child) => child.exited)).then(stop);
+// Whichever ends first, of its own accord or not, ends the demonstration; if it failed, so has the demonstration.
+const ended = Promise.race(children.map((child) => child.exited)).finally(stop);
 
 const say = (text: string) => console.log(`\n${text}`);
 
@@ -77,6 +77,6 @@ async function show(): Promise<void> {
 }
 
 await Promise.race([show(), ended]);
-await ended;
-const codes = await Promise.all(children.map((child) => child.exited));
-process.exit(Math.max(...codes.map((code) => code ?? 1)));
+const code = await ended;
+await Promise.all(children.map((child) => child.exited));
+process.exit(code === 0 ? 0 : 1);
