@@ -10,7 +10,8 @@ import { formatAddress } from "./address.ts";
 import type { Config, Upstream } from "./config.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "./dial.ts";
-import type { CloseReason, RefusalReason } from "./errors.ts";
+import { codeOf, type CloseReason, type RefusalReason } from "./errors.ts";
+import { handshakeRefusal } from "./handshake.ts";
 import { identify } from "./identity.ts";
 import type { Logger } from "./log.ts";
 import { Relay } from "./relay.ts";
@@ -189,7 +190,7 @@ export class Connection implements Dialer {
 
   /** Meets `dialing` only. */
   dialFailed(error: Error): void {
-    this.#targetFailed((error as NodeJS.ErrnoException).code ?? error.message);
+    this.#targetFailed(codeOf(error) ?? error.message);
   }
 
   /** The picked target is no good: it is passed over, and the next best one tried. */
@@ -219,7 +220,7 @@ export class Connection implements Dialer {
   /** Meets every phase: it also comes when there was nothing to drain. */
   clientDrained(): void {
     if (!this.#connected) return;
-    if (!this.#toClient.flush()) this.#clientLost();
+    if (!this.#toClient.flush()) return this.#clientLost();
     this.#settle();
   }
 
@@ -238,9 +239,8 @@ export class Connection implements Dialer {
     else if (this.#phase === "dialing") this.#break("client_reset");
     else if (this.#connected) {
       // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
-      if (error === undefined && this.#toClient.finished) this.#toUpstream.end();
+      if (error === undefined && this.#toClient.finished) this.clientEnded();
       else this.#clientLost();
-      this.#settle();
     }
     this.#release();
   }
@@ -250,6 +250,7 @@ export class Connection implements Dialer {
     if (!this.#toUpstream.ended) return this.#break("client_reset");
     this.#broken ??= "client_reset";
     this.#toClient.abandon();
+    this.#settle();
   }
 
   /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
@@ -438,30 +439,6 @@ export class Connection implements Dialer {
     const target = this.#pick && this.#shared.pool.upstream.targets[this.#pick.index];
     return target && formatAddress(target);
   }
-}
-
-function handshakeRefusal(success: boolean, error: Error | null): [RefusalReason, string | undefined] {
-  const code = codeOf(error ?? undefined);
-  if (!success) {
-    const missing = error?.message.includes("PEER_DID_NOT_RETURN_A_CERTIFICATE");
-    // The message is BoringSSL's: "error:100000f0:SSL routines:OPENSSL_internal:UNSUPPORTED_PROTOCOL".
-    return missing
-      ? ["certificate_missing", undefined]
-      : ["handshake_failed", error?.message.split(":").at(-1) ?? code];
-  }
-  switch (code) {
-    case "CERT_HAS_EXPIRED":
-    case "CERT_NOT_YET_VALID":
-      return ["certificate_expired", code];
-    case "CERT_REVOKED":
-      return ["certificate_revoked", code];
-    default:
-      return ["certificate_untrusted", code];
-  }
-}
-
-function codeOf(error: Error | undefined): string | undefined {
-  return (error as NodeJS.ErrnoException | undefined)?.code;
 }
 
 /** Where a client comes from. Whoever broke off before being accepted has no address any more, whatever the types say. */

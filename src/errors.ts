@@ -76,6 +76,11 @@ export class StartError extends Error {
   override name = "StartError";
 }
 
+/** The code of an error of the system or of TLS, such as `ECONNRESET`. */
+export function codeOf(error: Error | null | undefined): string | undefined {
+  return (error as NodeJS.ErrnoException | null | undefined)?.code;
+}
+
 /** Why a port could not be opened, for people. */
 export function cannotListen(address: string, error: unknown): StartError {
   const { code, message } = error as { code?: string; message: string };

@@ -1,0 +1,21 @@
+import { expect, test } from "bun:test";
+import { handshakeRefusal } from "../../src/handshake.ts";
+
+const error = (message: string, code?: string) => Object.assign(new Error(message), code && { code });
+const boring = (word: string) => error(`error:100000f0:SSL routines:OPENSSL_internal:${word}`, "EPROTO");
+
+test.each([
+  [false, boring("PEER_DID_NOT_RETURN_A_CERTIFICATE"), ["certificate_missing", undefined]],
+  [false, boring("UNSUPPORTED_PROTOCOL"), ["handshake_failed", "UNSUPPORTED_PROTOCOL"]],
+  [false, error("the socket was closed", "ECONNRESET"), ["handshake_failed", "ECONNRESET"]],
+  [false, null, ["handshake_failed", undefined]],
+  [true, error("x", "CERT_HAS_EXPIRED"), ["certificate_expired", "CERT_HAS_EXPIRED"]],
+  [true, error("x", "CERT_NOT_YET_VALID"), ["certificate_expired", "CERT_NOT_YET_VALID"]],
+  [true, error("x", "CERT_REVOKED"), ["certificate_revoked", "CERT_REVOKED"]],
+  [true, error("x", "INVALID_PURPOSE"), ["certificate_untrusted", "INVALID_PURPOSE"]],
+  [true, error("x", "SOMETHING_NEW"), ["certificate_untrusted", "SOMETHING_NEW"]],
+  // The handshake succeeded and there is no error, and yet the socket is not authorized: nobody to trust.
+  [true, null, ["certificate_untrusted", undefined]],
+] as const)("success %p, error %#", (success, verdict, expected) => {
+  expect(handshakeRefusal(success, verdict)).toEqual([...expected]);
+});
