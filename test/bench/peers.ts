@@ -64,7 +64,7 @@ defaults
   timeout client 1h
   timeout server 1h
 frontend in
-  bind 127.0.0.1:${port} ssl crt ${certs}/server.pem ca-file ${certs}/ca.crt verify required ssl-min-ver TLSv1.3 no-tls-tickets
+  bind 127.0.0.1:${port} ssl crt ${certs}/server.pem ca-file ${certs}/ca.crt verify required ssl-min-ver TLSv1.3 no-tls-tickets ciphersuites TLS_AES_128_GCM_SHA256
   default_backend out
 backend out
   balance leastconn
@@ -98,6 +98,7 @@ stream {
     ssl_verify_client on;
     ssl_protocols TLSv1.3;
     ssl_session_tickets off;
+    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
     proxy_timeout 1h;
     proxy_pass one;
   }
@@ -126,6 +127,7 @@ CAfile = ${certs}/ca.crt
 verifyChain = yes
 sslVersion = TLSv1.3
 options = NO_TICKET
+ciphersuites = TLS_AES_128_GCM_SHA256
 TIMEOUTidle = 3600
 `,
         },
