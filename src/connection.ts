@@ -17,6 +17,7 @@ import type { Logger } from "./log.ts";
 import { Relay } from "./relay.ts";
 import type { Balancer, TargetLease } from "./state/balancer.ts";
 import type { ClientLease, Limits } from "./state/limits.ts";
+import type { Turnstile } from "./turnstile.ts";
 
 /** An upstream with the state of its targets. */
 export interface Pool {
@@ -32,6 +33,7 @@ export interface Shared {
   readonly budget: DescriptorBudget;
   readonly limits: Limits;
   readonly pool: Pool;
+  readonly turnstile: Turnstile;
   readonly log: Logger;
   /** All connections that hold anything. */
   readonly connections: Set<Connection>;
@@ -85,6 +87,7 @@ function accept(shared: Shared, socket: Socket): void {
   const remote = remoteOf(socket);
   if (shared.connections.size < shared.maxConnections && shared.budget.take(PER_CONNECTION)) {
     socket.data = new Connection(shared, socket, remote);
+    shared.turnstile.enter(socket);
     return;
   }
   // A reset rather than an end: it leaves nothing behind in the kernel either.
@@ -409,6 +412,7 @@ export class Connection implements Dialer {
   #release(): void {
     const { budget, connections, log, changed, now } = this.#shared;
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
+    this.#shared.turnstile.leave(this.#client);
     this.#lease?.release();
     this.#pick?.release();
     budget.giveBack(PER_CONNECTION);

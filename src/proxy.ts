@@ -10,6 +10,7 @@ import { listen, type Listener } from "./listener.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { Balancer } from "./state/balancer.ts";
 import { Limits } from "./state/limits.ts";
+import { Turnstile } from "./turnstile.ts";
 
 /** What goes beside the configuration. */
 export interface ProxyOptions {
@@ -108,6 +109,7 @@ class RunningProxy implements Proxy {
       budget: processBudget(),
       limits: new Limits(config.rateLimit),
       pool: { upstream, balancer: new Balancer(upstream.targets.length) },
+      turnstile: new Turnstile(),
       log: guarded(logger),
       connections: new Set<Connection>(),
       now: () => Math.floor(performance.now()),
