@@ -1,11 +1,18 @@
 // The library from the outside: making, listening, closing, in any order; and nothing left behind.
 
 import { describe, expect, test } from "bun:test";
+import { networkInterfaces } from "node:os";
 import { ConfigError, StartError, createProxy } from "tcpproxy";
 import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
 
 const quiet = { logger: new Log() };
+
+/** Containers often have no IPv6, not even on loopback. */
+const HAS_IPV6 = Object.values(networkInterfaces()).some((all) =>
+  all?.some(({ address }) => address === "::1"),
+);
+const loopback = HAS_IPV6 ? ["127.0.0.1", "::1"] : ["127.0.0.1"];
 
 describe("making", () => {
   test("refuses a bad configuration with every fault, of shape and of files, in one error", () => {
@@ -91,20 +98,19 @@ describe("listening", () => {
   test("without a host it is every interface, IPv4 and IPv6, and the log has IPv4 clients as such", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { listener: { address: ":0" } });
-    for (const hostname of ["127.0.0.1", "::1"]) {
+    for (const hostname of loopback) {
       const client = await connect(proxy.port, { hostname });
       await client.send("x");
       expect((await client.read(1)).toString()).toBe("x");
       client.close();
     }
-    const lines = await proxy.log.count("closed", 2);
-    expect(lines.map(({ remote }) => String(remote).replace(/\d+$/, "PORT")).sort()).toEqual([
-      "127.0.0.1:PORT",
-      "[::1]:PORT",
-    ]);
+    const lines = await proxy.log.count("closed", loopback.length);
+    expect(lines.map(({ remote }) => String(remote).replace(/\d+$/, "PORT"))).toEqual(
+      HAS_IPV6 ? ["127.0.0.1:PORT", "[::1]:PORT"] : ["127.0.0.1:PORT"],
+    );
   });
 
-  test("targets may be IPv6", async () => {
+  test.if(HAS_IPV6)("targets may be IPv6", async () => {
     const v6 = Bun.listen({
       hostname: "::1",
       port: 0,
