@@ -15,27 +15,44 @@ out=$(cd "$out" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-days=36500
+cat >ca.cnf <<'EOF'
+[ca]
+default_ca = this
+[this]
+database = index.txt
+serial = serial
+new_certs_dir = .
+default_md = sha256
+policy = any
+# not from today on: a machine whose clock is behind can try them out too
+default_startdate = 20200101000000Z
+default_enddate = 21200101000000Z
+[any]
+organizationName = supplied
+commonName = supplied
+EOF
+: >index.txt
 
-openssl req -x509 -newkey rsa:2048 -nodes -sha256 -days $days -keyout ca.key -out ca.crt \
-  -subj "/O=tcpproxy demo/CN=tcpproxy demo CA" \
-  -addext "basicConstraints=critical,CA:TRUE,pathlen:0" \
-  -addext "keyUsage=critical,keyCertSign,cRLSign" 2>/dev/null
-
-# issue NAME SUBJECT EXTENSIONS: one certificate signed by the CA
+# issue NAME SUBJECT EXTENSIONS SIGNER…: a key, and a certificate signed by what openssl ca is told
 issue() {
-  openssl req -newkey rsa:2048 -nodes -sha256 -keyout "$1.key" -out "$1.csr" -subj "$2" 2>/dev/null
-  printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n%b\n' "$3" >"$1.ext"
-  openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -sha256 -days $days \
-    -extfile "$1.ext" -out "$1.crt" 2>/dev/null
+  name=$1
+  openssl req -newkey rsa:2048 -nodes -sha256 -keyout "$name.key" -out "$name.csr" -subj "$2" 2>/dev/null
+  printf '%b\n' "$3" >"$name.ext"
+  shift 3
+  openssl ca -batch -notext -config ca.cnf -create_serial -preserveDN -extfile "$name.ext" -in "$name.csr" \
+    -out "$name.crt" "$@" 2>/dev/null
 }
 
+leaf="basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature"
+by_ca="-cert ca.crt -keyfile ca.key"
+issue ca "/O=tcpproxy demo/CN=tcpproxy demo CA" \
+  "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign" -selfsign -keyfile ca.key
 issue server "/O=tcpproxy demo/CN=localhost" \
-  "extendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
+  "$leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1" $by_ca
 # The Common Name is who the client is: user@group. The built-in configuration lets the group admin in.
-issue alice "/O=tcpproxy demo/CN=alice@admin" "extendedKeyUsage=clientAuth"
-issue bob "/O=tcpproxy demo/CN=bob@admin" "extendedKeyUsage=clientAuth"
-issue mallory "/O=tcpproxy demo/CN=mallory@guest" "extendedKeyUsage=clientAuth"
+issue alice "/O=tcpproxy demo/CN=alice@admin" "$leaf\nextendedKeyUsage=clientAuth" $by_ca
+issue bob "/O=tcpproxy demo/CN=bob@admin" "$leaf\nextendedKeyUsage=clientAuth" $by_ca
+issue mallory "/O=tcpproxy demo/CN=mallory@guest" "$leaf\nextendedKeyUsage=clientAuth" $by_ca
 
 for name in ca server alice bob mallory; do
   cp "$name.crt" "$out/$name.crt"

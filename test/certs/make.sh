@@ -28,7 +28,6 @@ database = index.txt
 serial = serial
 new_certs_dir = .
 default_md = sha256
-default_crl_days = 36500
 policy = any
 unique_subject = no
 copy_extensions = none
@@ -63,10 +62,18 @@ sign() {
     -extfile "$1.ext" -in "$1.csr" -out "$1.crt" -create_serial 2>/dev/null
 }
 
+# selfsign NAME KEY "extensions": a certificate for the request, signed by its own key; as old as the others, so that
+# the tests do not depend on the clock of the machine
+selfsign() {
+  printf '%b\n' "$3" >"$1.ext"
+  openssl ca -batch -notext -selfsign -config "$1.cnf" -keyfile "$2" -startdate $past -enddate $future \
+    -extfile "$1.ext" -in "$1.csr" -out "$1.crt" -create_serial 2>/dev/null
+}
+
 root() { # NAME "DN lines"
-  config "$(printf '%b' "$2")" >"$1.cnf"
-  openssl req -x509 -newkey rsa:2048 -nodes -sha256 -days 36500 -config "$1.cnf" -keyout "$1.key" -out "$1.crt" \
-    -addext "basicConstraints=critical,CA:TRUE" -addext "keyUsage=critical,keyCertSign,cRLSign" 2>/dev/null
+  openssl genrsa -out "$1.key" 2048 2>/dev/null
+  request "$1" "$1.key" "$2"
+  selfsign "$1" "$1.key" "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign"
 }
 
 leaf="basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature"
@@ -121,18 +128,20 @@ sign leaf-signed alice $past $future "$client"
 cat alice.crt >>leaf-signed.crt
 make revoked "CN=alice@admin"
 openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -revoke revoked.crt 2>/dev/null
-openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -gencrl -out crl.pem 2>/dev/null
+openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -gencrl -out crl.pem \
+  -crl_lastupdate $past -crl_nextupdate $future 2>/dev/null
 openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -gencrl -out crl-outdated.pem \
   -crl_lastupdate $past -crl_nextupdate $now 2>/dev/null
 
 # bad for their name: hostile-NAME.crt
 make hostile-two-cns "0.CN=alice@admin\n1.CN=mallory@guest"
 make hostile-two-cns-reversed "0.CN=mallory@guest\n1.CN=alice@admin"
-# openssl ca takes a multi-valued RDN apart, openssl x509 leaves it
-request hostile-two-cns-in-one-rdn key.pem "CN=mallory@guest\n+CN=alice@admin"
-printf '%b\n' "$client" >one-rdn.ext
-openssl x509 -req -in hostile-two-cns-in-one-rdn.csr -CA ca.crt -CAkey ca.key -days 36500 -extfile one-rdn.ext \
-  -out hostile-two-cns-in-one-rdn.crt 2>/dev/null
+# openssl ca takes a multi-valued RDN apart; openssl x509 leaves it, but keeps dates only of what signed itself
+request hostile-two-cns-in-one-rdn key.pem "CN=mallory@guest"
+selfsign hostile-two-cns-in-one-rdn key.pem "$client"
+openssl x509 -in hostile-two-cns-in-one-rdn.crt -subj "/CN=mallory@guest+CN=alice@admin" -preserve_dates \
+  -signkey key.pem -out one-rdn.tmp 2>/dev/null
+openssl x509 -in one-rdn.tmp -preserve_dates -CA ca.crt -CAkey ca.key -out hostile-two-cns-in-one-rdn.crt 2>/dev/null
 make hostile-no-cn "O=alice@admin"
 make hostile-no-at "CN=alice"
 make hostile-two-ats "CN=alice@admin@admin"
