@@ -14,6 +14,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["dial.ts", "log.ts", "config-file.ts", "credentials.ts", "echo.ts", "summary.ts"],
   ["config.ts"],
   ["reader.ts"],
+  ["proxy-protocol.ts"],
   ["identity.ts", "handshake.ts", "address.ts", "duration.ts", "relay.ts", "turnstile.ts", "descriptors.ts"],
   ["state/limits.ts", "state/balancer.ts"],
   ["state/token-bucket.ts"],
