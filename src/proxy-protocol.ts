@@ -29,10 +29,10 @@ export interface Caller {
 
 /**
  * The longest header of version 2, in bytes, all of it counted. The specification allows 65,551, real targets do not:
- * Varnish takes 1,024, nginx 1.22 what fits `client_header_buffer_size` (1 KiB), later ones 4,096, HAProxy from 2.9 on
- * no single value above 1,024. A target may also refuse a header that comes in pieces, as HAProxy does, and the packets
- * of any IPv6 path carry this much in one. With everything else at its longest, 273 bytes are left for the Common Name:
- * enough for 64 characters of any script (RFC 5280, ub-common-name).
+ * nginx takes what fits its `client_header_buffer_size` (1 KiB), HAProxy from 2.9 on no value above 1,024, Varnish 1,024
+ * (and by default, with its `workspace_session` of 0.75k, some 400). HAProxy also refuses a header that comes in pieces;
+ * the packets of any IPv6 path carry this much in one. With everything else at its longest, 273 bytes are left for the
+ * Common Name: enough for 64 characters of any script (RFC 5280, ub-common-name).
  */
 export const LONGEST_HEADER = 1_024;
 

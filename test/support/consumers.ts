@@ -1,0 +1,239 @@
+// Real programs that read the PROXY protocol, as targets: each answers an HTTP request with what it was told.
+//
+// What they can read differs with their version. Of those in Debian 12, HAProxy 2.6 cannot read the client's Common Name,
+// nginx 1.22 nothing but the addresses, Varnish 7.1 all but the unique id. From 1.23.2 on nginx reads all of it, and
+// HAProxy from 2.9 on, though it leaves taking the TLS part to pieces to others.
+
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { connectPlain } from "./peer.ts";
+
+/** What a consumer was told, in its own words. What it was not told, or cannot read, is left out. */
+export interface Reading {
+  source?: string;
+  sourcePort?: string;
+  destination?: string;
+  destinationPort?: string;
+  client?: string;
+  tlsVersion?: string;
+  cipher?: string;
+  /** 0 for a verified certificate; Varnish says so of version 1 too. */
+  verify?: string;
+  serverName?: string;
+  alpn?: string;
+  uniqueId?: string;
+}
+
+/** A consumer that runs. Leaving the scope kills it. */
+export interface Running extends AsyncDisposable {
+  /** On 127.0.0.1, as the system picked it. */
+  readonly port: number;
+  readonly target: string;
+}
+
+/** A program that may be installed. */
+export interface Consumer {
+  readonly name: string;
+  /** For `test.if`. */
+  readonly available: boolean;
+  /** Whether its version can read this of a header of version 2. */
+  reads(field: keyof Reading): boolean;
+  start(): Promise<Running>;
+}
+
+/** How each field is read, in the consumer's own language. */
+type Expressions = { [field in keyof Reading]: string } & { ssl?: string };
+
+interface Program {
+  /** The name of the binary, and the flag that makes it print its version. */
+  readonly command: readonly [name: string, flag: string];
+  expressions(atLeast: (version: string) => boolean): Expressions;
+  /** The configuration: to answer with one line `field=value` for each field. */
+  configuration(port: number, folder: string, fields: [field: string, expression: string][]): string;
+  /** Arguments that keep it in the foreground. */
+  args(configuration: string, port: number, folder: string): string[];
+}
+
+export const haproxy = consumer({
+  command: ["haproxy", "-v"],
+  expressions: (atLeast) => ({
+    source: "src",
+    sourcePort: "src_port",
+    destination: "dst",
+    destinationPort: "dst_port",
+    serverName: "fc_pp_authority",
+    uniqueId: "fc_pp_unique_id",
+    ...(atLeast("2.9.0") && { alpn: "fc_pp_tlv(0x01)", ssl: "fc_pp_tlv(0x20),hex" }),
+  }),
+  configuration: (port, _folder, fields) => `defaults
+  mode http
+  timeout client 1m
+  timeout server 1m
+  timeout connect 5s
+frontend in
+  bind 127.0.0.1:${port} accept-proxy
+  http-request return status 200 content-type text/plain lf-string "${fields
+    .map(([field, expression]) => `${field}=%[${expression}]\\n`)
+    .join("")}"
+`,
+  args: (configuration) => ["-db", "-f", configuration],
+});
+
+export const nginx = consumer({
+  command: ["nginx", "-v"],
+  expressions: (atLeast) => ({
+    source: "$proxy_protocol_addr",
+    sourcePort: "$proxy_protocol_port",
+    destination: "$proxy_protocol_server_addr",
+    destinationPort: "$proxy_protocol_server_port",
+    ...(atLeast("1.23.2") && {
+      client: "$proxy_protocol_tlv_ssl_cn",
+      tlsVersion: "$proxy_protocol_tlv_ssl_version",
+      cipher: "$proxy_protocol_tlv_ssl_cipher",
+      verify: "$proxy_protocol_tlv_ssl_verify",
+      serverName: "$proxy_protocol_tlv_authority",
+      alpn: "$proxy_protocol_tlv_alpn",
+      uniqueId: "$proxy_protocol_tlv_unique_id",
+    }),
+  }),
+  configuration: (port, folder, fields) => `daemon off;
+master_process off;
+pid ${folder}/nginx.pid;
+error_log stderr error;
+events { worker_connections 100; }
+http {
+  access_log off;
+  client_body_temp_path ${folder}/client_body;
+  proxy_temp_path ${folder}/proxy;
+  fastcgi_temp_path ${folder}/fastcgi;
+  uwsgi_temp_path ${folder}/uwsgi;
+  scgi_temp_path ${folder}/scgi;
+  server {
+    listen 127.0.0.1:${port} proxy_protocol;
+    return 200 "${fields.map(([field, expression]) => `${field}=${expression}\\n`).join("")}";
+  }
+}
+`,
+  args: (configuration) => ["-c", configuration, "-e", "stderr"],
+});
+
+/** Takes a second or two to start: it compiles its configuration, with a C compiler. */
+export const varnish = consumer({
+  command: ["varnishd", "-V"],
+  expressions: () => ({
+    source: "client.ip",
+    sourcePort: "std.port(client.ip)",
+    destination: "server.ip",
+    destinationPort: "std.port(server.ip)",
+    client: "proxy.client_cert_cn()",
+    tlsVersion: "proxy.ssl_version()",
+    cipher: "proxy.ssl_cipher()",
+    verify: "proxy.ssl_verify_result()",
+    serverName: "proxy.authority()",
+    alpn: "proxy.alpn()",
+  }),
+  configuration: (_port, _folder, fields) => `vcl 4.1;
+import proxy;
+import std;
+backend default none;
+sub vcl_recv { return (synth(200)); }
+sub vcl_synth {
+${fields.map(([field, expression]) => `  synthetic("${field}=" + ${expression} + {"\n"});\n`).join("")}
+  return (deliver);
+}
+`,
+  args: (configuration, port, folder) => [
+    ...["-F", "-j", "none", "-n", `${folder}/state`, "-s", "default,1m"],
+    // By default there is room for a header of about 400 bytes.
+    ...["-p", "workspace_session=2k"],
+    ...["-f", configuration, "-a", `127.0.0.1:${port},PROXY`],
+  ],
+});
+
+export const consumers: readonly Consumer[] = [haproxy, nginx, varnish];
+
+/** Sends a consumer a header and a request; what it made of the header, or nothing where it closed the connection. */
+export async function present(port: number, header: Uint8Array): Promise<Reading | undefined> {
+  const peer = await connectPlain(port);
+  await peer.send(Buffer.concat([header, Buffer.from(REQUEST)]));
+  const answer = String(await peer.rest());
+  peer.reset();
+  return answer.startsWith("HTTP/1.1 200") ? readingOf(answer) : undefined;
+}
+
+/** What makes a consumer answer; it ends the connection afterwards. */
+export const REQUEST = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/** Reads a consumer's answer, head and body. */
+export function readingOf(answer: string): Reading {
+  const body = answer.slice(answer.indexOf("\r\n\r\n") + 4);
+  // Varnish says "(null)" of what it was not told, the others nothing.
+  const said = [...body.matchAll(/^(\w+)=(?!\(null\)$)(.+)$/gm)].map(([, field, value]) => [field!, value!]);
+  const { ssl, ...fields } = Object.fromEntries(said) as Reading & { ssl?: string };
+  return { ...fields, ...(ssl !== undefined && takeApart(Buffer.from(ssl, "hex"))) };
+}
+
+/** What HAProxy hands on whole: PP2_TYPE_SSL has a byte, the verification's result, then values. */
+function takeApart(ssl: Buffer): Reading {
+  const found: Reading = { verify: String(ssl.readUInt32BE(1)) };
+  for (let at = 5; at < ssl.length; at += 3 + ssl.readUInt16BE(at + 1)) {
+    const field = SUBTYPES[ssl[at]!];
+    if (field !== undefined) found[field] = String(ssl.subarray(at + 3, at + 3 + ssl.readUInt16BE(at + 1)));
+  }
+  return found;
+}
+const SUBTYPES: Record<number, keyof Reading> = { 0x21: "tlsVersion", 0x22: "client", 0x23: "cipher" };
+const IN_SSL: readonly (keyof Reading)[] = ["verify", ...Object.values(SUBTYPES)];
+
+function consumer({ command: [name, flag], expressions, configuration, args }: Program): Consumer {
+  const path = Bun.which(name, { PATH: `${Bun.env.PATH}:/usr/sbin:/usr/local/sbin` });
+  const said = path === null ? undefined : Bun.spawnSync([path, flag], { stderr: "pipe" });
+  const version = /\d+\.\d+\.\d+/.exec(`${said?.stdout}${said?.stderr}`)?.[0] ?? "0.0.0";
+  const fields = expressions((least) => Bun.semver.order(version, least) >= 0);
+  return {
+    name: `${name} ${version}`,
+    available: path !== null,
+    reads: (field) => field in fields || ("ssl" in fields && IN_SSL.includes(field)),
+    async start() {
+      const folder = mkdtempSync(`${tmpdir()}/tcpproxy-${name}-`);
+      const port = freePort();
+      const file = `${folder}/configuration`;
+      await Bun.write(file, configuration(port, folder, Object.entries(fields)));
+      const child = Bun.spawn([path!, ...args(file, port, folder)], {
+        stdin: "ignore",
+        stdout: "ignore",
+        stderr: "pipe",
+      });
+      const running: Running = {
+        port,
+        target: `127.0.0.1:${port}`,
+        async [Symbol.asyncDispose]() {
+          // Not SIGKILL: Varnish has a second process, which it takes along.
+          child.kill("SIGTERM");
+          await child.exited;
+          await rm(folder, { recursive: true });
+        },
+      };
+      for (;;) {
+        try {
+          (await connectPlain(port)).reset();
+          return running;
+        } catch {
+          if (child.exitCode !== null) {
+            await running[Symbol.asyncDispose]();
+            throw new Error(`${name} ended: ${await new Response(child.stderr).text()}`);
+          }
+          await Bun.sleep(5);
+        }
+      }
+    },
+  };
+}
+
+/** A port that is free now. */
+function freePort(): number {
+  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  probe.stop(true);
+  return probe.port;
+}
