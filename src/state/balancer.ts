@@ -1,91 +1,184 @@
-// Which target a connection goes to: the one with the fewest open, ties broken in turn, failing ones last.
-// Pure: time is an argument. A target's open count is the number of its living leases, dialling ones included.
+// Which target a connection goes to: the one with the fewest open for its weight, ties broken in turn, backups after the
+// others, failing ones last. Pure: time is an argument. A target's open count is the number of its living leases,
+// dialling ones included. What is known of a target is in its slot of the ledger, for all threads and over reloads.
 
-/** How long a target that failed is tried last, in milliseconds. */
-export const PENALTY = 2_000;
+import * as health from "./health.ts";
+import { WORD, type Ledger } from "./ledger.ts";
 
-interface Target {
-  open: number;
-  /** Failed last time it was tried. */
-  suspect: boolean;
-  /** Until then a suspect is tried last. */
-  lastUntil: number;
+export { PENALTY, type HealthRule, type TargetHealth } from "./health.ts";
+export { Slots } from "./slots.ts";
+
+/** What the configuration says of one target. */
+export interface TargetRule {
+  /** Its place in the ledger, which {@link Slots} gives. */
+  readonly slot: number;
+  /** More than 0. Twice the weight is worth twice the connections. */
+  readonly weight: number;
+  /** Gets connections only while no other target is in good standing. */
+  readonly backup: boolean;
 }
 
 /** One connection to a target, from the choice until it is over. */
 export class TargetLease {
-  /** The target's place in the list. */
-  readonly index: number;
-  readonly #target: Target;
+  /** The target's slot. */
+  readonly slot: number;
+  readonly #balancer: Balancer;
+  readonly #pickedAt: number;
   #held = true;
+  #answered = false;
 
-  constructor(index: number, target: Target) {
-    this.index = index;
-    this.#target = target;
-    target.open++;
+  constructor(slot: number, balancer: Balancer, pickedAt: number) {
+    this.slot = slot;
+    this.#balancer = balancer;
+    this.#pickedAt = pickedAt;
   }
 
   /** The connection is over. Releasing again does nothing. */
   release(): void {
     if (!this.#held) return;
     this.#held = false;
-    this.#target.open--;
+    this.#balancer.end(this.slot);
   }
 
-  /** The target answered: it is in good standing again. */
-  succeeded(): void {
-    this.#target.suspect = false;
+  /**
+   * The target answered: it is in good standing again. Said again, or after the release, it does nothing.
+   * @returns whether the target was out and is so no more
+   */
+  succeeded(now: number): boolean {
+    if (!this.#held || this.#answered) return false;
+    this.#answered = true;
+    return this.#balancer.succeeded(this.slot, now);
   }
 
-  /** The target refused, broke off or did not answer: it is tried last for a while. Releases the lease. */
-  failed(now: number): void {
-    this.#target.suspect = true;
-    this.#target.lastUntil = now + PENALTY;
-    this.release();
+  /**
+   * The target refused, broke off or did not answer: it is tried last for a while. Releases the lease.
+   * @returns whether the target is out from now on, and was not before
+   */
+  failed(now: number): boolean {
+    if (!this.#held) return false;
+    this.#held = false;
+    return this.#balancer.failed(this.slot, this.#pickedAt, now);
   }
 }
 
-/** The targets of one upstream. */
+/** The targets of one upstream, as one thread sees them. */
 export class Balancer {
-  readonly #targets: Target[];
-  #turn = 0;
+  readonly #ledger: Ledger;
+  #targets: readonly TargetRule[];
+  #rule: health.HealthRule;
 
-  /** @param count number of targets, at least 1 */
-  constructor(count: number) {
-    this.#targets = Array.from({ length: count }, () => ({ open: 0, suspect: false, lastUntil: 0 }));
+  /** @param targets at least one; of those that were never picked, the first comes first */
+  constructor(ledger: Ledger, targets: readonly TargetRule[], rule: health.HealthRule) {
+    this.#ledger = ledger;
+    this.#targets = targets;
+    this.#rule = rule;
+  }
+
+  /** Other targets or rules from now on. Leases of targets that are gone stay good. */
+  update(targets: readonly TargetRule[], rule: health.HealthRule): void {
+    this.#targets = targets;
+    this.#rule = rule;
   }
 
   /**
    * Chooses a target and counts it at once, so that simultaneous choices see each other.
-   * @param tried places in the list that this connection has tried already
+   * @param now whole milliseconds, never less than in an earlier call
+   * @param tried slots that this connection has tried already
    * @returns undefined where all have been tried
    */
   pick(now: number, tried?: ReadonlySet<number>): TargetLease | undefined {
-    const { length } = this.#targets;
-    let best: Target | undefined;
-    let bestIndex = 0;
-    for (let i = 0; i < length; i++) {
-      const index = (this.#turn + i) % length;
-      const target = this.#targets[index] as Target;
-      if (tried?.has(index) || (best !== undefined && !precedes(target, best, now))) continue;
-      best = target;
-      bestIndex = index;
+    const { targets, words } = this.#ledger;
+    let best = -1;
+    let bestGrade = Infinity;
+    let bestLoad = Infinity;
+    this.#ledger.lock();
+    try {
+      for (const target of this.#targets) {
+        const { slot } = target;
+        if (tried?.has(slot)) continue;
+        const grade = this.#grade(target, now);
+        if (grade > bestGrade) continue;
+        const load = this.#load(target, now);
+        if (grade === bestGrade) {
+          if (load > bestLoad) continue;
+          if (load === bestLoad && (targets.turn[slot] as number) >= (targets.turn[best] as number)) continue;
+        }
+        best = slot;
+        bestGrade = grade;
+        bestLoad = load;
+      }
+      if (best === -1) return undefined;
+      targets.turn[best] = ++(words[WORD.turns] as number);
+      targets.open.add(best, 1);
+      health.picked(targets, best, this.#rule, now);
+    } finally {
+      this.#ledger.unlock();
     }
-    if (best === undefined) return undefined;
-    this.#turn = (bestIndex + 1) % length;
-    // One connection finds out whether a suspect is back; until it has, the others keep trying it last.
-    if (best.suspect) best.lastUntil = now + PENALTY;
-    return new TargetLease(bestIndex, best);
+    return new TargetLease(best, this, now);
   }
 
-  /** Connections open to each target, in the order of the list. */
-  open(): number[] {
-    return this.#targets.map((target) => target.open);
+  /** Connections open to a target, in all threads. */
+  open(slot: number): number {
+    return this.#ledger.targets.open.total[slot] as number;
   }
-}
 
-function precedes(a: Target, b: Target, now: number): boolean {
-  const aLast = a.suspect && now < a.lastUntil;
-  const bLast = b.suspect && now < b.lastUntil;
-  return aLast === bLast ? a.open < b.open : bLast;
+  /** How a target does, for people and their monitoring. */
+  health(slot: number, now: number): health.TargetHealth {
+    return health.healthOf(this.#ledger.targets, slot, this.#rule, now);
+  }
+
+  /**
+   * An active check's verdict. Coming up begins the slow start and forgets failures; a target that never went down has
+   * nothing to come up from, and stays out where connections to it fail.
+   * @returns whether the verdict is a new one
+   */
+  mark(slot: number, up: boolean, now: number): boolean {
+    this.#ledger.lock();
+    try {
+      return health.checked(this.#ledger.targets, slot, up, this.#rule, now);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /** For {@link TargetLease}, as are the next two. */
+  end(slot: number): void {
+    this.#ledger.lock();
+    try {
+      this.#ledger.targets.open.add(slot, -1);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  succeeded(slot: number, now: number): boolean {
+    this.#ledger.lock();
+    try {
+      return health.succeeded(this.#ledger.targets, slot, this.#rule, now);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  failed(slot: number, pickedAt: number, now: number): boolean {
+    this.#ledger.lock();
+    try {
+      this.#ledger.targets.open.add(slot, -1);
+      return health.failed(this.#ledger.targets, slot, this.#rule, pickedAt, now);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /** How far back a target stands: 0 in good standing, 1 so and a backup, from 2 on those that fail, the worst last. */
+  #grade({ slot, backup }: TargetRule, now: number): number {
+    return 2 * health.badness(this.#ledger.targets, slot, now) + (backup ? 1 : 0);
+  }
+
+  /** Connections per unit of weight. Equal fractions are equal numbers. */
+  #load({ slot, weight }: TargetRule, now: number): number {
+    const { targets } = this.#ledger;
+    const open = targets.open.total[slot] as number;
+    return open / (weight * health.share(targets, slot, this.#rule, now));
+  }
 }

@@ -1,7 +1,10 @@
 // What each client may do: so many connections in so much time, and so many at once. Pure: time is an argument.
 // Every admission is a lease; the open count of a client is the number of its living leases and cannot drift.
+// The rule in force is in the ledger, beside the buckets that it governs: all threads change over at once.
 
-import { returnToken, takeToken, type BucketRule } from "./token-bucket.ts";
+import { keyOf } from "./client-table.ts";
+import { WORD, type Ledger } from "./ledger.ts";
+import { changeRule, returnToken, takeToken, type BucketRule } from "./token-bucket.ts";
 
 /** The limits of every client. */
 export interface ClientRule extends BucketRule {
@@ -9,77 +12,185 @@ export interface ClientRule extends BucketRule {
   readonly maxConnections?: number | undefined;
 }
 
-interface Client {
-  fullAt: number;
-  open: number;
-}
+/** Rows swept in one go, some tens of microseconds, before other threads get at the ledger again. */
+const PORTION = 4_096;
 
 /** One admitted connection of a client. */
 export class ClientLease {
-  #client: Client | undefined;
-  readonly #rule: BucketRule;
+  readonly #limits: Limits;
+  readonly #row: number;
+  #held = true;
 
-  constructor(client: Client, rule: BucketRule) {
-    client.open++;
-    this.#client = client;
-    this.#rule = rule;
+  constructor(row: number, limits: Limits) {
+    this.#row = row;
+    this.#limits = limits;
   }
 
   /** The connection is over. Releasing again does nothing. */
   release(): void {
-    if (this.#client === undefined) return;
-    this.#client.open--;
-    this.#client = undefined;
+    if (!this.#held) return;
+    this.#held = false;
+    this.#limits.end(this.#row, false);
   }
 
-  /** The connection never came to be: gives back the token too. */
+  /** The connection never came to be: gives back the token too, by the rule in force now. */
   cancel(): void {
-    if (this.#client === undefined) return;
-    this.#client.fullAt = returnToken(this.#client.fullAt, this.#rule);
-    this.release();
+    if (!this.#held) return;
+    this.#held = false;
+    this.#limits.end(this.#row, true);
   }
 }
 
 /** All clients that have a connection open or a bucket that is not full; others are not stored. */
 export class Limits {
-  readonly #rule: ClientRule;
-  readonly #clients = new Map<string, Client>();
+  readonly #ledger: Ledger;
+  readonly #rule: RuleInForce;
 
-  constructor(rule: ClientRule) {
-    this.#rule = rule;
-  }
-
-  /**
-   * Admits a connection, or says why not; a refusal changes nothing.
-   * @param client the client's whole name, `user@group`
-   * @param now whole milliseconds, never less than in an earlier call
-   */
-  admit(client: string, now: number): ClientLease | "connection_limit" | "rate_limited" {
-    const known = this.#clients.get(client);
-    if (known !== undefined && known.open >= (this.#rule.maxConnections ?? Infinity))
-      return "connection_limit";
-    const fullAt = takeToken(known?.fullAt ?? 0, now, this.#rule);
-    if (fullAt === undefined) return "rate_limited";
-    const entry = known ?? { fullAt, open: 0 };
-    entry.fullAt = fullAt;
-    if (known === undefined) this.#clients.set(client, entry);
-    return new ClientLease(entry, this.#rule);
-  }
-
-  /** Forgets clients that are back at a full bucket with nothing open. Call it now and then. */
-  sweep(now: number): void {
-    for (const [name, client] of this.#clients) {
-      if (client.open === 0 && client.fullAt <= now) this.#clients.delete(name);
+  /** @param rule where the ledger has one already, of another thread's, that one stays until {@link setRule} */
+  constructor(ledger: Ledger, rule: ClientRule) {
+    this.#ledger = ledger;
+    this.#rule = new RuleInForce(ledger.words);
+    ledger.lock();
+    try {
+      if (this.#rule.fillRate === 0) this.#rule.replace(rule);
+    } finally {
+      ledger.unlock();
     }
   }
 
-  /** Connections that a client has open. */
+  /**
+   * Changes the rule for all threads; the first that does so has an effect. Open counts stay, and so does the number of
+   * tokens missing from each bucket, or all are missing where the new bucket is smaller than that.
+   */
+  setRule(rule: ClientRule, now: number): void {
+    const { clients } = this.#ledger;
+    const before = this.#rule;
+    this.#ledger.lock();
+    try {
+      if (before.capacity !== rule.capacity || before.fillRate !== rule.fillRate) {
+        for (let place = 0; place < clients.size; place++) {
+          const row = clients.rowAt(place);
+          clients.fullAt[row] = changeRule(clients.fullAt[row] as number, now, before, rule);
+        }
+      }
+      this.#rule.replace(rule);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /**
+   * Admits a connection, or says why not; a refusal changes nothing. `overloaded`: there is no room for one more client.
+   * @param client the client's whole name, `user@group`
+   * @param now whole milliseconds, never less than in an earlier call
+   */
+  admit(client: string, now: number): ClientLease | "connection_limit" | "rate_limited" | "overloaded" {
+    const { clients } = this.#ledger;
+    const key = keyOf(client);
+    let row: number;
+    this.#ledger.lock();
+    try {
+      row = clients.find(key);
+      const open = row === -1 ? 0 : (clients.open.total[row] as number);
+      if (open >= this.#rule.maxConnections) return "connection_limit";
+      const fullAt = takeToken(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule);
+      if (fullAt === undefined) return "rate_limited";
+      if (row === -1) {
+        if (clients.full && !this.#makeRoom(now)) return "overloaded";
+        row = clients.insert(key);
+      }
+      clients.fullAt[row] = fullAt;
+      clients.open.add(row, 1);
+    } finally {
+      this.#ledger.unlock();
+    }
+    return new ClientLease(row, this);
+  }
+
+  /** Forgets clients that are back at a full bucket with nothing open. Call it now and then, in any one thread. */
+  sweep(now: number): void {
+    for (let to = this.size; to > 0; to -= PORTION) {
+      this.#ledger.lock();
+      try {
+        this.#sweepPlaces(Math.max(0, to - PORTION), to, now);
+      } finally {
+        this.#ledger.unlock();
+      }
+    }
+  }
+
+  /** Connections that a client has open, in all threads. */
   open(client: string): number {
-    return this.#clients.get(client)?.open ?? 0;
+    const { clients } = this.#ledger;
+    const key = keyOf(client);
+    this.#ledger.lock();
+    try {
+      const row = clients.find(key);
+      return row === -1 ? 0 : (clients.open.total[row] as number);
+    } finally {
+      this.#ledger.unlock();
+    }
   }
 
   /** Clients stored. */
   get size(): number {
-    return this.#clients.size;
+    return this.#ledger.clients.size;
+  }
+
+  /** A lease is over. For {@link ClientLease}. */
+  end(row: number, refund: boolean): void {
+    const { clients } = this.#ledger;
+    this.#ledger.lock();
+    try {
+      if (refund) clients.fullAt[row] = returnToken(clients.fullAt[row] as number, this.#rule);
+      clients.open.add(row, -1);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /** Sweeps a full table, at most a portion a millisecond on average: a flood of clients must not keep it sweeping. */
+  #makeRoom(now: number): boolean {
+    const { clients, words } = this.#ledger;
+    if (now < (words[WORD.sweepAt] as number)) return false;
+    words[WORD.sweepAt] = now + Math.ceil(clients.size / PORTION);
+    this.#sweepPlaces(0, clients.size, now);
+    return !clients.full;
+  }
+
+  /** From the last place to the first: what takes the place of a removed row has been looked at already. */
+  #sweepPlaces(from: number, to: number, now: number): void {
+    const { clients } = this.#ledger;
+    for (let place = Math.min(to, clients.size) - 1; place >= from; place--) {
+      const row = clients.rowAt(place);
+      if (clients.open.total[row] === 0 && (clients.fullAt[row] as number) <= now) clients.removeAt(place);
+    }
+  }
+}
+
+/** The rule that the buckets in the ledger are kept by. */
+class RuleInForce implements BucketRule {
+  readonly #words: Float64Array;
+
+  constructor(words: Float64Array) {
+    this.#words = words;
+  }
+
+  get capacity(): number {
+    return this.#words[WORD.capacity] as number;
+  }
+
+  get fillRate(): number {
+    return this.#words[WORD.fillRate] as number;
+  }
+
+  get maxConnections(): number {
+    return this.#words[WORD.maxConnections] as number;
+  }
+
+  replace({ capacity, fillRate, maxConnections = Infinity }: ClientRule): void {
+    this.#words[WORD.capacity] = capacity;
+    this.#words[WORD.fillRate] = fillRate;
+    this.#words[WORD.maxConnections] = maxConnections;
   }
 }

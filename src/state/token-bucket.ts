@@ -25,3 +25,13 @@ export function takeToken(fullAt: number, now: number, rule: BucketRule): number
 export function returnToken(fullAt: number, rule: BucketRule): number {
   return fullAt - rule.fillRate;
 }
+
+/**
+ * The same bucket under another rule: as many tokens are missing as before, but never more than there is room for.
+ * @returns the new `fullAt`, rounded up to a whole millisecond
+ */
+export function changeRule(fullAt: number, now: number, from: BucketRule, to: BucketRule): number {
+  if (fullAt <= now) return fullAt;
+  const wait = Math.ceil(((fullAt - now) * to.fillRate) / from.fillRate);
+  return now + Math.min(wait, to.capacity * to.fillRate);
+}

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { returnToken, takeToken } from "../../src/state/token-bucket.ts";
+import { changeRule, returnToken, takeToken } from "../../src/state/token-bucket.ts";
 import { Random } from "../support/random.ts";
 
 const rule = { capacity: 3, fillRate: 1_000 };
@@ -57,4 +57,13 @@ test("over any schedule it admits exactly what a bucket that is refilled by hand
       }
     }
   }
+});
+
+test.each([
+  ["full stays full", 1_000, { capacity: 9, fillRate: 7 }, 1_000],
+  ["half a token missing stays half a token", 2_500, { capacity: 3, fillRate: 10 }, 2_005],
+  ["what is no whole millisecond is rounded up", 2_001, { capacity: 3, fillRate: 1_500 }, 2_002],
+  ["no more is missing than there is room for", 5_000, { capacity: 2, fillRate: 10 }, 2_020],
+])("under another rule as many tokens are missing: %s", (_, fullAt, to, expected) => {
+  expect(changeRule(fullAt, 2_000, rule, to)).toBe(expected);
 });

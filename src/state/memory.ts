@@ -1,0 +1,39 @@
+// One buffer cut into arrays. Whoever cuts a buffer in the same order to the same lengths gets the same arrays: that is
+// how worker threads share state, and why nothing but numbers is kept in it. Fresh memory is all zeros, and none of it
+// is written here: what is never used costs nothing.
+
+/** Each array begins on a cache line of its own. */
+const LINE = 64;
+
+/** Cuts arrays off a buffer, one after the other; without a buffer, only measures. */
+export class Cutter {
+  readonly #buffer: ArrayBuffer | SharedArrayBuffer | undefined;
+  #bytes = 0;
+
+  constructor(buffer?: ArrayBuffer | SharedArrayBuffer) {
+    this.#buffer = buffer;
+  }
+
+  /** Bytes cut off so far. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Whole numbers of 32 bits, with their sign. */
+  int32(length: number): Int32Array {
+    const at = this.#take(4 * length);
+    return this.#buffer === undefined ? new Int32Array(0) : new Int32Array(this.#buffer, at, length);
+  }
+
+  /** Numbers as JavaScript has them: times in milliseconds, for one. */
+  float64(length: number): Float64Array {
+    const at = this.#take(8 * length);
+    return this.#buffer === undefined ? new Float64Array(0) : new Float64Array(this.#buffer, at, length);
+  }
+
+  #take(bytes: number): number {
+    const at = this.#bytes;
+    this.#bytes += Math.ceil(bytes / LINE) * LINE;
+    return at;
+  }
+}

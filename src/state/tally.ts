@@ -1,0 +1,40 @@
+// How many of something are open, in total and per thread: so that what a dead thread held can be given back exactly.
+
+import type { Cutter } from "./memory.ts";
+
+/** Counts for a number of things: the targets, the clients, or a single one. Changed under the ledger's lock only. */
+export class Tally {
+  /** In all threads together, per thing. Never negative. */
+  readonly total: Int32Array;
+  readonly #perThread: Int32Array;
+  readonly #threads: number;
+  readonly #own: number;
+
+  /** @param own which of the `threads` this one is, from 0 */
+  constructor(cutter: Cutter, things: number, threads: number, own: number) {
+    this.total = cutter.int32(things);
+    this.#perThread = cutter.int32(things * threads);
+    this.#threads = threads;
+    this.#own = own;
+  }
+
+  /** Adds to what this thread has; a negative amount gives back. */
+  add(thing: number, amount: number): void {
+    (this.#perThread[thing * this.#threads + this.#own] as number) += amount;
+    (this.total[thing] as number) += amount;
+  }
+
+  /**
+   * Gives back all that a thread had of the first `things`. The totals are added up anew: the thread may have died
+   * between its own count and the total.
+   */
+  forget(thread: number, things: number): void {
+    for (let thing = 0; thing < things; thing++) {
+      const from = thing * this.#threads;
+      this.#perThread[from + thread] = 0;
+      let total = 0;
+      for (let i = 0; i < this.#threads; i++) total += this.#perThread[from + i] as number;
+      this.total[thing] = total;
+    }
+  }
+}
