@@ -1,0 +1,150 @@
+import { X509Certificate } from "node:crypto";
+import { describe, expect, test } from "bun:test";
+import { pemBlocks, readCertificateId, readRevocationList } from "../../src/der.ts";
+import { judge, type Trust } from "../../src/trust.ts";
+import { cert } from "../support/peer.ts";
+import { Random } from "../support/random.ts";
+
+/** All PEM blocks of a file, as DER. */
+function der(name: string): Uint8Array[] {
+  return pemBlocks(cert(name), "[A-Z0-9 ]+").map((block) => block.der);
+}
+
+const list = (name: string) => readRevocationList(der(name)[0]!);
+const authority = (name: string) => new X509Certificate(cert(name));
+const now = new Date("2026-06-01");
+
+describe("revocation lists", () => {
+  test("have their issuer, what is revoked, and when the next one is due", () => {
+    const { issuer, serials, nextUpdate } = list("crl.pem");
+    const revoked = readCertificateId(der("revoked.crt")[0]!);
+    expect(issuer).toBe(revoked.issuer);
+    expect([...serials]).toEqual([revoked.serial]);
+    expect(nextUpdate!.getUTCFullYear()).toBeGreaterThan(2100);
+    expect(list("crl-outdated.pem").nextUpdate).toEqual(new Date("2025-01-01T00:00:00Z"));
+  });
+
+  test("serial numbers are those that the runtime has for the certificate", () => {
+    for (const name of ["alice.crt", "revoked.crt", "ca.crt", "server.crt"]) {
+      const { serial } = readCertificateId(der(name)[0]!);
+      expect(BigInt(`0x${serial}`)).toBe(BigInt(`0x${new X509Certificate(cert(name)).serialNumber}`));
+    }
+  });
+
+  test("of the same name under another key are told apart by nobody here, but of another name they are", () => {
+    expect(readCertificateId(der("stranger.crt")[0]!).issuer).toBe(
+      readCertificateId(der("alice.crt")[0]!).issuer,
+    );
+    expect(readCertificateId(der("second-root.crt")[0]!).issuer).not.toBe(
+      readCertificateId(der("alice.crt")[0]!).issuer,
+    );
+  });
+
+  test("that end early are an exception, wherever they end", () => {
+    const good = der("crl.pem")[0]!;
+    for (let length = 0; length < good.length; length++) {
+      expect(() => readRevocationList(good.subarray(0, length))).toThrow();
+    }
+  });
+
+  test("that are damaged are read or are an exception, and nothing else", () => {
+    const good = der("crl.pem")[0]!;
+    const random = new Random(1);
+    let refused = 0;
+    for (let i = 0; i < 5_000; i++) {
+      const bad = Buffer.from(good);
+      for (let n = random.int(1, 3); n > 0; n--) bad[random.int(0, bad.length - 1)] = random.int(0, 255);
+      try {
+        expect(readRevocationList(bad).serials.size).toBeLessThan(good.length);
+      } catch (error) {
+        expect((error as Error).message).toStartWith("DER ");
+        refused++;
+      }
+    }
+    expect(refused).toBeGreaterThan(100);
+  });
+});
+
+describe("a chain that was good", () => {
+  const one: Trust = { authorities: [authority("ca.crt")], revocations: undefined };
+  const listed: Trust = { ...one, revocations: [list("crl.pem")] };
+
+  test.each<[string, Uint8Array[], Trust, Date, string | undefined]>([
+    ["is good while nothing changes", der("alice.crt"), one, now, undefined],
+    [
+      "is good when its root is one of several",
+      der("alice.crt"),
+      { ...one, authorities: [authority("ca2.crt"), authority("ca.crt")] },
+      now,
+      undefined,
+    ],
+    [
+      "is not trusted when its root is gone",
+      der("alice.crt"),
+      { ...one, authorities: [authority("ca2.crt")] },
+      now,
+      "certificate_untrusted",
+    ],
+    [
+      "is not trusted when its root has the same name and another key",
+      der("alice.crt"),
+      { ...one, authorities: [authority("stranger-ca.crt")] },
+      now,
+      "certificate_untrusted",
+    ],
+    [
+      "is not trusted when nobody is",
+      der("alice.crt"),
+      { ...one, authorities: [] },
+      now,
+      "certificate_untrusted",
+    ],
+    ["is expired when its time is over", der("expired.crt"), one, now, "certificate_expired"],
+    ["is expired when its time has not come", der("not-yet-valid.crt"), one, now, "certificate_expired"],
+    ["is revoked when it is listed", der("revoked.crt"), listed, now, "certificate_revoked"],
+    ["is good when another is listed", der("alice.crt"), listed, now, undefined],
+    [
+      "is not trusted when the list is outdated",
+      der("alice.crt"),
+      { ...one, revocations: [list("crl-outdated.pem")] },
+      now,
+      "certificate_untrusted",
+    ],
+    [
+      "is revoked when it is listed, outdated or not",
+      der("revoked.crt"),
+      { ...one, revocations: [list("crl-outdated.pem")] },
+      now,
+      "certificate_revoked",
+    ],
+    [
+      "is not trusted when there are lists, but none of its issuer",
+      der("second-root.crt"),
+      { authorities: [authority("ca2.crt")], revocations: [list("crl.pem")] },
+      now,
+      "certificate_untrusted",
+    ],
+    [
+      "of three is good through the one in the middle",
+      [...der("chained.crt"), ...der("ca.crt")],
+      one,
+      now,
+      undefined,
+    ],
+    [
+      "of three needs a list of the one in the middle too",
+      [...der("chained.crt"), ...der("ca.crt")],
+      listed,
+      now,
+      "certificate_untrusted",
+    ],
+  ])("%s", (_, chain, trust, at, verdict) => {
+    expect(judge(chain, trust, at)).toBe(verdict as ReturnType<typeof judge>);
+  });
+
+  test("is judged by the second: its last moment is the one before notAfter", () => {
+    const { validToDate } = new X509Certificate(cert("expired.crt"));
+    expect(judge(der("expired.crt"), one, new Date(validToDate.getTime() - 1))).toBeUndefined();
+    expect(judge(der("expired.crt"), one, validToDate)).toBe("certificate_expired");
+  });
+});
