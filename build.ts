@@ -14,7 +14,8 @@ const { target, outfile = target === undefined ? "out/proxy" : `out/proxy-${targ
 
 try {
   await Bun.build({
-    entrypoints: [`${import.meta.dir}/src/main.ts`],
+    // The worker threads' module is found beside the main one, in the binary too.
+    entrypoints: [`${import.meta.dir}/src/main.ts`, `${import.meta.dir}/src/worker.ts`],
     minify: true,
     bytecode: true,
     format: "esm",

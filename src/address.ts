@@ -1,4 +1,4 @@
-// Addresses as people write them: ":5000", "127.0.0.1:5000", "[::1]:5000", "db.internal:5432". Pure.
+// Addresses as people write them: ":5000", "127.0.0.1:5000", "[::1]:5000", "db.internal:5432", "unix:/run/db.sock". Pure.
 
 import { isIPv4, isIPv6 } from "node:net";
 
@@ -10,20 +10,35 @@ export interface Address {
   readonly port: number;
 }
 
+/** A socket in the file system. */
+export interface UnixAddress {
+  /** Absolute; at most 107 bytes (sockaddr_un, unix(7)). */
+  readonly unix: string;
+}
+
+/** Where a target is. */
+export type TargetAddress = Address | UnixAddress;
+
 /** Reads an address to listen on: the host may be left out, the port may be 0. Undefined where it is none. */
 export function parseListenAddress(text: unknown): Address | undefined {
   const address = parse(text);
   return address !== undefined && (address.hostname === "" || isHost(address.hostname)) ? address : undefined;
 }
 
-/** Reads an address to connect to: both host and port are needed. Undefined where it is none. */
-export function parseTarget(text: unknown): Address | undefined {
+/** Reads an address to connect to: host and port, or `unix:` and a path. Undefined where it is none. */
+export function parseTarget(text: unknown): TargetAddress | undefined {
+  if (typeof text === "string" && text.startsWith("unix:")) {
+    const unix = text.slice("unix:".length);
+    return /^\/[^\0]*$/.test(unix) && Buffer.byteLength(unix) <= 107 ? { unix } : undefined;
+  }
   const address = parse(text);
   return address !== undefined && address.port > 0 && isHost(address.hostname) ? address : undefined;
 }
 
 /** Writes an address the way it is read. IPv4 addresses that came mapped into IPv6 are written as IPv4. */
-export function formatAddress({ hostname, port }: Address): string {
+export function formatAddress(address: TargetAddress): string {
+  if ("unix" in address) return `unix:${address.unix}`;
+  const { hostname, port } = address;
   const host = hostname.startsWith("::ffff:") && isIPv4(hostname.slice(7)) ? hostname.slice(7) : hostname;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

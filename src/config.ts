@@ -1,18 +1,21 @@
-// The configuration: one loose shape that people write, one strict shape that the proxy runs on, and the one resolver
-// between them. Pure: nobody else validates a shape, and nothing here opens a file.
+// The configuration: the loose shape that people write, the strict shape that the proxy runs on, and what is built in.
+// The way from the one to the other is resolve-config.ts.
 
-import { isAbsolute, resolve as resolvePath } from "node:path";
-import { formatAddress, parseTarget, type Address } from "./address.ts";
-import type { Fault } from "./errors.ts";
-import { isGroupName } from "./identity.ts";
-import { Reader } from "./reader.ts";
+import type { Address, TargetAddress } from "./address.ts";
 
 /** A text such as `"250ms"`, `"60s"`, `"1m30s"`, `"1h"`, or a number of milliseconds; 1 ms to just under 25 days. */
 export type Duration = string | number;
 
+/** From most to least; `silent` writes nothing. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Versions of the PROXY protocol. */
+export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
+
 /**
  * What the proxy does, as one writes it: in TypeScript, TOML, YAML or JSON. Every key may be left out and then has its
- * built-in value, except within an entry of `upstreams`, which has none: nobody gets in by omission.
+ * built-in value, except within an entry of a list, which has none: nobody gets in by omission.
  */
 export interface ProxyConfig {
   /** Idle time, no byte in either direction, after which a connection is closed. Built in: `"5m"`. */
@@ -24,33 +27,32 @@ export interface ProxyConfig {
   /** How long a graceful shutdown waits for open connections. Built in: `"30s"`. */
   shutdownTimeout?: Duration;
   /**
+   * How long a connection may last, whatever it does; up to a tenth less, by chance, so that what came together does not
+   * go together. Built in: no such limit.
+   */
+  maxConnectionDuration?: Duration;
+  /** Whether a connection is closed when its client's certificate runs out. Built in: `true`. */
+  disconnectExpired?: boolean;
+  /** The time over which connections that a reload takes the right from are closed; 0 for at once. Built in: `0`. */
+  revocationGrace?: Duration;
+  /**
    * Connections of all clients together, handshaking ones included; one above is closed at once. An integer of at least
    * 1, at most half of the descriptors the process may open. Built in: that most.
    */
   maxConnections?: number;
+  /** Threads that carry connections, 1 to 64, or `"auto"` for one per core. Built in: `1`. */
+  workers?: number | "auto";
+  /** Whether a change of a file that the configuration names reloads everything. Built in: `true`. */
+  watch?: boolean;
+  /** Least severe lines of the log: `debug`, `info`, `warn`, `error` or `silent`. Built in: `"info"`. */
+  logLevel?: LogLevel;
   /** Where clients come in. */
-  listener?: {
-    /** `":5000"` (every interface, IPv4 and IPv6), `"127.0.0.1:5000"`, `"[::1]:5000"`. Built in: `":5000"`. */
-    address?: string;
-    /** Path to PEM: the CA certificates that clients must chain to, one or several. Built in: `"certs/ca.crt"`. */
-    ca?: string;
-    /** Path to PEM: the proxy's certificate, then its chain, if any. Built in: `"certs/server.crt"`. */
-    certificate?: string;
-    /** Path to PEM: the certificate's key, not encrypted. Built in: `"certs/server.key"`. */
-    privateKey?: string;
-    /** Path to PEM: the CA's revocation lists. Built in: none, so that nothing is revoked. */
-    crl?: string;
-  };
-  /** Who may go where. Exactly one entry for now. Built in: `echo`, for the group `admin`, on three local ports. */
-  upstreams?: {
-    /** Unique; for the log. */
-    name: string;
-    /** `host:port` each, at least one: equal servers of one service. */
-    targets: string[];
-    /** Groups whose members are let through, at least one; case matters. */
-    authorizedGroups: string[];
-  }[];
-  /** What each client may do; a client is a whole Common Name. */
+  listener?: ListenerConfig;
+  /** Instead of `listener`: several places where clients come in. Each has to name its address and its files. */
+  listeners?: ListenerConfig[];
+  /** Who may go where. Built in: `echo`, for the group `admin`, on three local ports. */
+  upstreams?: UpstreamConfig[];
+  /** What each client may do, over all upstreams; a client is a whole Common Name. */
   rateLimit?: {
     /** Size of each client's token bucket, 1 to 1,000,000; one token per connection. Built in: `10`. */
     capacity?: number;
@@ -61,21 +63,99 @@ export interface ProxyConfig {
   };
 }
 
+/** A port where clients come in. */
+export interface ListenerConfig {
+  /** `":5000"` (every interface, IPv4 and IPv6), `"127.0.0.1:5000"`, `"[::1]:5000"`. Built in: `":5000"`. */
+  address?: string;
+  /** Path to PEM: the CA certificates that clients must chain to, one or several. Built in: `"certs/ca.crt"`. */
+  ca?: string;
+  /** Path to PEM: the proxy's certificate, then its chain, if any. Built in: `"certs/server.crt"`. */
+  certificate?: string;
+  /** Path to PEM: the certificate's key, not encrypted. Built in: `"certs/server.key"`. */
+  privateKey?: string;
+  /** Path to PEM: the CA's revocation lists. Built in: none, so that nothing is revoked. */
+  crl?: string;
+  /**
+   * Whether a client may resume its TLS session, which costs a fraction of a handshake. Its certificate is judged again
+   * all the same. Built in: `true`.
+   */
+  sessionTickets?: boolean;
+  /** Whether another process may open the same port, as for a change of binaries without a gap. Built in: `false`. */
+  reusePort?: boolean;
+  /** The name of the upstream for all connections of this listener, whatever server name they ask for. Built in: none. */
+  upstream?: string;
+}
+
+/** A service: its servers, and who may reach it. */
+export interface UpstreamConfig {
+  /** Unique; for the log. */
+  name: string;
+  /** Servers of one service, at least one. */
+  targets: (string | TargetConfig)[];
+  /** Groups whose members are let through, at least one; case matters. */
+  authorizedGroups: string[];
+  /**
+   * Server names (SNI) that lead here: `"db.example.com"`, or `"*.example.com"` for everything below it; no two upstreams
+   * have the same. The one upstream without takes the rest.
+   */
+  serverNames?: string[];
+  /** Looks whether targets are there by connecting to them. Built in: no looking; failed dials are counted all the same. */
+  healthCheck?: {
+    /** From one check of a target to the next. Built in: `"2s"`. */
+    interval?: Duration;
+    /** For one check. Built in: `"1s"`. */
+    timeout?: Duration;
+    /** Checks in a row that a target which is down has to pass, 1 to 100. Built in: `2`. */
+    rise?: number;
+    /** Checks, or dials, in a row that have to fail before a target is down, 1 to 100. Built in: `3`. */
+    fall?: number;
+  };
+  /** The time in which a target that is back comes to its full share of connections; 0 for at once. Built in: `0`. */
+  slowStart?: Duration;
+  /** Speaks TLS to the targets, and verifies them. Built in: plain TCP. */
+  tls?: {
+    /** Path to PEM: the CA certificates that targets must chain to. */
+    ca: string;
+    /** Path to PEM: the proxy's certificate as a client of the targets. Built in: none. */
+    certificate?: string;
+    /** Path to PEM: that certificate's key, not encrypted. */
+    privateKey?: string;
+    /** The name that the targets' certificates have to hold. Built in: the host of each target. */
+    serverName?: string;
+  };
+  /** Tells the targets who is calling, before the first byte: the PROXY protocol. Built in: it does not. */
+  proxyProtocol?: (typeof PROXY_PROTOCOLS)[number];
+}
+
+/** A target with more to say than where it is. */
+export interface TargetConfig {
+  /** `"10.0.0.5:5432"`, `"[::1]:5432"`, `"db.internal:5432"`, `"unix:/run/db.sock"`. */
+  address: string;
+  /** Its share of connections beside the others', 1 to 1,000. Built in: `1`. */
+  weight?: number;
+  /** Whether it is used only where no other target is healthy. Built in: `false`. */
+  backup?: boolean;
+}
+
 /** The strict shape: complete, checked, frozen. Durations are milliseconds, paths are absolute. */
 export interface Config {
   readonly timeout: number;
   readonly handshakeTimeout: number;
   readonly connectTimeout: number;
   readonly shutdownTimeout: number;
+  readonly maxConnectionDuration: number | undefined;
+  readonly disconnectExpired: boolean;
+  readonly revocationGrace: number;
   readonly maxConnections: number | undefined;
-  readonly listener: {
-    readonly address: Address;
-    readonly ca: string;
-    readonly certificate: string;
-    readonly privateKey: string;
-    readonly crl: string | undefined;
-  };
+  readonly workers: number;
+  readonly watch: boolean;
+  readonly logLevel: LogLevel;
+  /** At least one. */
+  readonly listeners: readonly Listener[];
+  /** At least one. */
   readonly upstreams: readonly Upstream[];
+  /** The name of the upstream for connections that no server name leads elsewhere; undefined for none. */
+  readonly rest: string | undefined;
   readonly rateLimit: {
     readonly capacity: number;
     readonly fillRate: number;
@@ -83,11 +163,56 @@ export interface Config {
   };
 }
 
-/** A pool of equal targets and who may reach it. */
+/** A {@link ListenerConfig}, complete. */
+export interface Listener {
+  /** Where it is in what was written: `listener`, or `listeners[2]`. */
+  readonly key: string;
+  readonly address: Address;
+  readonly ca: string;
+  readonly certificate: string;
+  readonly privateKey: string;
+  readonly crl: string | undefined;
+  readonly sessionTickets: boolean;
+  readonly reusePort: boolean;
+  readonly upstream: string | undefined;
+}
+
+/** An {@link UpstreamConfig}, complete. */
 export interface Upstream {
   readonly name: string;
-  readonly targets: readonly Address[];
+  readonly targets: readonly Target[];
   readonly authorizedGroups: readonly string[];
+  /** Lower case. */
+  readonly serverNames: readonly string[] | undefined;
+  readonly healthCheck: HealthCheck | undefined;
+  /** Failed dials in a row after which a target is out. */
+  readonly fall: number;
+  readonly slowStart: number;
+  readonly tls: UpstreamTls | undefined;
+  readonly proxyProtocol: (typeof PROXY_PROTOCOLS)[number] | undefined;
+}
+
+/** A server of an upstream. */
+export interface Target {
+  readonly address: TargetAddress;
+  readonly weight: number;
+  readonly backup: boolean;
+}
+
+/** How targets are looked after. */
+export interface HealthCheck {
+  readonly interval: number;
+  readonly timeout: number;
+  readonly rise: number;
+  readonly fall: number;
+}
+
+/** TLS to the targets of an upstream. */
+export interface UpstreamTls {
+  readonly ca: string;
+  readonly certificate: string | undefined;
+  readonly privateKey: string | undefined;
+  readonly serverName: string | undefined;
 }
 
 /** What `./out/proxy` runs with when it is told nothing. */
@@ -96,11 +221,18 @@ export const BUILT_IN = {
   handshakeTimeout: "10s",
   connectTimeout: "5s",
   shutdownTimeout: "30s",
+  disconnectExpired: true,
+  revocationGrace: 0,
+  workers: 1,
+  watch: true,
+  logLevel: "info",
   listener: {
     address: ":5000",
     ca: "certs/ca.crt",
     certificate: "certs/server.crt",
     privateKey: "certs/server.key",
+    sessionTickets: true,
+    reusePort: false,
   },
   upstreams: [
     {
@@ -112,87 +244,5 @@ export const BUILT_IN = {
   rateLimit: { capacity: 10, fillRate: "1s" },
 } satisfies ProxyConfig;
 
-/**
- * Turns what people write into what the proxy runs on.
- * @param input a {@link ProxyConfig}, from anywhere: nothing about it is taken on trust
- * @param directory what relative paths are taken from, itself absolute
- * @param faults collects what is wrong, in the order of the keys; the result is fit for use only if it stays empty.
- *   A path that is at fault comes back as ""
- */
-export function resolveConfig(input: unknown, directory: string, faults: Fault[]): Config {
-  const read = new Reader(faults);
-  const path = (value: unknown, key: string) => {
-    const text = read.text(value, key, "the path of a PEM file");
-    return text === "" || isAbsolute(text) ? text : resolvePath(directory, text);
-  };
-
-  const top = read.table(input, "", BUILT_IN, ["maxConnections"]);
-  const config: Config = {
-    timeout: read.duration(top.timeout, "timeout"),
-    handshakeTimeout: read.duration(top.handshakeTimeout, "handshakeTimeout"),
-    connectTimeout: read.duration(top.connectTimeout, "connectTimeout"),
-    shutdownTimeout: read.duration(top.shutdownTimeout, "shutdownTimeout"),
-    maxConnections: read.optional(top.maxConnections, (value) =>
-      read.count(value, "maxConnections", 1_000_000),
-    ),
-    listener: (() => {
-      const listener = read.table(top.listener, "listener", BUILT_IN.listener, ["crl"]);
-      return {
-        address: read.address(listener.address, "listener.address"),
-        ca: path(listener.ca, "listener.ca"),
-        certificate: path(listener.certificate, "listener.certificate"),
-        privateKey: path(listener.privateKey, "listener.privateKey"),
-        crl: read.optional(listener.crl, (value) => path(value, "listener.crl")),
-      };
-    })(),
-    upstreams: read.list(top.upstreams, "upstreams", "upstream").map((value, i) => upstream(read, value, i)),
-    rateLimit: (() => {
-      const rateLimit = read.table(top.rateLimit, "rateLimit", BUILT_IN.rateLimit, ["maxConnections"]);
-      return {
-        capacity: read.count(rateLimit.capacity, "rateLimit.capacity", 1_000_000),
-        fillRate: read.duration(rateLimit.fillRate, "rateLimit.fillRate"),
-        maxConnections: read.optional(rateLimit.maxConnections, (value) =>
-          read.count(value, "rateLimit.maxConnections", 1_000_000),
-        ),
-      };
-    })(),
-  };
-  if (config.upstreams.length > 1) {
-    read.fault("upstreams", `has ${config.upstreams.length} entries; only one upstream is supported for now`);
-  }
-  return deepFreeze(config);
-}
-
-function upstream(read: Reader, value: unknown, index: number): Upstream {
-  const key = `upstreams[${index}]`;
-  const table = read.table(value, key, {}, ["name", "targets", "authorizedGroups"]);
-  const targets = read.list(table.targets, `${key}.targets`, "target").map((target, i) => {
-    const address = parseTarget(target);
-    if (address === undefined) {
-      read.reject(
-        target,
-        `${key}.targets[${i}]`,
-        "host:port",
-        'write it like "10.0.0.5:5432" or "[::1]:5432"',
-      );
-    }
-    return address ?? { hostname: "", port: 0 };
-  });
-  read.unique(targets.map(formatAddress), `${key}.targets`);
-  const groups = read.list(table.authorizedGroups, `${key}.authorizedGroups`, "group").map((group, i) => {
-    if (typeof group === "string" && isGroupName(group)) return group;
-    const hint = "it is what follows the @ of a Common Name, without @ and white space";
-    read.reject(group, `${key}.authorizedGroups[${i}]`, "a group", hint);
-    return "";
-  });
-  read.unique(groups, `${key}.authorizedGroups`);
-  return { name: read.text(table.name, `${key}.name`, "a name"), targets, authorizedGroups: groups };
-}
-
-function deepFreeze<T>(value: T): T {
-  if (typeof value === "object" && value !== null) {
-    Object.values(value).forEach(deepFreeze);
-    Object.freeze(value);
-  }
-  return value;
-}
+/** What a health check is when nothing is said about it. */
+export const HEALTH_CHECK = { interval: "2s", timeout: "1s", rise: 2, fall: 3 };

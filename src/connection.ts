@@ -1,42 +1,38 @@
 // One connection, from accept to release, in the order in which it happens:
 //
-//   accept → handshake → identify → authorize → admit → pick → dial → relay → half-close → release
+//   accept → handshake → identify → route → authorize → admit → pick → dial → relay → half-close → release
 //
-// What is refused before "pick" opens no connection to a target, and no refusal takes a token. Each event handler says
+// (from "identify" to "admit" it is in admission.ts). What is refused before "pick" opens no connection to a target, and no refusal takes a token. Each event handler says
 // which phases it can meet; the first reason for an ending is the one that counts; what a connection holds is given back
 // in one place, `#release`, once its sockets are gone.
 
 import { formatAddress } from "./address.ts";
-import type { Config, Upstream } from "./config.ts";
+import { admit, reconsider, type Admission, type Entrance, type Rules } from "./admission.ts";
+import type { Target } from "./config.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "./dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "./errors.ts";
-import { handshakeRefusal } from "./handshake.ts";
-import { identify } from "./identity.ts";
 import type { Logger } from "./log.ts";
 import { Relay } from "./relay.ts";
-import type { Balancer, TargetLease } from "./state/balancer.ts";
-import type { ClientLease, Limits } from "./state/limits.ts";
+import type { TargetLease } from "./state/balancer.ts";
+import type { Ledger } from "./state/ledger.ts";
+import type { Limits } from "./state/limits.ts";
 import type { Turnstile } from "./turnstile.ts";
 
-/** An upstream with the state of its targets. */
-export interface Pool {
-  readonly upstream: Upstream;
-  readonly balancer: Balancer;
-}
-
-/** What all connections of a proxy share. */
+/** What all connections of a thread share. */
 export interface Shared {
-  readonly config: Config;
-  /** The most connections at a time, handshaking ones included. */
-  readonly maxConnections: number;
+  /** A reload puts others in their place. */
+  rules: Rules;
+  /** What all threads share. */
+  readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly limits: Limits;
-  readonly pool: Pool;
   readonly turnstile: Turnstile;
   readonly log: Logger;
   /** All connections that hold anything. */
   readonly connections: Set<Connection>;
+  /** Begins the names of this thread's connections. */
+  readonly prefix: string;
   /** Whole milliseconds of a clock that only goes forward. */
   now(): number;
   /** `connections` grew or shrank. */
@@ -59,12 +55,18 @@ type Phase = "handshake" | "dialing" | "trying" | "relaying" | "closing" | "over
  */
 const TRIAL = 250;
 
+/** The most by which `maxConnectionDuration` is shortened, as a share of it. */
+const JITTER = 0.1;
+
 type Socket = Bun.Socket<Connection>;
 
 /** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
-export function clientHandlers(shared: Shared): Bun.SocketHandler<Connection | undefined> {
+export function clientHandlers(
+  shared: Shared,
+  entrance: Entrance,
+): Bun.SocketHandler<Connection | undefined> {
   return {
-    open: (socket) => accept(shared, socket as Socket),
+    open: (socket) => accept(shared, entrance, socket as Socket),
     handshake: (socket, success, error) => socket.data?.handshook(success, error),
     data: (socket, chunk) => socket.data?.clientSent(chunk),
     drain: (socket) => socket.data?.clientDrained(),
@@ -83,12 +85,16 @@ const dial = createDial<Connection>({
   error: (socket, error) => socket.data.upstreamFailed(error),
 });
 
-function accept(shared: Shared, socket: Socket): void {
+function accept(shared: Shared, entrance: Entrance, socket: Socket): void {
+  const { ledger, budget, rules } = shared;
   const remote = remoteOf(socket);
-  if (shared.connections.size < shared.maxConnections && shared.budget.take(PER_CONNECTION)) {
-    socket.data = new Connection(shared, socket, remote);
-    shared.turnstile.enter(socket);
-    return;
+  if (ledger.takeConnection(rules.maxConnections)) {
+    if (budget.take(PER_CONNECTION)) {
+      socket.data = new Connection(shared, entrance, socket, remote);
+      shared.turnstile.enter(socket);
+      return;
+    }
+    ledger.giveBackConnection();
   }
   // A reset rather than an end: it leaves nothing behind in the kernel either.
   socket.terminate();
@@ -102,7 +108,13 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 
 /** One client's connection and, once admitted, the one to its target. */
 export class Connection implements Dialer {
+  static #made = 0;
+
   readonly #shared: Shared;
+  readonly #entrance: Entrance;
+  /** The entrance's when the handshake began. */
+  readonly #generation: number;
+  readonly #number = ++Connection.#made;
   readonly #remote: string;
   readonly #acceptedAt: number;
   readonly #client: Socket;
@@ -112,21 +124,28 @@ export class Connection implements Dialer {
   #phase: Phase = "handshake";
   #clientGone = false;
   #upstream: Socket | undefined;
-  #identified: string | undefined;
-  #lease: ClientLease | undefined;
+  /** From being let in on. */
+  #admission: Admission | undefined;
   #pick: TargetLease | undefined;
+  #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
-  /** Places of the targets that failed this connection; made when the first one does. */
+  /** Slots of the targets that failed this connection; made when the first one does. */
   #tried: Set<number> | undefined;
   #refused = false;
   #broken: CloseReason | undefined;
+  #detail: string | undefined;
   /** Since when the phase lasts or, while relaying and closing, since when no byte has moved. */
   #since: number;
   /** Bytes both ways when last looked at. */
   #seen = 0;
+  /** When it ends, whatever happens, and why. */
+  #endsAt = Infinity;
+  #endsFor: "max_duration" | "authorization_revoked" = "max_duration";
 
-  constructor(shared: Shared, client: Socket, remote: string) {
+  constructor(shared: Shared, entrance: Entrance, client: Socket, remote: string) {
     this.#shared = shared;
+    this.#entrance = entrance;
+    this.#generation = entrance.generation;
     this.#client = client;
     this.#remote = remote;
     this.#acceptedAt = this.#since = shared.now();
@@ -136,45 +155,56 @@ export class Connection implements Dialer {
     shared.changed();
   }
 
-  // ---- handshake, identify, authorize, admit
+  // ---- handshake, identify, route, authorize, admit
 
   /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
   handshook(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
-    // `success` is true for a stranger's certificate too: `authorized` is what decides.
-    if (!success || error !== null || !this.#client.authorized) {
-      return this.#refuse(...handshakeRefusal(success, error));
-    }
-    const { limits, pool, now } = this.#shared;
-    const identity = identify(this.#client.getPeerX509Certificate()?.subject);
-    if (identity === undefined) return this.#refuse("identity_invalid");
-    this.#identified = identity.client;
-    if (!pool.upstream.authorizedGroups.includes(identity.group)) return this.#refuse("group_not_authorized");
-    const lease = limits.admit(identity.client, now());
-    if (typeof lease === "string") return this.#refuse(lease);
-    this.#lease = lease;
-    this.#dialNext();
+    const { rules, limits, now } = this.#shared;
+    const admission = admit(this.#client, success, error, {
+      rules,
+      limits,
+      entrance: this.#entrance,
+      generation: this.#generation,
+      id: this.#id,
+      now: now(),
+    });
+    if ("reason" in admission) return this.#refuse(admission.reason, admission);
+    this.#admission = admission;
+    this.#limit();
+    this.#dialNext(admission);
+  }
+
+  #limit(): void {
+    const { maxConnectionDuration = Infinity } = this.#shared.rules.config;
+    this.#endsAt = this.#acceptedAt + maxConnectionDuration * (1 - JITTER * Math.random());
   }
 
   // ---- pick, dial
 
-  #dialNext(): void {
-    const { pool, budget, now } = this.#shared;
+  #dialNext({ pool, lease, client }: Admission): void {
+    const { budget, now } = this.#shared;
     this.#pick = pool.balancer.pick(now(), this.#tried);
-    if (this.#pick === undefined) {
+    this.#target = this.#pick && pool.targets.get(this.#pick.slot);
+    if (this.#target === undefined) {
       // Nobody was served, so nobody pays: the token goes back.
-      this.#lease?.cancel();
-      return this.#refuse("no_target");
+      lease.cancel();
+      return this.#refuse("no_target", { client, upstream: pool.upstream.name });
     }
     this.#phase = "dialing";
     this.#since = now();
-    const target = pool.upstream.targets[this.#pick.index] as Upstream["targets"][number];
-    this.#attempt = dial(target, this, budget);
+    this.#attempt = dial(this.#target.address, pool.tls, this, budget);
   }
 
   /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
   dialed(socket: Socket): void {
     this.#attempt = undefined;
+    const header = this.#admission?.header;
+    // A socket that has just been opened takes a header whole, or is no good.
+    if (header !== undefined && socket.write(header) !== header.length) {
+      socket.terminate();
+      return this.#targetFailed("EPIPE");
+    }
     this.#upstream = socket;
     this.#phase = "trying";
     this.#since = this.#shared.now();
@@ -186,8 +216,9 @@ export class Connection implements Dialer {
 
   /** The target has proven itself: from now on the connection stands or falls with it. */
   #trust(): void {
+    const { log, now } = this.#shared;
     this.#phase = "relaying";
-    this.#pick?.succeeded();
+    if (this.#pick?.succeeded(now())) log.info("target is back", this.#whereTo);
     this.#toUpstream.trust();
   }
 
@@ -199,14 +230,14 @@ export class Connection implements Dialer {
   /** The picked target is no good: it is passed over, and the next best one tried. */
   #targetFailed(error: string): void {
     const { log, now } = this.#shared;
-    log.warn("target failed", { upstream: this.#upstreamName, target: this.#target, error });
+    log.warn("target failed", { ...this.#whereTo, error });
     this.#attempt?.abandon();
     this.#attempt = undefined;
     if (this.#pick !== undefined) {
-      (this.#tried ??= new Set()).add(this.#pick.index);
-      this.#pick.failed(now());
+      (this.#tried ??= new Set()).add(this.#pick.slot);
+      if (this.#pick.failed(now())) log.warn("target is out", this.#whereTo);
     }
-    this.#dialNext();
+    if (this.#admission !== undefined) this.#dialNext(this.#admission);
   }
 
   // ---- relay, half-close: what the client does
@@ -216,7 +247,7 @@ export class Connection implements Dialer {
     if (this.#connected || this.#phase === "dialing") {
       if (!this.#toUpstream.push(chunk)) this.#upstreamLost();
     } else if (this.#phase === "handshake") {
-      this.#refuse("handshake_failed", "data before the handshake's end");
+      this.#refuse("handshake_failed", { detail: "data before the handshake's end" });
     }
   }
 
@@ -229,7 +260,7 @@ export class Connection implements Dialer {
 
   /** A FIN or a close_notify. Meets every phase. */
   clientEnded(): void {
-    if (this.#phase === "handshake") return this.#refuse("handshake_failed", "the client left");
+    if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: "the client left" });
     if (!this.#connected && this.#phase !== "dialing") return;
     this.#toUpstream.end();
     this.#settle();
@@ -238,8 +269,9 @@ export class Connection implements Dialer {
   /** The client's socket is gone. Meets every phase. */
   clientClosed(error: Error | undefined): void {
     this.#clientGone = true;
-    if (this.#phase === "handshake") this.#refuse("handshake_failed", codeOf(error) ?? "the client left");
-    else if (this.#phase === "dialing") this.#break("client_reset");
+    if (this.#phase === "handshake") {
+      this.#refuse("handshake_failed", { detail: codeOf(error) ?? "the client left" });
+    } else if (this.#phase === "dialing") this.#break("client_reset");
     else if (this.#connected) {
       // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
       if (error === undefined && this.#toClient.finished) this.clientEnded();
@@ -258,7 +290,7 @@ export class Connection implements Dialer {
 
   /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
   clientFailed(error: Error): void {
-    if (this.#phase === "handshake") return this.#refuse("handshake_failed", codeOf(error));
+    if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: codeOf(error) });
     this.#fail(error, "client_error");
   }
 
@@ -319,10 +351,18 @@ export class Connection implements Dialer {
 
   // ---- time
 
-  /** Called at short, regular intervals: this is where every timeout is noticed. Meets every phase. */
-  tick(now: number): void {
-    const { config } = this.#shared;
+  /**
+   * Called at short, regular intervals: this is where every timeout is noticed. Meets every phase.
+   * @param date milliseconds since 1970, for what is a matter of dates
+   */
+  tick(now: number, date: number): void {
+    const { config } = this.#shared.rules;
     const since = now - this.#since;
+    if (this.#admission !== undefined && this.#phase !== "over") {
+      if (now >= this.#endsAt) return this.#break(this.#endsFor);
+      if (config.disconnectExpired && date >= this.#admission.expiresAt)
+        return this.#break("certificate_expired");
+    }
     switch (this.#phase) {
       case "handshake":
         if (since >= config.handshakeTimeout) this.#refuse("handshake_timeout");
@@ -351,26 +391,53 @@ export class Connection implements Dialer {
     }
   }
 
+  /**
+   * The rules have changed: whoever would not be let in now, has to go. Meets every phase.
+   * @param trustChanged whom the entrance trusts is another matter too
+   * @returns whether it has to go: at once, or within `revocationGrace`
+   */
+  reconsider(trustChanged: boolean): boolean {
+    // What is in its handshake is judged at its end.
+    if (this.#admission === undefined || this.#phase === "over" || this.#clientGone) return false;
+    if (this.#endsFor === "authorization_revoked") return true;
+    const why = reconsider(this.#client, this.#admission, this.#entrance, trustChanged);
+    if (why === undefined) {
+      this.#limit();
+      return false;
+    }
+    const { rules, now } = this.#shared;
+    const grace = rules.config.revocationGrace;
+    this.#detail = why;
+    this.#endsFor = "authorization_revoked";
+    this.#endsAt = Math.min(this.#endsAt, now() + grace * Math.random());
+    if (grace === 0) this.#break("authorization_revoked");
+    return true;
+  }
+
+  /** The listener it came through. */
+  get entrance(): Entrance {
+    return this.#entrance;
+  }
+
   // ---- endings, release
 
   /** Cuts the connection because the proxy shuts down. Meets every phase. */
   cut(): void {
-    if (this.#phase === "handshake") this.#refuse("handshake_failed", "shutdown");
+    if (this.#phase === "handshake") this.#refuse("handshake_failed", { detail: "shutdown" });
     else this.#break("shutdown");
   }
 
   /** Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. */
-  #refuse(reason: RefusalReason, detail?: string): void {
+  #refuse(
+    reason: RefusalReason,
+    about: { client?: string; upstream?: string; detail?: string | undefined } = {},
+  ): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
     this.#refused = true;
-    this.#shared.log.warn("refused", {
-      client: this.#identified,
-      remote: this.#remote,
-      upstream: this.#identified === undefined ? undefined : this.#upstreamName,
-      reason,
-      detail,
-    });
+    const { client, upstream, detail } = about;
+    const { log } = this.#shared;
+    log.warn("refused", { id: this.#id, client, remote: this.#remote, upstream, reason, detail });
     this.#client.close();
   }
 
@@ -404,28 +471,34 @@ export class Connection implements Dialer {
   #fail(error: Error, reason: CloseReason): void {
     if (this.#phase === "over") return;
     if (codeOf(error) !== undefined) return this.#break(reason);
-    this.#shared.log.error("internal error", { remote: this.#remote, error: error.stack ?? String(error) });
+    this.#shared.log.error("internal error", {
+      id: this.#id,
+      remote: this.#remote,
+      error: error.stack ?? String(error),
+    });
     this.#break("internal_error");
   }
 
   /** Gives back all that is held, once both sockets are gone. */
   #release(): void {
-    const { budget, connections, log, changed, now } = this.#shared;
+    const { budget, ledger, connections, turnstile, log, changed, now } = this.#shared;
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
-    this.#shared.turnstile.leave(this.#client);
-    this.#lease?.release();
+    turnstile.leave(this.#client);
+    this.#admission?.lease.release();
     this.#pick?.release();
     budget.giveBack(PER_CONNECTION);
+    ledger.giveBackConnection();
     if (!this.#refused) {
       log.info("closed", {
-        client: this.#identified,
+        id: this.#id,
+        client: this.#admission?.client,
         remote: this.#remote,
-        upstream: this.#upstreamName,
-        target: this.#target,
+        ...this.#whereTo,
         bytesIn: this.#toUpstream.bytes,
         bytesOut: this.#toClient.bytes,
         durationMs: now() - this.#acceptedAt,
         reason: this.#broken ?? ("closed" satisfies CloseReason),
+        detail: this.#detail,
       });
     }
     changed();
@@ -435,13 +508,14 @@ export class Connection implements Dialer {
     return this.#phase === "trying" || this.#phase === "relaying";
   }
 
-  get #upstreamName(): string {
-    return this.#shared.pool.upstream.name;
+  /** Names the connection, in the log and to the upstream; no other has the same. */
+  get #id(): string {
+    return `${this.#shared.prefix}-${this.#number.toString(36)}`;
   }
 
-  get #target(): string | undefined {
-    const target = this.#pick && this.#shared.pool.upstream.targets[this.#pick.index];
-    return target && formatAddress(target);
+  get #whereTo(): { upstream: string | undefined; target: string | undefined } {
+    const upstream = this.#admission?.pool.upstream.name;
+    return { upstream, target: this.#target && formatAddress(this.#target.address) };
   }
 }
 

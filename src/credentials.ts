@@ -1,94 +1,137 @@
-// The PEM files of a listener: read, checked against each other, and kept for TLS. All faults at once, before any port
-// is opened; nothing of a private key ever appears in a message.
+// The PEM files that the configuration names: read, checked against each other, and kept for TLS. All faults at once,
+// before anything is opened or changed; nothing of a private key ever appears in a message.
 
 import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
-import type { Config } from "./config.ts";
+import type { Config, Listener, UpstreamTls } from "./config.ts";
+import { pemBlocks, readRevocationList } from "./der.ts";
 import { cannotRead, quote, type Fault } from "./errors.ts";
 
-/** What TLS needs, as PEM. */
+/** What TLS towards clients needs, as PEM. */
 export interface Credentials {
-  readonly ca: string[];
+  readonly ca: readonly string[];
   readonly cert: string;
   readonly key: string;
-  readonly crl: string[] | undefined;
-  /** The proxy's own certificate, for people. */
-  readonly certificate: X509Certificate;
-  /** The CA certificates, for people. */
-  readonly authorities: readonly X509Certificate[];
+  readonly crl: readonly string[] | undefined;
 }
 
-const CLIENT_OR_SERVER_AUTH = { server: "1.3.6.1.5.5.7.3.1" }; // RFC 5280, section 4.2.1.12
+/** What TLS towards targets needs, as PEM. */
+export interface UpstreamCredentials {
+  readonly ca: readonly string[];
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+}
+
+/** All that a configuration's files come to. */
+export interface AllCredentials {
+  /** One for each listener. */
+  readonly listeners: readonly Credentials[];
+  /** One for each upstream; undefined for those without TLS. */
+  readonly upstreams: readonly (UpstreamCredentials | undefined)[];
+}
+
+const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
 
 /**
- * Reads and checks the files of a listener.
- * @param listener paths that are "" are passed over: they were found at fault before
- * @param faults collects what is wrong
- * @returns undefined where anything is
+ * Reads and checks all files of a configuration. Paths that are "" are passed over: they were found at fault before.
+ * @param faults collects what is wrong; the result is fit for use only if it stays empty
  */
-export function loadCredentials(listener: Config["listener"], faults: Fault[]): Credentials | undefined {
-  const before = faults.length;
-  const fault = (key: string, problem: string) => void faults.push({ key: `listener.${key}`, problem });
-
-  const authorities = certificates(listener.ca, "ca", fault);
-  authorities.forEach((authority, i) => {
-    // A root of version 1 has no extension to say that it is one; it is one by having signed itself.
-    if (authority.ca || authority.checkIssued(authority)) return;
-    fault(
-      "ca",
-      `${quote(listener.ca)}: certificate ${i + 1} (${quote(authority.subject)}) is not that of a CA`,
-    );
-  });
-  const [certificate] = certificates(listener.certificate, "certificate", fault);
-  const key = privateKey(listener.privateKey, fault);
-  if (certificate !== undefined && key !== undefined && !certificate.checkPrivateKey(key.object)) {
-    fault(
-      "privateKey",
-      `${quote(listener.privateKey)} is not the key of listener.certificate ${quote(listener.certificate)}`,
-    );
-  }
-  const crl = listener.crl === undefined ? undefined : revocations(listener.crl, fault);
-  if (faults.length > before || certificate === undefined || key === undefined) return undefined;
-
-  const credentials: Credentials = {
-    ca: authorities.map(String),
-    cert: read(listener.certificate, "certificate", fault) ?? "",
-    key: key.pem,
-    crl,
-    certificate,
-    authorities,
+export function loadCredentials({ listeners, upstreams }: Config, faults: Fault[]): AllCredentials {
+  return {
+    listeners: listeners.map((listener) => ofListener(listener, faults)),
+    upstreams: upstreams.map(({ tls }, i) => tls && ofUpstream(tls, `upstreams[${i}].tls`, faults)),
   };
-  try {
-    // The TLS library's own opinion, without opening a port.
-    createSecureContext({
-      ca: credentials.ca,
-      cert: credentials.cert,
-      key: credentials.key,
-      ...(crl && { crl }),
-    });
-  } catch (error) {
-    fault("certificate", `${quote(listener.certificate)} cannot be used for TLS: ${messageOf(error)}`);
-    return undefined;
-  }
+}
+
+/** Every file that a configuration names. */
+export function filesOf({ listeners, upstreams }: Config): string[] {
+  const files = [
+    ...listeners.flatMap(({ ca, certificate, privateKey, crl }) => [ca, certificate, privateKey, crl]),
+    ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
+  ];
+  return [...new Set(files.filter((file) => file !== undefined))];
+}
+
+function ofListener(listener: Listener, faults: Fault[]): Credentials {
+  const before = faults.length;
+  const fault: Fail = (key, problem) => void faults.push({ key: `${listener.key}.${key}`, problem });
+  const ca = authorities(listener.ca, fault);
+  const pair = keyPair(listener, listener.key, fault);
+  const crl = listener.crl === undefined ? undefined : revocations(listener.crl, fault);
+  const credentials = { ca, ...pair, crl };
+  if (faults.length === before) tryOut(credentials, listener.certificate, fault);
   return credentials;
 }
 
+function ofUpstream(tls: UpstreamTls, key: string, faults: Fault[]): UpstreamCredentials {
+  const before = faults.length;
+  const fault: Fail = (name, problem) => void faults.push({ key: `${key}.${name}`, problem });
+  const ca = authorities(tls.ca, fault);
+  const { certificate, privateKey } = tls;
+  if (certificate === undefined || privateKey === undefined) return { ca, cert: undefined, key: undefined };
+  const credentials = { ca, ...keyPair({ certificate, privateKey }, key, fault) };
+  if (faults.length === before) tryOut(credentials, certificate, fault);
+  return credentials;
+}
+
+/** The TLS library's own opinion, without opening a port. */
+function tryOut(
+  { ca, cert, key, crl }: Omit<Credentials, "crl"> & Partial<Credentials>,
+  file: string,
+  fault: Fail,
+) {
+  try {
+    createSecureContext({ ca: [...ca], cert, key, ...(crl && { crl: [...crl] }) });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    fault("certificate", `${quote(file)} cannot be used for TLS: ${message}`);
+  }
+}
+
+function authorities(path: string, fault: Fail): string[] {
+  const { all } = certificates(path, "ca", fault);
+  all.forEach((authority, i) => {
+    // A root of version 1 has no extension to say that it is one; it is one by having signed itself.
+    if (authority.ca || authority.checkIssued(authority)) return;
+    fault("ca", `${quote(path)}: certificate ${i + 1} (${quote(authority.subject)}) is not that of a CA`);
+  });
+  return all.map(String);
+}
+
+function keyPair(
+  files: { readonly certificate: string; readonly privateKey: string },
+  within: string,
+  fault: Fail,
+): { cert: string; key: string } {
+  const { text, all } = certificates(files.certificate, "certificate", fault);
+  const key = privateKey(files.privateKey, fault);
+  if (all[0] !== undefined && key !== undefined && !all[0].checkPrivateKey(key.object)) {
+    const pair = `${within}.certificate ${quote(files.certificate)}`;
+    fault("privateKey", `${quote(files.privateKey)} is not the key of ${pair}`);
+  }
+  return { cert: text, key: key?.pem ?? "" };
+}
+
 /** What is allowed but will not work as hoped: one line each. */
-export function credentialWarnings({ certificate, authorities }: Credentials, now = new Date()): string[] {
+export function credentialWarnings({ cert, ca }: Credentials, now = new Date()): string[] {
   const warnings: string[] = [];
   const dates = (what: string, { validFromDate, validToDate }: X509Certificate) => {
     if (validToDate < now) warnings.push(`${what} expired on ${validToDate.toISOString()}`);
     if (validFromDate > now) warnings.push(`${what} is not valid before ${validFromDate.toISOString()}`);
   };
+  const certificate = new X509Certificate(cert);
   dates("the proxy's certificate", certificate);
   // Node's name for it is keyUsage, but what it holds is the extended key usage.
-  if (certificate.keyUsage?.length && !certificate.keyUsage.includes(CLIENT_OR_SERVER_AUTH.server)) {
+  if (certificate.keyUsage?.length && !certificate.keyUsage.includes(SERVER_AUTH)) {
     warnings.push(
       "the proxy's certificate is not meant for servers (extended key usage): clients may refuse it",
     );
   }
-  authorities.forEach((authority) => dates(`the CA ${quote(authority.subject)}`, authority));
+  for (const pem of ca) {
+    const authority = new X509Certificate(pem);
+    dates(`the CA ${quote(authority.subject)}`, authority);
+  }
   return warnings;
 }
 
@@ -104,19 +147,20 @@ function read(path: string, key: string, fault: Fail): string | undefined {
   }
 }
 
-function certificates(path: string, key: string, fault: Fail): X509Certificate[] {
+function certificates(path: string, key: string, fault: Fail): { text: string; all: X509Certificate[] } {
   const text = read(path, key, fault);
-  if (text === undefined) return [];
+  if (text === undefined) return { text: "", all: [] };
   const blocks = pemBlocks(text, "CERTIFICATE");
   if (blocks.length === 0) fault(key, `${quote(path)} holds no certificate (PEM, "BEGIN CERTIFICATE")`);
-  return blocks.flatMap((block, i) => {
+  const all = blocks.flatMap(({ pem }, i) => {
     try {
-      return [new X509Certificate(block)];
+      return [new X509Certificate(pem)];
     } catch {
       fault(key, `${quote(path)}: certificate ${i + 1} is damaged`);
       return [];
     }
   });
+  return { text, all };
 }
 
 function privateKey(path: string, fault: Fail): { pem: string; object: KeyObject } | undefined {
@@ -138,20 +182,13 @@ function revocations(path: string, fault: Fail): string[] {
   if (text === undefined) return [];
   const blocks = pemBlocks(text, "X509 CRL");
   if (blocks.length === 0) fault("crl", `${quote(path)} holds no revocation list (PEM, "BEGIN X509 CRL")`);
-  blocks.forEach((crl, i) => {
+  blocks.forEach(({ pem, der }, i) => {
     try {
-      createSecureContext({ crl });
+      createSecureContext({ crl: pem });
+      readRevocationList(der);
     } catch {
       fault("crl", `${quote(path)}: revocation list ${i + 1} is damaged`);
     }
   });
-  return blocks;
-}
-
-function pemBlocks(text: string, label: string): string[] {
-  return text.match(new RegExp(`-----BEGIN ${label}-----[^-]*-----END ${label}-----`, "g")) ?? [];
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return blocks.map(({ pem }) => pem);
 }

@@ -1,5 +1,5 @@
 // How many descriptors the process may still open. Out of them the accept loop of the runtime spins at full speed, so
-// that they are counted before they are used. One budget for the process, however many proxies live in it.
+// that they are counted before they are used. One budget for the process, however many proxies and threads live in it.
 
 /** Descriptors a connection may need: one to the client, one to the target. */
 export const PER_CONNECTION = 2;
@@ -7,34 +7,68 @@ export const PER_CONNECTION = 2;
 /** Kept free for everything else: standard streams, listeners, configuration files, the runtime's own. */
 const RESERVE = 64;
 
+/** Threads that may count at a time, over all proxies of the process. */
+const COLUMNS = 1_024;
+
+/** What a thread needs to count with the others; can be sent to it. */
+export interface DescriptorMemory {
+  readonly limit: number;
+  readonly cells: SharedArrayBuffer;
+}
+
 /** Counts descriptors in use against a limit. */
 export class DescriptorBudget {
-  /** The most that may be in use. */
-  readonly limit: number;
-  #used = 0;
+  readonly memory: DescriptorMemory;
+  /** The total, then what each thread has of it. */
+  readonly #cells: Int32Array;
+  readonly #mine: number;
 
-  constructor(limit: number) {
-    this.limit = limit;
+  /**
+   * @param memory the limit, for a budget of its own; or what another thread counts in
+   * @param column this thread's own, from 1 on
+   */
+  constructor(memory: DescriptorMemory | number, column = 1) {
+    this.memory =
+      typeof memory === "number"
+        ? { limit: memory, cells: new SharedArrayBuffer(4 * (COLUMNS + 1)) }
+        : memory;
+    this.#cells = new Int32Array(this.memory.cells);
+    this.#mine = column;
+  }
+
+  /** The most that may be in use. */
+  get limit(): number {
+    return this.memory.limit;
   }
 
   /** Takes `count`, or takes none and answers false where the limit would be passed. */
   take(count: number): boolean {
-    if (this.#used + count > this.limit) return false;
-    this.#used += count;
-    return true;
+    for (;;) {
+      const used = this.used;
+      if (used + count > this.limit) return false;
+      if (Atomics.compareExchange(this.#cells, 0, used, used + count) !== used) continue;
+      Atomics.add(this.#cells, this.#mine, count);
+      return true;
+    }
   }
 
   /** Takes one that is there already, whether or not there was room for it. */
   add(): void {
-    this.#used++;
+    this.giveBack(-1);
   }
 
   giveBack(count: number): void {
-    this.#used -= count;
+    Atomics.sub(this.#cells, 0, count);
+    Atomics.sub(this.#cells, this.#mine, count);
+  }
+
+  /** A thread has died, and its sockets with it. */
+  forget(column: number): void {
+    Atomics.sub(this.#cells, 0, Atomics.exchange(this.#cells, column, 0));
   }
 
   get used(): number {
-    return this.#used;
+    return Atomics.load(this.#cells, 0);
   }
 }
 
@@ -44,6 +78,22 @@ export function processBudget(): DescriptorBudget {
   return budget;
 }
 let budget: DescriptorBudget | undefined;
+
+/** A column for a thread, counted by nobody else; undefined where all are taken. */
+export function takeColumn(): number | undefined {
+  for (let column = 2; column <= COLUMNS; column++) {
+    if (columns.has(column)) continue;
+    columns.add(column);
+    return column;
+  }
+  return undefined;
+}
+const columns = new Set<number>();
+
+/** The thread is gone: its column may be somebody else's. */
+export function returnColumn(column: number): void {
+  columns.delete(column);
+}
 
 /** The process's limit on open descriptors. The runtime raises the soft limit to the hard one when it starts. */
 function descriptorLimit(): number {

@@ -10,11 +10,13 @@
  * - `certificate_expired` outside its validity, before or after
  * - `certificate_revoked` listed in the CRL
  * - `identity_invalid` the Common Name is not exactly one `user@group`
+ * - `unknown_server_name` no upstream is meant for the server name that the client asked for
  * - `group_not_authorized` the upstream does not list the group
  * - `connection_limit` the client has `rateLimit.maxConnections` connections open
  * - `rate_limited` the client's token bucket is empty
  * - `overloaded` all clients together have `maxConnections` connections open
  * - `no_target` no target of the upstream answered
+ * - `proxy_header` the upstream is to be told who is calling, and that cannot be put into a PROXY protocol header
  */
 export type RefusalReason =
   | "handshake_failed"
@@ -24,11 +26,13 @@ export type RefusalReason =
   | "certificate_expired"
   | "certificate_revoked"
   | "identity_invalid"
+  | "unknown_server_name"
   | "group_not_authorized"
   | "connection_limit"
   | "rate_limited"
   | "overloaded"
-  | "no_target";
+  | "no_target"
+  | "proxy_header";
 
 /**
  * Why an admitted connection ended. Only `closed` is an orderly end, passed on as one; after any other the client sees
@@ -39,6 +43,9 @@ export type RefusalReason =
  * - `client_reset`, `upstream_reset` that side broke the connection off
  * - `client_error` the client broke the TLS protocol
  * - `idle_timeout` no byte in either direction for `timeout`
+ * - `max_duration` open for `maxConnectionDuration`
+ * - `certificate_expired` the client's certificate ran out while it was connected
+ * - `authorization_revoked` a reload took away what had let the client in
  * - `shutdown` cut when the proxy shut down
  * - `internal_error` a bug in the proxy; the line has the error
  */
@@ -48,6 +55,9 @@ export type CloseReason =
   | "upstream_reset"
   | "client_error"
   | "idle_timeout"
+  | "max_duration"
+  | "certificate_expired"
+  | "authorization_revoked"
   | "shutdown"
   | "internal_error";
 

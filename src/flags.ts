@@ -3,9 +3,9 @@
 import type { ArgsDef } from "citty";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { BUILT_IN } from "./config.ts";
+import { BUILT_IN, LOG_LEVELS } from "./config.ts";
 import { quote, type Fault } from "./errors.ts";
-import { LOG_FORMATS, LOG_LEVELS } from "./log.ts";
+import { LOG_FORMATS } from "./log.ts";
 
 /** The command line is wrong; the message names the word at fault. */
 export class UsageError extends Error {}
@@ -34,6 +34,7 @@ export const FLAGS = {
     valueHint: "duration",
     description: "idle time after which a connection is closed",
   },
+  workers: { type: "string", valueHint: "n|auto", description: "threads that carry connections" },
   "log-level": {
     type: "string",
     valueHint: LOG_LEVELS.join("|"),
@@ -58,6 +59,8 @@ const KEYS: Record<string, string> = {
   "fill-rate": "rateLimit.fillRate",
   "max-connections": "maxConnections",
   timeout: "timeout",
+  workers: "workers",
+  "log-level": "logLevel",
 };
 
 /** Values by flag name, as given. */
@@ -108,32 +111,58 @@ export function choose<T extends string>(
 /**
  * Lays flags over a configuration. What is no table is left for the resolver to find fault with.
  * @param directory what paths on the command line are taken from, whatever the file's own are taken from
+ * @throws UsageError where a flag could mean one of several listeners or upstreams
  */
 export function applyFlags(input: unknown, flags: FlagValues, directory: string): unknown {
   if (!isTable(input)) return input;
   const list = (text: string) => text.split(",").map((item) => item.trim());
   const path = (text: string) => resolve(directory, text);
   const number = (text: string) => (/^\d+$/.test(text) ? Number(text) : text);
-  const { address, ca, cert, key, targets, groups, capacity, timeout } = flags;
-  const pool = { targets: map(targets, list), authorizedGroups: map(groups, list) };
-  const over = input.upstreams ?? BUILT_IN.upstreams;
+  const { address, ca, cert, key, targets, groups, capacity, timeout, workers } = flags;
+  const listener = {
+    address,
+    ca: map(ca, path),
+    certificate: map(cert, path),
+    privateKey: map(key, path),
+  };
+  const upstream = { targets: map(targets, list), authorizedGroups: map(groups, list) };
+  const { listeners, upstreams = BUILT_IN.upstreams } = input;
   return {
     ...input,
-    ...given({ timeout, maxConnections: map(flags["max-connections"], number) }),
-    listener: merge(input.listener, {
-      address,
-      ca: map(ca, path),
-      certificate: map(cert, path),
-      privateKey: map(key, path),
+    ...given({
+      timeout,
+      maxConnections: map(flags["max-connections"], number),
+      workers: map(workers, number),
+      logLevel: flags["log-level"],
     }),
-    upstreams: Array.isArray(over) ? over.map((entry, i) => (i === 0 ? merge(entry, pool) : entry)) : over,
+    ...(listeners === undefined
+      ? { listener: merge(input.listener, listener) }
+      : { listeners: mergeOnly(listeners, listener, "listeners") }),
+    upstreams: mergeOnly(upstreams, upstream, "upstreams"),
     rateLimit: merge(input.rateLimit, { capacity: map(capacity, number), fillRate: flags["fill-rate"] }),
   };
 }
 
+/** Changes the only entry of a list; with several, a flag does not say which. */
+function mergeOnly(list: unknown, over: Record<string, unknown>, key: string): unknown {
+  const changes = given(over);
+  const [change] = Object.keys(changes);
+  if (!Array.isArray(list) || change === undefined) return list;
+  if (list.length > 1) {
+    const [name] = Object.entries(KEYS).find(([, path]) => path.endsWith(`.${change}`)) ?? [];
+    const flag = name === "address" ? "the address" : `--${name}`;
+    throw new UsageError(
+      `${flag} could be for any of ${list.length} ${key}; say it in the configuration file`,
+    );
+  }
+  return list.map((entry) => merge(entry, changes));
+}
+
 /** Where a fault is: the flag that set the value, else the file, else the key alone with the flag that would set it. */
 export function locate({ key }: Fault, flags: FlagValues, file: string | undefined): string {
-  const name = Object.keys(KEYS).find((each) => key === KEYS[each] || key.startsWith(`${KEYS[each]}[`));
+  // The only entry of a list is what a flag has changed, as it would have the one listener.
+  const single = key.replace(/^listeners\[0\]/, "listener");
+  const name = Object.keys(KEYS).find((each) => single === KEYS[each] || single.startsWith(`${KEYS[each]}[`));
   const label = name === "address" ? "address" : `--${name}`;
   if (name !== undefined && flags[name] !== undefined) return label;
   if (file !== undefined) return key.startsWith(file) ? key : `${file}: ${key}`;

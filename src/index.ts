@@ -1,14 +1,21 @@
 // The library: what `import … from "tcpproxy"` brings. Importing it does nothing.
 
-export type { Address } from "./address.ts";
-export { BUILT_IN, type Config, type Duration, type ProxyConfig, type Upstream } from "./config.ts";
-export { ConfigError, StartError, type CloseReason, type Fault, type RefusalReason } from "./errors.ts";
+export type { Address, TargetAddress, UnixAddress } from "./address.ts";
 export {
-  createLogger,
-  type Fields,
-  type LogFormat,
+  BUILT_IN,
+  type Config,
+  type Duration,
+  type HealthCheck,
+  type Listener,
+  type ListenerConfig,
   type LogLevel,
-  type Logger,
-  type LoggerOptions,
-} from "./log.ts";
+  type ProxyConfig,
+  type Target,
+  type TargetConfig,
+  type Upstream,
+  type UpstreamConfig,
+  type UpstreamTls,
+} from "./config.ts";
+export { ConfigError, StartError, type CloseReason, type Fault, type RefusalReason } from "./errors.ts";
+export { createLogger, type Fields, type LogFormat, type Logger, type LoggerOptions } from "./log.ts";
 export { createProxy, type CloseOptions, type Proxy, type ProxyOptions, type ProxyStats } from "./proxy.ts";

@@ -1,13 +1,21 @@
 // Where clients come in: the only place that calls Bun.listen with TLS. Everything about the TLS policy is here.
 
+import { createServer, type TlsOptions } from "node:tls";
 import { formatAddress, type Address } from "./address.ts";
+import type { Listener } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
 import { cannotListen } from "./errors.ts";
 
 /** An open port. */
-export interface Listener {
+export interface Port {
   /** The address as bound, with the port that the system picked if it was 0. */
   readonly address: Address;
+  /**
+   * Handshakes that begin from now on are made with these; those under way, and connections, keep what they began with.
+   * Session tickets handed out before are worth nothing any more: a new TLS context has new keys for them.
+   * @throws where TLS cannot use them; then nothing has changed
+   */
+  replace(credentials: Credentials, sessionTickets: boolean): void;
   /** Accepts no more; what was accepted goes on. */
   stop(): void;
 }
@@ -16,47 +24,82 @@ export interface Listener {
 const SSL_OP_NO_TLSv1 = 0x04000000;
 const SSL_OP_NO_TLSv1_1 = 0x10000000;
 const SSL_OP_NO_TLSv1_2 = 0x08000000;
-// A resumed session is not verified again: an expired certificate would be let in. No tickets, no resumption.
 const SSL_OP_NO_TICKET = 0x00004000;
+
+function tlsOptions({ ca, cert, key, crl }: Credentials, sessionTickets: boolean) {
+  return {
+    ca: [...ca],
+    cert,
+    key,
+    crl: crl && [...crl],
+    // Both are needed: without rejectUnauthorized a client without a certificate gets through the handshake.
+    requestCert: true,
+    rejectUnauthorized: true,
+    secureOptions:
+      SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_TLSv1_2 | (sessionTickets ? 0 : SSL_OP_NO_TICKET),
+  };
+}
 
 /**
  * Opens the port: TLS 1.3 only, a client certificate demanded.
+ * @param shared whether others of this process open the same port
  * @throws StartError where the address cannot be had
  */
 export function listen<Data>(
-  address: Address,
+  { address, sessionTickets, reusePort }: Listener,
   credentials: Credentials,
   handlers: Bun.SocketHandler<Data>,
-): Listener {
-  const { ca, cert, key, crl } = credentials;
+  shared = false,
+): Port {
+  const reuse = reusePort || shared;
   const bind = (hostname: string) =>
     Bun.listen<Data>({
       hostname,
       port: address.port,
-      exclusive: true,
+      exclusive: !reuse,
+      // What Bun's types leave out.
+      ...({ reusePort: reuse } as object),
       // Without it Bun answers the client's end with its own, and there is no half-close.
       allowHalfOpen: true,
-      tls: {
-        ca,
-        cert,
-        key,
-        crl,
-        // Both are needed: without rejectUnauthorized a client without a certificate gets through the handshake.
-        requestCert: true,
-        rejectUnauthorized: true,
-        secureOptions: SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_TLSv1_2 | SSL_OP_NO_TICKET,
-      },
+      tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
       socket: handlers,
     });
   try {
     const server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);
     return {
       address: { hostname: server.hostname, port: server.port },
+      replace: (next, tickets) => replaceContext(server, tlsOptions(next, tickets) as TlsOptions),
       stop: () => server.stop(),
     };
   } catch (error) {
     throw cannotListen(formatAddress(address), error);
   }
+}
+
+/**
+ * Finds out whether a port is somebody else's, by opening it for a moment: those who share a port do not notice.
+ * @throws StartError where it is
+ */
+export function probePort(address: Address): void {
+  if (address.port === 0) return;
+  const bind = (hostname: string) =>
+    Bun.listen({ hostname, port: address.port, exclusive: true, socket: { data() {} } });
+  try {
+    (address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname)).stop(true);
+  } catch (error) {
+    throw cannotListen(formatAddress(address), error);
+  }
+}
+
+/**
+ * Gives a live listener another TLS context. Bun.listen has no way to say so, but the servers of node:tls are made of the
+ * same listeners, and have: one is made to lend its method. (Another listener on the same port and an end of this one
+ * would lose what waits to be accepted.)
+ */
+function replaceContext(server: Bun.TCPSocketListener<unknown>, options: TlsOptions): void {
+  const lender = createServer(options);
+  (lender as unknown as { _handle: unknown })._handle = server;
+  lender.setSecureContext(options);
 }
 
 /** Every interface: the IPv6 wildcard takes IPv4 too, but a machine may have no IPv6. */

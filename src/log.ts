@@ -2,6 +2,7 @@
 // and whatever a peer or a certificate put into a value is escaped.
 
 import { createConsola, type ConsolaOptions } from "consola/core";
+import { LOG_LEVELS, type LogLevel } from "./config.ts";
 import { escapeInvisible } from "./errors.ts";
 
 /** Values that go with a message. Undefined ones are left out. */
@@ -14,10 +15,6 @@ export interface Logger {
   warn(message: string, fields: Fields): void;
   error(message: string, fields: Fields): void;
 }
-
-/** From most to least; `silent` writes nothing. */
-export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** `json` is one object a line: `time` (ISO 8601, UTC), `level`, `msg`, then the fields. */
 export const LOG_FORMATS = ["pretty", "json"] as const;
@@ -61,6 +58,24 @@ export function createLogger(options: LoggerOptions = {}): Logger {
     warn: (message, fields) => void consola.warn(message, fields),
     error: (message, fields) => void consola.error(message, fields),
   };
+}
+
+/**
+ * Lets through what is severe enough for the level of the moment, and keeps what the logger throws to itself: it must not
+ * break a connection in the middle of its release.
+ */
+export function guarded(logger: Logger, level: () => LogLevel): Logger {
+  const guard =
+    (own: keyof Logger): Logger["info"] =>
+    (message, fields) => {
+      if (LOG_LEVELS.indexOf(own) < LOG_LEVELS.indexOf(level())) return;
+      try {
+        logger[own](message, fields);
+      } catch {
+        // There is nowhere left to say so.
+      }
+    };
+  return { debug: guard("debug"), info: guard("info"), warn: guard("warn"), error: guard("error") };
 }
 
 function jsonLine(date: Date, level: string, msg: string, fields: Fields): string {

@@ -6,7 +6,7 @@ import { stripVTControlCharacters } from "node:util";
 import { version } from "../package.json";
 import { formatAddress, parseListenAddress } from "./address.ts";
 import { readConfigFile } from "./config-file.ts";
-import { BUILT_IN, type ProxyConfig } from "./config.ts";
+import { BUILT_IN, LOG_LEVELS, type ProxyConfig } from "./config.ts";
 import { echo } from "./echo.ts";
 import { ConfigError, StartError, quote } from "./errors.ts";
 import {
@@ -19,7 +19,8 @@ import {
   positionals,
   type FlagValues,
 } from "./flags.ts";
-import { LOG_FORMATS, LOG_LEVELS, createLogger, flushLog, type Logger } from "./log.ts";
+import { LOG_FORMATS, createLogger, flushLog, guarded, type Logger } from "./log.ts";
+import { unresolved } from "./names.ts";
 import { createProxy, type Proxy } from "./proxy.ts";
 import { summary } from "./summary.ts";
 
@@ -45,8 +46,10 @@ const run = defineCommand<ArgsDef>({
     const flags = valuesOf(args);
     const proxy = await prepare(flags, loggerFor(flags));
     const stopped = onSignals((again) => proxy.close(again ? { timeout: 0 } : {}));
+    // What is wrong with a configuration is in the log; the one in force goes on.
+    process.on("SIGHUP", () => void proxy.reload().catch(() => {}));
     await proxy.listen();
-    const { cut } = await stopped;
+    const { cut } = await Promise.race([stopped, proxy.ended.then(() => stopped)]);
     return cut > 0 ? FAILED : DONE;
   },
 });
@@ -60,7 +63,7 @@ const check = defineCommand<ArgsDef>({
   async run({ args }) {
     const flags = valuesOf(args);
     const proxy = await prepare(flags, loggerFor(flags));
-    print(summary(proxy.config, proxy.warnings));
+    print(summary(proxy.config, [...proxy.warnings, ...(await unresolved(proxy.config))]));
     return DONE;
   },
 });
@@ -77,7 +80,9 @@ const echoes = defineCommand<ArgsDef>({
     "log-format": FLAGS["log-format"],
   },
   async run({ args }) {
-    const log = loggerFor(valuesOf(args));
+    const flags = valuesOf(args);
+    const level = choose("log-level", flags["log-level"], LOG_LEVELS) ?? BUILT_IN.logLevel;
+    const log = guarded(loggerFor(flags), () => level);
     const wanted = args._.length > 0 ? args._ : BUILT_IN.upstreams.flatMap(({ targets }) => targets);
     const addresses = wanted.map((text) => {
       const parsed = parseListenAddress(text);
@@ -107,11 +112,15 @@ function valuesOf(args: Readonly<Record<string, unknown>>): FlagValues {
 /** Reads the configuration, file and flags together; every fault comes back with where it is. */
 async function prepare(flags: FlagValues, logger: Logger): Promise<Proxy> {
   const file = flags.config;
-  try {
+  const read = async () => {
     const input = file === undefined ? {} : await readConfigFile(file);
+    return applyFlags(input, flags, process.cwd()) as ProxyConfig;
+  };
+  try {
     // Paths in a file are taken from the file's folder, paths on the command line from where one stands.
     const directory = file === undefined ? process.cwd() : dirname(resolve(file));
-    return createProxy(applyFlags(input, flags, process.cwd()) as ProxyConfig, { directory, logger });
+    const files = file === undefined ? [] : [resolve(file)];
+    return createProxy(await read(), { directory, files, source: read, logger });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new UsageError(
@@ -120,10 +129,10 @@ async function prepare(flags: FlagValues, logger: Logger): Promise<Proxy> {
   }
 }
 
+/** Writes all lines; which of them are worth it, the configuration says. */
 function loggerFor(flags: FlagValues): Logger {
-  const level = choose("log-level", flags["log-level"], LOG_LEVELS);
   const format = choose("log-format", flags["log-format"], LOG_FORMATS);
-  return createLogger({ ...(level && { level }), ...(format && { format }) });
+  return createLogger({ level: "debug", ...(format && { format }) });
 }
 
 /** Resolves with what the first signal's stop comes to; a second signal makes it hurry, and the run a failure. */

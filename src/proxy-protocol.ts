@@ -23,6 +23,8 @@ export interface Caller {
   readonly serverName: string | undefined;
   /** The protocol agreed on (ALPN); undefined where there is none, never empty. */
   readonly alpn: string | undefined;
+  /** Whether the TLS session is an earlier one's, and the certificate with it. */
+  readonly resumed: boolean;
   /** Names the connection, to find it again in the logs of both sides: 1 to 128 visible ASCII characters. */
   readonly uniqueId: string;
 }
@@ -53,6 +55,13 @@ export function encodeProxyHeader(version: ProxyProtocolVersion, caller: Caller)
   return version === "v1" ? line(family, addresses, ports) : binary(family, addresses, ports, caller);
 }
 
+/** The header of a connection that is nobody's but the proxy's own, such as a health check. */
+export function ownHeader(version: ProxyProtocolVersion): Uint8Array {
+  return version === "v1"
+    ? Buffer.from("PROXY UNKNOWN\r\n")
+    : Uint8Array.from([...SIGNATURE, LOCAL, 0, 0, 0]);
+}
+
 // ---- version 1
 
 /** At most 104 bytes; a receiver takes 107. */
@@ -64,7 +73,8 @@ function line(family: 4 | 6, addresses: IP[], ports: number[]): Uint8Array {
 // ---- version 2
 
 const SIGNATURE = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a];
-/** Version 2, command PROXY. */
+/** Version 2, commands LOCAL and PROXY. */
+const LOCAL = 0x20;
 const PROXY = 0x21;
 /** AF_INET and AF_INET6, each with STREAM. */
 const FAMILY = { 4: 0x11, 6: 0x21 };
@@ -78,11 +88,11 @@ const SSL_VERSION = 0x21;
 const SSL_CN = 0x22;
 const SSL_CIPHER = 0x23;
 
-/**
- * PP2_CLIENT_SSL, _CERT_CONN and _CERT_SESS: TLS, with a certificate on this connection and so in its session. Then
- * four bytes of zero: the certificate was verified.
- */
-const VERIFIED = [0x01 | 0x02 | 0x04, 0, 0, 0, 0];
+const CLIENT_SSL = 0x01;
+const CLIENT_CERT_CONN = 0x02;
+const CLIENT_CERT_SESS = 0x04;
+/** 32 bits: the certificate was verified. */
+const VERIFIED = [0, 0, 0, 0];
 
 function binary(family: 4 | 6, addresses: IP[], ports: number[], caller: Caller): Uint8Array | undefined {
   const { client, tlsVersion, cipher, serverName, alpn, uniqueId } = caller;
@@ -102,6 +112,8 @@ function binary(family: 4 | 6, addresses: IP[], ports: number[], caller: Caller)
     ...(serverName === undefined ? [] : tlv(AUTHORITY, utf8(serverName))),
     ...tlv(UNIQUE_ID, utf8(uniqueId)),
     ...tlv(SSL, [
+      // A certificate was given in this session; unless it is a resumed one, on this connection.
+      CLIENT_SSL | CLIENT_CERT_SESS | (caller.resumed ? 0 : CLIENT_CERT_CONN),
       ...VERIFIED,
       ...tlv(SSL_VERSION, utf8(tlsVersion)),
       ...tlv(SSL_CN, utf8(client)),

@@ -1,16 +1,31 @@
-// The proxy as a whole: configuration in, a listening port out, and a way to end. Wires the parts below it together.
+// The proxy as a whole: configuration in, listening ports out, changes while it runs, and a way to end. Wires the parts
+// below it together.
 
+import { availableParallelism } from "node:os";
 import { formatAddress, type Address } from "./address.ts";
-import { resolveConfig, type Config, type ProxyConfig } from "./config.ts";
-import { clientHandlers, type Connection, type Shared } from "./connection.ts";
-import { credentialWarnings, loadCredentials, type Credentials } from "./credentials.ts";
+import type { Pool } from "./admission.ts";
+import type { Config, Listener, ProxyConfig } from "./config.ts";
+import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
+import { Crew } from "./crew.ts";
 import { PER_CONNECTION, processBudget } from "./descriptors.ts";
+import { Engine, monotonic } from "./engine.ts";
 import { ConfigError, type Fault } from "./errors.ts";
-import { listen, type Listener } from "./listener.ts";
-import { createLogger, type Logger } from "./log.ts";
-import { Balancer } from "./state/balancer.ts";
-import { Limits } from "./state/limits.ts";
-import { Turnstile } from "./turnstile.ts";
+import { HealthChecks } from "./health-check.ts";
+import { createLogger, guarded, type Logger } from "./log.ts";
+import { resolveConfig } from "./resolve-config.ts";
+import { unresolved } from "./names.ts";
+import {
+  MOST_CLIENTS,
+  MOST_TARGETS,
+  makePools,
+  makeSettings,
+  pairPorts,
+  targetKeys,
+  type Settings,
+} from "./settings.ts";
+import { Slots, type TargetHealth } from "./state/balancer.ts";
+import { Ledger } from "./state/ledger.ts";
+import { Watch, look } from "./watch.ts";
 
 /** What goes beside the configuration. */
 export interface ProxyOptions {
@@ -18,6 +33,10 @@ export interface ProxyOptions {
   logger?: Logger;
   /** What relative paths in the configuration are taken from. Default: the working directory. */
   directory?: string;
+  /** More files whose change reloads everything, such as the one that the configuration was read from. Default: none. */
+  files?: readonly string[];
+  /** Where a reload that is not told one gets its configuration. Default: the last one, whose files are read again. */
+  source?: () => ProxyConfig | Promise<ProxyConfig>;
 }
 
 /** How {@link Proxy.close} ends. */
@@ -32,10 +51,15 @@ export interface ProxyStats {
   readonly connections: number;
   /** Clients that have a connection open or a bucket that is not full. */
   readonly clients: number;
-  /** Per upstream, the connections open to each target, dialling ones included. */
+  /** Per upstream, what each target has. */
   readonly upstreams: readonly {
     readonly name: string;
-    readonly targets: readonly { readonly address: string; readonly open: number }[];
+    readonly targets: readonly {
+      readonly address: string;
+      /** Connections, dialling ones included. */
+      readonly open: number;
+      readonly health: TargetHealth;
+    }[];
   }[];
 }
 
@@ -45,19 +69,51 @@ export interface Proxy {
   readonly config: Config;
   /** What is allowed in it but will not work as hoped, one line each: an expired certificate, for one. */
   readonly warnings: readonly string[];
+  /** Where it listens, in the order of the listeners; empty before {@link listen}. */
+  readonly addresses: readonly Address[];
   /**
-   * Opens the port. Called again, answers the same; after a failure, tries again.
-   * @returns the address as bound, with the port that the system picked if it was 0, once connections are accepted
-   * @throws StartError where the address cannot be had; Error after {@link close}
+   * Opens the ports. Called again, answers the same; after a failure, tries again.
+   * @returns the first address as bound, with the port that the system picked if it was 0, once connections are accepted
+   * @throws StartError where an address cannot be had; Error after {@link close}
    */
   listen(): Promise<Address>;
+  /**
+   * Puts another configuration in the place of the one in force, all of it or nothing, and reads all files anew. No
+   * connection is lost, refused or delayed, but for those that have lost their right. What needs a restart (addresses,
+   * `workers`) is logged and stays as it is. Calls are carried out one after the other.
+   * @param config default: what {@link ProxyOptions.source} answers
+   * @throws ConfigError that lists every fault; each has been logged, and nothing has changed
+   */
+  reload(config?: ProxyConfig): Promise<void>;
   /**
    * Stops accepting at once, lets open connections finish until the time is up, then cuts the rest. Called again, it
    * can only shorten the time. Before {@link listen} there is nothing to do.
    * @returns when no connection is left: how many had to be cut
    */
   close(options?: CloseOptions): Promise<{ cut: number }>;
+  /** Resolves as {@link close} does; rejects where the proxy has come to an end by itself: its workers keep dying. */
+  readonly ended: Promise<{ cut: number }>;
   stats(): ProxyStats;
+}
+
+/** What carries connections: an engine in this thread, or a crew of threads with one each. */
+interface Runner {
+  listen(): Address[] | Promise<Address[]>;
+  apply(settings: Settings): void | Promise<void>;
+  close(): void;
+  cut(): void;
+  readonly over: Promise<{ cut: number }>;
+}
+
+/** A configuration that has been found good, with its files. */
+interface Prepared {
+  readonly config: Config;
+  readonly credentials: AllCredentials;
+  readonly warnings: readonly string[];
+  readonly maxConnections: number;
+  readonly files: readonly string[];
+  /** What the files were before they were read. */
+  readonly known: string;
 }
 
 /**
@@ -65,152 +121,237 @@ export interface Proxy {
  * @throws ConfigError that lists every fault
  */
 export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}): Proxy {
+  return new RunningProxy(config, options);
+}
+
+function prepare(
+  input: ProxyConfig,
+  { directory = process.cwd(), files: more = [] }: ProxyOptions,
+): Prepared {
   const faults: Fault[] = [];
-  const resolved = resolveConfig(config, options.directory ?? process.cwd(), faults);
-  const credentials = loadCredentials(resolved.listener, faults);
-  const budget = processBudget();
-  const most = Math.floor(budget.limit / PER_CONNECTION);
-  if ((resolved.maxConnections ?? 0) > most) {
+  const config = resolveConfig(input, { directory, cores: availableParallelism() }, faults);
+  const files = [...more, ...filesOf(config)];
+  const known = look(files);
+  const credentials = loadCredentials(config, faults);
+  const most = Math.floor(processBudget().limit / PER_CONNECTION);
+  if ((config.maxConnections ?? 0) > most) {
     faults.push({
       key: "maxConnections",
-      problem: `${resolved.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
+      problem: `${config.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
     });
   }
-  if (faults.length > 0 || credentials === undefined) throw new ConfigError(faults);
-  return new RunningProxy(
-    resolved,
-    credentials,
-    resolved.maxConnections ?? most,
-    options.logger ?? createLogger(),
-  );
+  if (faults.length > 0) throw new ConfigError(faults);
+  const warnings = [...new Set(credentials.listeners.flatMap((each) => credentialWarnings(each)))];
+  return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, files, known };
 }
 
 class RunningProxy implements Proxy {
-  readonly config: Config;
-  readonly warnings: readonly string[];
-  readonly #credentials: Credentials;
-  readonly #shared: Shared;
-  readonly #tickEvery: number;
-  #ticking: Timer | undefined;
-  #listener: Listener | undefined;
-  #closing: PromiseWithResolvers<{ cut: number }> | undefined;
+  readonly ended: Promise<{ cut: number }>;
+  readonly #options: ProxyOptions;
+  readonly #log: Logger;
+  readonly #ledger: Ledger;
+  readonly #slots: Slots;
+  readonly #runner: Runner;
+  readonly #checks: HealthChecks;
+  /** What was there at the start and stays. */
+  readonly #started: Config;
+  /** What each open port was opened for; undefined where a reload has closed it. */
+  #ports: readonly (Listener | undefined)[];
+  #pools: Map<string, Pool>;
+  /** What was written, and is read again when nothing else is said. */
+  #input: ProxyConfig;
+  #prepared: Prepared;
+  #addresses: readonly Address[] = [];
+  #listening: Promise<Address> | undefined;
+  #watch: Watch | undefined;
+  #reloading: Promise<void> = Promise.resolve();
+  #closing = false;
   #deadline: Timer | undefined;
   #deadlineAt = Infinity;
-  #cut = 0;
 
-  constructor(config: Config, credentials: Credentials, maxConnections: number, logger: Logger) {
-    this.config = config;
-    this.warnings = credentialWarnings(credentials);
-    this.#credentials = credentials;
-    const upstream = config.upstreams[0] as Config["upstreams"][number];
-    this.#shared = {
-      config,
-      maxConnections,
-      budget: processBudget(),
-      limits: new Limits(config.rateLimit),
-      pool: { upstream, balancer: new Balancer(upstream.targets.length) },
-      turnstile: new Turnstile(),
-      log: guarded(logger),
-      connections: new Set<Connection>(),
-      now: () => Math.floor(performance.now()),
-      changed: () => this.#changed(),
-    };
-    // An event is noticed up to one tick late, and so is the end of the time after it: 10 % together.
-    const { timeout, handshakeTimeout, connectTimeout } = config;
-    this.#tickEvery = Math.min(
-      250,
-      Math.max(10, Math.floor(Math.min(timeout, handshakeTimeout, connectTimeout) / 20)),
+  constructor(input: ProxyConfig, options: ProxyOptions) {
+    const prepared = prepare(input, options);
+    const { config } = prepared;
+    const { workers } = config;
+    const budget = processBudget();
+    const prefix = crypto.randomUUID().slice(0, 8);
+    this.#input = input;
+    this.#prepared = prepared;
+    this.#started = config;
+    this.#ports = config.listeners;
+    this.#options = options;
+    this.#log = guarded(
+      options.logger ?? createLogger({ level: "debug" }),
+      () => this.#prepared.config.logLevel,
     );
+    this.#ledger = Ledger.make({ workers, targets: MOST_TARGETS, clients: MOST_CLIENTS });
+    this.#slots = new Slots(this.#ledger);
+    const settings = this.#settle(prepared, [...config.listeners.keys()]);
+    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
+    this.#runner =
+      workers === 1 ? new Engine(settings, { ...shared, shared: false }) : new Crew(settings, shared);
+    this.#pools = makePools(settings, this.#ledger);
+    this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
+    this.ended = this.#runner.over.finally(() => this.#rest());
+    // Whoever does not ask for the end is not to be told of it as of an error nobody minds.
+    this.ended.catch(() => {});
+  }
+
+  get config(): Config {
+    return this.#prepared.config;
+  }
+
+  get warnings(): readonly string[] {
+    return this.#prepared.warnings;
+  }
+
+  get addresses(): readonly Address[] {
+    return this.#addresses;
   }
 
   async listen(): Promise<Address> {
-    if (this.#closing !== undefined) throw new Error("the proxy has been closed; make a new one");
-    if (this.#listener === undefined) {
-      this.#listener = listen(this.config.listener.address, this.#credentials, clientHandlers(this.#shared));
-      for (const warning of this.warnings) this.#shared.log.warn(warning, {});
-      this.#shared.log.info("listening", { address: formatAddress(this.#listener.address) });
+    if (this.#closing) throw new Error("the proxy has been closed; make a new one");
+    this.#listening ??= this.#open().catch((error: unknown) => {
+      this.#listening = undefined;
+      throw error;
+    });
+    return this.#listening;
+  }
+
+  async #open(): Promise<Address> {
+    this.#addresses = await this.#runner.listen();
+    for (const warning of this.warnings) this.#log.warn(warning, {});
+    for (const address of this.#addresses) this.#log.info("listening", { address: formatAddress(address) });
+    if (!this.#closing) this.#attend();
+    return this.#addresses[0] as Address;
+  }
+
+  reload(config?: ProxyConfig): Promise<void> {
+    const done = this.#reloading.then(() => this.#reload(config));
+    this.#reloading = done.catch(() => {});
+    return done;
+  }
+
+  async #reload(given: ProxyConfig | undefined): Promise<void> {
+    try {
+      const input = given ?? (await (this.#options.source ?? (() => this.#input))());
+      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
+      const prepared = prepare(input, this.#options);
+      // Before there are ports, they can still be others.
+      const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
+      const pairs = pairPorts(open, prepared.config.listeners);
+      const settings = this.#settle(prepared, pairs);
+      this.#sayWhatStays(prepared.config, open, pairs);
+      this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
+      this.#input = input;
+      this.#prepared = prepared;
+      await this.#runner.apply(settings);
+      this.#pools = makePools(settings, this.#ledger, this.#pools);
+      for (const warning of prepared.warnings) this.#log.warn(warning, {});
+      this.#log.info("reloaded", {});
+      if (this.#addresses.length > 0 && !this.#closing) this.#attend();
+    } catch (error) {
+      const faults = error instanceof ConfigError ? error.faults : [];
+      for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
+      throw error;
     }
-    return this.#listener.address;
+  }
+
+  /** @throws ConfigError where there are more targets than there is room for, those that are still being left included */
+  #settle(prepared: Prepared, pairs: readonly (number | undefined)[]): Settings {
+    const keys = targetKeys(prepared.config);
+    const slots = this.#slots.assign(keys.flat());
+    if (slots === undefined) {
+      const problem = `have more targets than there is room for, which is ${MOST_TARGETS}`;
+      throw new ConfigError([{ key: "upstreams", problem }]);
+    }
+    const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
+    return makeSettings(prepared.config, prepared.credentials, pairs, numbers, prepared.maxConnections);
+  }
+
+  /** What a reload cannot change is no reason to refuse the rest of it. */
+  #sayWhatStays(
+    next: Config,
+    open: readonly (Listener | undefined)[],
+    pairs: readonly (number | undefined)[],
+  ): void {
+    const stays = (key: string, running: string | number, configured: string | number | undefined) =>
+      this.#log.warn("needs a restart", { key, running, configured });
+    const { workers } = this.#started;
+    if (next.workers !== workers) stays("workers", workers, next.workers);
+    open.forEach((port, i) => {
+      const listener = next.listeners[pairs[i] ?? -1];
+      if (port === undefined) return;
+      const running = formatAddress(port.address);
+      if (listener === undefined) this.#log.warn("listener removed", { address: running });
+      else if (formatAddress(listener.address) !== running) {
+        stays(`${listener.key}.address`, running, formatAddress(listener.address));
+      } else if (listener.reusePort !== port.reusePort) {
+        stays(`${listener.key}.reusePort`, String(port.reusePort), String(listener.reusePort));
+      }
+    });
+    next.listeners.forEach(({ key, address }, i) => {
+      if (!pairs.includes(i)) stays(`${key}.address`, "none", formatAddress(address));
+    });
+  }
+
+  /** What goes on beside the connections, for as long as they are accepted. */
+  #attend(): void {
+    const { config, files, known } = this.#prepared;
+    this.#checks.update(this.#pools);
+    if (!config.watch) {
+      this.#watch?.stop();
+      this.#watch = undefined;
+    } else if (this.#watch === undefined) {
+      this.#watch = new Watch(files, known, () => void this.reload().catch(() => {}));
+    } else this.#watch.follow(files, known);
+    void unresolved(config).then((names) => {
+      for (const warning of names) this.#log.warn(warning, {});
+    });
+  }
+
+  #rest(): void {
+    this.#closing = true;
+    clearTimeout(this.#deadline);
+    this.#watch?.stop();
+    this.#checks.stop();
   }
 
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {
-    if (this.#closing === undefined) {
-      this.#closing = Promise.withResolvers();
-      this.#listener?.stop();
-      if (this.#shared.connections.size > 0) {
-        this.#shared.log.info("draining", { connections: this.#shared.connections.size });
-      }
+    if (!this.#closing) {
+      this.#rest();
+      this.#runner.close();
+      const connections = this.#ledger.connections();
+      if (connections > 0) this.#log.info("draining", { connections });
     }
-    const at = this.#shared.now() + Math.max(0, timeout);
-    if (at < this.#deadlineAt) {
+    const at = monotonic() + Math.max(0, timeout);
+    if (at < this.#deadlineAt && this.#ledger.connections() > 0) {
       this.#deadlineAt = at;
       clearTimeout(this.#deadline);
-      this.#deadline = setTimeout(() => this.#cutAll(), timeout);
+      this.#deadline = setTimeout(() => this.#cut(), timeout);
     }
-    this.#changed();
-    return this.#closing.promise;
+    return this.ended;
+  }
+
+  #cut(): void {
+    const connections = this.#ledger.connections();
+    if (connections > 0) this.#log.warn("cutting what is left", { connections });
+    this.#runner.cut();
   }
 
   stats(): ProxyStats {
-    const { connections, limits, pool } = this.#shared;
-    const open = pool.balancer.open();
+    const now = monotonic();
     return {
-      connections: connections.size,
-      clients: limits.size,
-      upstreams: [
-        {
-          name: pool.upstream.name,
-          targets: pool.upstream.targets.map((target, i) => ({
-            address: formatAddress(target),
-            open: open[i] as number,
-          })),
-        },
-      ],
+      connections: this.#ledger.connections(),
+      clients: this.#ledger.clients.size,
+      upstreams: Array.from(this.#pools.values(), ({ upstream, targets, balancer }) => ({
+        name: upstream.name,
+        targets: Array.from(targets, ([slot, { address }]) => ({
+          address: formatAddress(address),
+          open: balancer.open(slot),
+          health: balancer.health(slot, now),
+        })),
+      })),
     };
   }
-
-  #cutAll(): void {
-    const { connections, log } = this.#shared;
-    if (connections.size > 0) log.warn("cutting what is left", { connections: connections.size });
-    for (const connection of connections) {
-      this.#cut++;
-      connection.cut();
-    }
-  }
-
-  /** Keeps the ticking going exactly as long as there is something to watch, and ends the closing when all are gone. */
-  #changed(): void {
-    const { connections, limits } = this.#shared;
-    const done = this.#closing !== undefined && connections.size === 0;
-    if (done) {
-      clearTimeout(this.#deadline);
-      this.#closing?.resolve({ cut: this.#cut });
-    }
-    if (done || (connections.size === 0 && limits.size === 0)) {
-      clearInterval(this.#ticking);
-      this.#ticking = undefined;
-    } else this.#ticking ??= setInterval(() => this.#tick(), this.#tickEvery);
-  }
-
-  #tick(): void {
-    const { connections, limits, now } = this.#shared;
-    const time = now();
-    for (const connection of connections) connection.tick(time);
-    limits.sweep(time);
-    if (connections.size === 0) this.#changed();
-  }
-}
-
-/** A logger of somebody else's that throws must not break a connection in the middle of its release. */
-function guarded(logger: Logger): Logger {
-  const guard =
-    (level: keyof Logger): Logger["info"] =>
-    (message, fields) => {
-      try {
-        logger[level](message, fields);
-      } catch {
-        // There is nowhere left to say so.
-      }
-    };
-  return { debug: guard("debug"), info: guard("info"), warn: guard("warn"), error: guard("error") };
 }

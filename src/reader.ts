@@ -7,9 +7,12 @@ import { quote, type Fault } from "./errors.ts";
 /** What cannot be read is a fault, and comes back as something harmless, so that reading can go on to the next. */
 export class Reader {
   readonly #faults: Fault[];
+  readonly #absolute: (path: string) => string;
 
-  constructor(faults: Fault[]) {
+  /** @param absolute what a path comes to that people wrote */
+  constructor(faults: Fault[], absolute: (path: string) => string) {
     this.#faults = faults;
+    this.#absolute = absolute;
   }
 
   /** `value` is not `what`; `hint` says what would be right. */
@@ -49,10 +52,11 @@ export class Reader {
     return [];
   }
 
-  unique(texts: readonly string[], key: string): void {
+  /** @param suffix where in an entry the text is */
+  unique(texts: readonly string[], key: string, suffix = ""): void {
     texts.forEach((text, i) => {
       if (texts.indexOf(text) !== i && text !== "" && text !== ":0")
-        this.fault(`${key}[${i}]`, `${quote(text)} is listed twice`);
+        this.fault(`${key}[${i}]${suffix}`, `${quote(text)} is listed twice`);
     });
   }
 
@@ -60,6 +64,23 @@ export class Reader {
     if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
     this.reject(value, key, what);
     return "";
+  }
+
+  /** The path of a PEM file, absolute; "" where it is none. */
+  path(value: unknown, key: string): string {
+    const path = this.text(value, key, "the path of a PEM file");
+    return path === "" ? "" : this.#absolute(path);
+  }
+
+  flag(value: unknown, key: string): boolean {
+    if (typeof value !== "boolean") this.reject(value, key, "true or false");
+    return value === true;
+  }
+
+  choice<T extends string>(value: unknown, key: string, choices: readonly [T, ...T[]]): T {
+    const choice = choices.find((each) => each === value);
+    if (choice === undefined) this.fault(key, `${quote(value)} is none of ${choices.join(", ")}`);
+    return choice ?? choices[0];
   }
 
   address(value: unknown, key: string): Address {
@@ -79,9 +100,17 @@ export class Reader {
     return ms ?? 1;
   }
 
-  count(value: unknown, key: string, most: number): number {
+  /** A duration, or none at all: 0, "0s". */
+  durationOrNone(value: unknown, key: string): number {
+    return value === 0 || (typeof value === "string" && /^0(h|m|s|ms)$/.test(value))
+      ? 0
+      : this.duration(value, key);
+  }
+
+  /** @param others what else it could have been */
+  count(value: unknown, key: string, most: number, others = ""): number {
     if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) return value;
-    this.reject(value, key, `a whole number from 1 to ${most}`);
+    this.reject(value, key, `a whole number from 1 to ${most}${others}`);
     return 1;
   }
 

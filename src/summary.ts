@@ -1,30 +1,58 @@
 // What `proxy check` prints: the configuration as it was understood. Pure.
 
 import { formatAddress } from "./address.ts";
-import type { Config } from "./config.ts";
+import type { Config, Target, Upstream } from "./config.ts";
 import { formatDuration } from "./duration.ts";
 
 /** A few lines for people; `warnings` come last, one a line. */
 export function summary(config: Config, warnings: readonly string[]): string {
-  const { listener, upstreams, rateLimit } = config;
+  const { listeners, upstreams, rateLimit, workers } = config;
   const rows: [string, string][] = [
-    ["listener", formatAddress(listener.address)],
-    ["ca", listener.ca],
-    ["certificate", listener.certificate],
-    ["revocations", listener.crl ?? "none"],
-    ...upstreams.flatMap(({ name, targets, authorizedGroups }): [string, string][] => [
-      [`upstream ${name}`, targets.map(formatAddress).join(", ")],
-      ["  for groups", authorizedGroups.join(", ")],
+    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }): [string, string][] => [
+      ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
+      ["  ca", ca],
+      ["  certificate", certificate],
+      ["  revocations", crl ?? "none"],
+    ]),
+    ...upstreams.flatMap((upstream): [string, string][] => [
+      [`upstream ${upstream.name}`, upstream.targets.map(targetText).join(", ")],
+      ["  for groups", upstream.authorizedGroups.join(", ")],
+      ["  reached by", reachedBy(upstream, config)],
+      ...wire(upstream),
     ]),
     ["rate limit", `${rateLimit.capacity} connections, one more every ${formatDuration(rateLimit.fillRate)}`],
     ["open at once", `${rateLimit.maxConnections ?? "no limit"} per client, ${total(config)} in all`],
     ["timeouts", timeouts(config)],
+    ["workers", String(workers)],
   ];
   return [
     "configuration is valid",
     ...rows.map(([name, value]) => `${name.padEnd(16)} ${value}`),
     ...warnings.map((warning) => `warning: ${warning}`),
   ].join("\n");
+}
+
+function targetText({ address, weight, backup }: Target): string {
+  return formatAddress(address) + (weight === 1 ? "" : ` (weight ${weight})`) + (backup ? " (backup)" : "");
+}
+
+function reachedBy({ name, serverNames = [] }: Upstream, { listeners, rest }: Config): string {
+  const pinned = listeners.filter(({ upstream }) => upstream === name);
+  const ways = [
+    ...serverNames,
+    ...(rest === name ? ["any other server name, or none"] : []),
+    ...pinned.map(({ address }) => `listener ${formatAddress(address)}`),
+  ];
+  return ways.join(", ") || "nobody: it has no server names, and no listener is pinned to it";
+}
+
+function wire({ healthCheck, tls, proxyProtocol }: Upstream): [string, string][] {
+  const ways = [
+    ...(tls === undefined ? [] : [`TLS, verified by ${tls.ca}`]),
+    ...(proxyProtocol === undefined ? [] : [`PROXY protocol ${proxyProtocol}`]),
+    ...(healthCheck === undefined ? [] : [`checked every ${formatDuration(healthCheck.interval)}`]),
+  ];
+  return ways.length === 0 ? [] : [["  by", ways.join(", ")]];
 }
 
 function total({ maxConnections }: Config): string {

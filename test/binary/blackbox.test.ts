@@ -456,6 +456,7 @@ test("the log has one line for each connection, with its fields", async () => {
     time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
     level: "info",
     msg: "closed",
+    id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-z]+$/),
     client: "alice@admin",
     remote: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
     upstream: "echo",

@@ -85,7 +85,7 @@ describe("mistakes on the command line", () => {
     ["check --capacity ten", '--capacity: "ten" is not a whole number from 1 to 1000000'],
     [
       "check --targets a:1,b",
-      '--targets: "b" is not host:port; write it like "10.0.0.5:5432" or "[::1]:5432"',
+      '--targets: "b" is not host:port; write it like "10.0.0.5:5432", "[::1]:5432" or "unix:/run/db.sock"',
     ],
     ["check --ca /no/such.crt", '--ca: "/no/such.crt" cannot be read: there is no such file'],
     ["check --config /no/such.toml", "/no/such.toml: cannot be read: there is no such file"],

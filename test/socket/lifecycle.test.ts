@@ -45,7 +45,7 @@ describe("making", () => {
     const config = testConfig(["127.0.0.1:1"], {
       listener: { ca: "ca.crt", certificate: "server.crt", privateKey: "./key.pem" },
     });
-    expect(createProxy(config, { ...quiet, directory: certPath("") }).config.listener.ca).toBe(
+    expect(createProxy(config, { ...quiet, directory: certPath("") }).config.listeners[0]?.ca).toBe(
       certPath("ca.crt"),
     );
   });
@@ -55,7 +55,7 @@ describe("making", () => {
     expect(proxy.stats()).toEqual({
       connections: 0,
       clients: 0,
-      upstreams: [{ name: "test", targets: [{ address: "127.0.0.1:1", open: 0 }] }],
+      upstreams: [{ name: "test", targets: [{ address: "127.0.0.1:1", open: 0, health: "up" }] }],
     });
   });
 

@@ -12,6 +12,7 @@ const caller: Caller = {
   cipher: "TLS_AES_128_GCM_SHA256",
   serverName: "db.example",
   alpn: "h2",
+  resumed: false,
   uniqueId: "7f3a-1",
 };
 

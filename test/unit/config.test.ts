@@ -1,10 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { BUILT_IN, resolveConfig, type Config } from "../../src/config.ts";
+import { BUILT_IN, type Config } from "../../src/config.ts";
 import type { Fault } from "../../src/errors.ts";
+import { resolveConfig } from "../../src/resolve-config.ts";
 
 function resolved(input: unknown, directory = "/etc/proxy"): { config: Config; faults: Fault[] } {
   const faults: Fault[] = [];
-  return { config: resolveConfig(input, directory, faults), faults };
+  return { config: resolveConfig(input, { directory, cores: 6 }, faults), faults };
 }
 
 function keys(input: unknown): string[] {
@@ -12,6 +13,16 @@ function keys(input: unknown): string[] {
 }
 
 const upstream = { name: "db", targets: ["10.0.0.5:5432"], authorizedGroups: ["dba"] };
+
+/** An upstream of which nothing but the name, the targets and the groups was said. */
+const plainUpstream = {
+  serverNames: undefined,
+  healthCheck: undefined,
+  fall: 3,
+  slowStart: 0,
+  tls: undefined,
+  proxyProtocol: undefined,
+};
 
 test("nothing at all is the built-in configuration", () => {
   const { config, faults } = resolved({}, "/somewhere");
@@ -21,21 +32,39 @@ test("nothing at all is the built-in configuration", () => {
     handshakeTimeout: 10_000,
     connectTimeout: 5_000,
     shutdownTimeout: 30_000,
+    maxConnectionDuration: undefined,
+    disconnectExpired: true,
+    revocationGrace: 0,
     maxConnections: undefined,
-    listener: {
-      address: { hostname: "", port: 5000 },
-      ca: "/somewhere/certs/ca.crt",
-      certificate: "/somewhere/certs/server.crt",
-      privateKey: "/somewhere/certs/server.key",
-      crl: undefined,
-    },
+    workers: 1,
+    watch: true,
+    logLevel: "info",
+    listeners: [
+      {
+        key: "listener",
+        address: { hostname: "", port: 5000 },
+        ca: "/somewhere/certs/ca.crt",
+        certificate: "/somewhere/certs/server.crt",
+        privateKey: "/somewhere/certs/server.key",
+        crl: undefined,
+        sessionTickets: true,
+        reusePort: false,
+        upstream: undefined,
+      },
+    ],
     upstreams: [
       {
+        ...plainUpstream,
         name: "echo",
-        targets: [9001, 9002, 9003].map((port) => ({ hostname: "127.0.0.1", port })),
+        targets: [9001, 9002, 9003].map((port) => ({
+          address: { hostname: "127.0.0.1", port },
+          weight: 1,
+          backup: false,
+        })),
         authorizedGroups: ["admin"],
       },
     ],
+    rest: "echo",
     rateLimit: { capacity: 10, fillRate: 1_000, maxConnections: undefined },
   });
 });
@@ -46,35 +75,96 @@ test("every key is understood", () => {
     handshakeTimeout: 250,
     connectTimeout: "2s",
     shutdownTimeout: "1h",
+    maxConnectionDuration: "8h",
+    disconnectExpired: false,
+    revocationGrace: "30s",
     maxConnections: 100,
-    listener: { address: "[::1]:7000", ca: "/a", certificate: "b", privateKey: "../c", crl: "./d" },
-    upstreams: [{ name: "db", targets: ["db.internal:5432", "[::1]:1"], authorizedGroups: ["dba", "ops"] }],
+    workers: "auto",
+    watch: false,
+    logLevel: "warn",
+    listeners: [
+      {
+        address: "[::1]:7000",
+        ca: "/a",
+        certificate: "b",
+        privateKey: "../c",
+        crl: "./d",
+        sessionTickets: false,
+      },
+      { address: ":7001", ca: "/a", certificate: "b", privateKey: "c", reusePort: true, upstream: "db" },
+    ],
+    upstreams: [
+      {
+        name: "db",
+        targets: [
+          "db.internal:5432",
+          { address: "[::1]:1", weight: 3 },
+          { address: "unix:/run/db.sock", backup: true },
+        ],
+        authorizedGroups: ["dba", "ops"],
+        serverNames: ["DB.Example.com.", "*.db.example.com"],
+        healthCheck: { interval: "1s", fall: 5 },
+        slowStart: "10s",
+        tls: { ca: "ca", certificate: "/c", privateKey: "/k", serverName: "db.internal" },
+        proxyProtocol: "v2",
+      },
+    ],
     rateLimit: { capacity: 3, fillRate: "250ms", maxConnections: 7 },
   });
   expect(faults).toEqual([]);
+  const listener = { crl: undefined, sessionTickets: true, reusePort: false, upstream: undefined };
   expect(config).toEqual({
     timeout: 90_000,
     handshakeTimeout: 250,
     connectTimeout: 2_000,
     shutdownTimeout: 3_600_000,
+    maxConnectionDuration: 28_800_000,
+    disconnectExpired: false,
+    revocationGrace: 30_000,
     maxConnections: 100,
-    listener: {
-      address: { hostname: "::1", port: 7000 },
-      ca: "/a",
-      certificate: "/etc/proxy/b",
-      privateKey: "/etc/c",
-      crl: "/etc/proxy/d",
-    },
+    workers: 6,
+    watch: false,
+    logLevel: "warn",
+    listeners: [
+      {
+        ...listener,
+        key: "listeners[0]",
+        address: { hostname: "::1", port: 7000 },
+        ca: "/a",
+        certificate: "/etc/proxy/b",
+        privateKey: "/etc/c",
+        crl: "/etc/proxy/d",
+        sessionTickets: false,
+      },
+      {
+        ...listener,
+        key: "listeners[1]",
+        address: { hostname: "", port: 7001 },
+        ca: "/a",
+        certificate: "/etc/proxy/b",
+        privateKey: "/etc/proxy/c",
+        reusePort: true,
+        upstream: "db",
+      },
+    ],
     upstreams: [
       {
         name: "db",
         targets: [
-          { hostname: "db.internal", port: 5432 },
-          { hostname: "::1", port: 1 },
+          { address: { hostname: "db.internal", port: 5432 }, weight: 1, backup: false },
+          { address: { hostname: "::1", port: 1 }, weight: 3, backup: false },
+          { address: { unix: "/run/db.sock" }, weight: 1, backup: true },
         ],
         authorizedGroups: ["dba", "ops"],
+        serverNames: ["db.example.com", "*.db.example.com"],
+        healthCheck: { interval: 1_000, timeout: 1_000, rise: 2, fall: 5 },
+        fall: 5,
+        slowStart: 10_000,
+        tls: { ca: "/etc/proxy/ca", certificate: "/c", privateKey: "/k", serverName: "db.internal" },
+        proxyProtocol: "v2",
       },
     ],
+    rest: undefined,
     rateLimit: { capacity: 3, fillRate: 250, maxConnections: 7 },
   });
 });
@@ -98,10 +188,17 @@ describe("faults", () => {
       {
         timeuot: 1,
         listener: { port: 1 },
-        upstreams: [{ ...upstream, weight: 1 }],
+        upstreams: [{ ...upstream, weight: 1, healthCheck: { path: "/" }, tls: { ca: "a", insecure: true } }],
         rateLimit: { burst: 1 },
       },
-      ["timeuot", "listener.port", "upstreams[0].weight", "rateLimit.burst"],
+      [
+        "timeuot",
+        "listener.port",
+        "upstreams[0].weight",
+        "upstreams[0].healthCheck.path",
+        "upstreams[0].tls.insecure",
+        "rateLimit.burst",
+      ],
     ],
     [
       "__proto__",
@@ -135,16 +232,137 @@ describe("faults", () => {
     ["an address", { listener: { address: "5000" } }, ["listener.address"]],
     ["no upstream", { upstreams: [] }, ["upstreams"]],
     ["upstreams as a table", { upstreams: upstream }, ["upstreams"]],
-    ["two upstreams", { upstreams: [upstream, { ...upstream, name: "b" }] }, ["upstreams"]],
+    ["two upstreams for the same", { upstreams: [upstream, { ...upstream, name: "b" }] }, ["upstreams"]],
+    [
+      "two upstreams of one name",
+      { upstreams: [upstream, { ...upstream, serverNames: ["a.b"] }] },
+      ["upstreams[1].name"],
+    ],
+    [
+      "a server name in two places",
+      {
+        upstreams: [
+          { ...upstream, serverNames: ["a.b", "*.a.b", "A.b."] },
+          { ...upstream, name: "b", serverNames: ["c.d", "*.A.B"] },
+        ],
+      },
+      ["upstreams[0].serverNames[2]", "upstreams[1].serverNames[1]"],
+    ],
+    [
+      "server names",
+      {
+        upstreams: [{ ...upstream, serverNames: ["a..b", "*", "*.*.a", "a.*", "10.0.0.1", "a b", 1, "-a"] }],
+      },
+      [0, 1, 2, 3, 4, 5, 6, 7].map((i) => `upstreams[0].serverNames[${i}]`),
+    ],
+    [
+      "no server name at all",
+      { upstreams: [{ ...upstream, serverNames: [] }] },
+      ["upstreams[0].serverNames"],
+    ],
+    [
+      "target tables",
+      {
+        upstreams: [
+          {
+            ...upstream,
+            targets: [
+              { address: "a:1", weight: 0 },
+              { address: "b:1", weight: 1.5, backup: "yes" },
+              { weight: 1 },
+              { address: "unix:relative" },
+              { address: `unix:/${"x".repeat(107)}` },
+              null,
+              { address: "c:1", port: 1 },
+            ],
+          },
+        ],
+      },
+      [
+        "upstreams[0].targets[0].weight",
+        "upstreams[0].targets[1].weight",
+        "upstreams[0].targets[1].backup",
+        "upstreams[0].targets[2].address",
+        "upstreams[0].targets[3].address",
+        "upstreams[0].targets[4].address",
+        "upstreams[0].targets[5]",
+        "upstreams[0].targets[6].port",
+      ],
+    ],
+    [
+      "health checks",
+      {
+        upstreams: [
+          { ...upstream, healthCheck: { interval: 0, timeout: "x", rise: 0, fall: 101 }, slowStart: -1 },
+        ],
+      },
+      [
+        "upstreams[0].healthCheck.interval",
+        "upstreams[0].healthCheck.timeout",
+        "upstreams[0].healthCheck.rise",
+        "upstreams[0].healthCheck.fall",
+        "upstreams[0].slowStart",
+      ],
+    ],
+    [
+      "a health check that is none",
+      { upstreams: [{ ...upstream, healthCheck: true }] },
+      ["upstreams[0].healthCheck"],
+    ],
+    ["TLS without a CA", { upstreams: [{ ...upstream, tls: {} }] }, ["upstreams[0].tls.ca"]],
+    [
+      "half a pair, and a name that is none",
+      { upstreams: [{ ...upstream, tls: { ca: "a", certificate: "b", serverName: "*.a" } }] },
+      ["upstreams[0].tls.serverName", "upstreams[0].tls"],
+    ],
+    [
+      "a socket in the file system whose certificate nobody could check",
+      { upstreams: [{ ...upstream, targets: ["unix:/run/a"], tls: { ca: "a" } }] },
+      ["upstreams[0].tls.serverName"],
+    ],
+    ["a PROXY protocol", { upstreams: [{ ...upstream, proxyProtocol: 2 }] }, ["upstreams[0].proxyProtocol"]],
+    [
+      "listener and listeners",
+      { listener: {}, listeners: [{ address: ":1", ca: "a", certificate: "b", privateKey: "c" }] },
+      ["listeners"],
+    ],
+    [
+      "nothing that identifies a listener is built in within the list",
+      { listeners: [{}] },
+      ["address", "ca", "certificate", "privateKey"].map((key) => `listeners[0].${key}`),
+    ],
+    [
+      "one address twice",
+      {
+        listeners: [":1", ":0", ":0", ":1"].map((address) => ({
+          address,
+          ca: "a",
+          certificate: "b",
+          privateKey: "c",
+        })),
+      },
+      ["listeners[3].address"],
+    ],
+    ["a pin to nowhere", { listener: { upstream: "nowhere" } }, ["listener.upstream"]],
+    [
+      "switches that are none",
+      { disconnectExpired: 1, watch: "yes", listener: { sessionTickets: 0, reusePort: null } },
+      ["disconnectExpired", "watch", "listener.sessionTickets", "listener.reusePort"],
+    ],
+    ["workers", { workers: 0 }, ["workers"]],
+    ["workers of a kind", { workers: "all" }, ["workers"]],
+    ["a log level", { logLevel: "loud" }, ["logLevel"]],
+    ["no time for a connection", { maxConnectionDuration: 0 }, ["maxConnectionDuration"]],
+    ["a grace", { revocationGrace: "soon" }, ["revocationGrace"]],
     [
       "nothing is built in within an upstream",
       { upstreams: [{}] },
-      ["upstreams[0].targets", "upstreams[0].authorizedGroups", "upstreams[0].name"],
+      ["upstreams[0].name", "upstreams[0].targets", "upstreams[0].authorizedGroups"],
     ],
     [
       "empty lists",
       { upstreams: [{ name: "", targets: [], authorizedGroups: [] }] },
-      ["upstreams[0].targets", "upstreams[0].authorizedGroups", "upstreams[0].name"],
+      ["upstreams[0].name", "upstreams[0].targets", "upstreams[0].authorizedGroups"],
     ],
     [
       "targets",
@@ -181,9 +399,42 @@ describe("faults", () => {
     expect(faults.map(({ key, problem }) => `${key}: ${problem}`)).toEqual([
       "Listener: unknown key; did you mean listener?",
       'timeout: "soon" is not a duration; write it like "250ms", "60s" or "1m30s", from 1ms to 596h31m23s647ms',
-      'upstreams[0].targets[0]: "a" is not host:port; write it like "10.0.0.5:5432" or "[::1]:5432"',
+      'upstreams[0].targets[0]: "a" is not host:port; write it like "10.0.0.5:5432", "[::1]:5432" or "unix:/run/db.sock"',
       "upstreams[0].authorizedGroups: is missing; it is a list; at least one group is needed",
       "rateLimit.capacity: 0 is not a whole number from 1 to 1000000",
     ]);
+  });
+});
+
+describe("the upstream that takes the rest", () => {
+  const other = { ...upstream, name: "b" };
+  const at = (port: number, over = {}) => ({
+    address: `:${port}`,
+    ca: "a",
+    certificate: "b",
+    privateKey: "c",
+    ...over,
+  });
+  test.each<[string, unknown, string | undefined]>([
+    ["is the only one, pinned or not", { listener: { upstream: "db" }, upstreams: [upstream] }, "db"],
+    ["is the one without server names", { upstreams: [{ ...other, serverNames: ["a.b"] }, upstream] }, "db"],
+    [
+      "is nobody where all have server names",
+      { upstreams: [{ ...upstream, serverNames: ["a.b"] }] },
+      undefined,
+    ],
+    [
+      "is the one that no listener is pinned to",
+      { listeners: [at(1, { upstream: "b" }), at(2)], upstreams: [upstream, other] },
+      "db",
+    ],
+    [
+      "is nobody where listeners are pinned to all",
+      { listeners: [at(1, { upstream: "b" }), at(2, { upstream: "db" })], upstreams: [upstream, other] },
+      undefined,
+    ],
+  ])("%s", (_, input, rest) => {
+    expect(resolved(input).faults).toEqual([]);
+    expect(resolved(input).config.rest).toBe(rest);
   });
 });

@@ -10,6 +10,7 @@ const caller: Caller = {
   cipher: "TLS_AES_128_GCM_SHA256",
   serverName: undefined,
   alpn: undefined,
+  resumed: false,
   uniqueId: "c-1",
 };
 
@@ -130,6 +131,7 @@ describe("version 2 is binary", () => {
         serverName: random.next() < 0.5 ? undefined : name(60),
         alpn: random.next() < 0.5 ? undefined : word(40),
         uniqueId: word(128),
+        resumed: random.next() < 0.5,
       };
       const mixed = each.source.hostname.includes(":") || each.destination.hostname.includes(":");
       const plain = ({ hostname, port }: Caller["source"]) => ({
@@ -255,7 +257,10 @@ function decode(header: Uint8Array): Caller {
   };
   const outer = values(16 + 2 * size + 4, header.length);
   const [ssl, end] = outer.get(0x20)!;
-  if (view.getUint8(ssl) !== 7 || view.getUint32(ssl + 1) !== 0) throw new Error("not verified");
+  // PP2_CLIENT_SSL and _CERT_SESS; _CERT_CONN only where the certificate came with this connection.
+  const resumed = view.getUint8(ssl) === 5;
+  if ((!resumed && view.getUint8(ssl) !== 7) || view.getUint32(ssl + 1) !== 0)
+    throw new Error("not verified");
   const inner = values(ssl + 5, end);
   const read = (range: [number, number] | undefined) => range && utf8.decode(header.subarray(...range));
   return {
@@ -267,5 +272,6 @@ function decode(header: Uint8Array): Caller {
     serverName: read(outer.get(0x02)),
     alpn: read(outer.get(0x01)),
     uniqueId: read(outer.get(0x05))!,
+    resumed,
   };
 }

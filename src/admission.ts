@@ -1,0 +1,193 @@
+// Who gets in: from a finished handshake to a lease, in the fixed order handshake → identify → route → authorize → admit.
+// And who stays in, when the rules change under open connections. No socket is opened, written to or closed here.
+
+import type { Config, Target, Upstream } from "./config.ts";
+import type { TargetTls } from "./dial.ts";
+import type { RefusalReason } from "./errors.ts";
+import { handshakeRefusal } from "./handshake.ts";
+import { identify } from "./identity.ts";
+import { encodeProxyHeader } from "./proxy-protocol.ts";
+import type { Router } from "./server-name.ts";
+import type { Balancer } from "./state/balancer.ts";
+import type { ClientLease, Limits } from "./state/limits.ts";
+import { judge, type Trust, type Verdict } from "./trust.ts";
+
+/** What a configuration comes to for connections. A reload puts another one in its place. */
+export interface Rules {
+  readonly config: Config;
+  /** The most connections at a time, handshaking ones included. */
+  readonly maxConnections: number;
+  readonly router: Router;
+  /** By the upstream's name. */
+  readonly pools: ReadonlyMap<string, Pool>;
+}
+
+/** An upstream with the state of its targets. It outlives reloads: what it holds is replaced. */
+export interface Pool {
+  upstream: Upstream;
+  /** By the slot that the balancer knows a target by. */
+  targets: ReadonlyMap<number, Target>;
+  tls: TargetTls | undefined;
+  readonly balancer: Balancer;
+  /** A reload took it away: nobody gets in, and nobody stays. */
+  removed: boolean;
+}
+
+/** A listener, as its connections see it. It outlives reloads: what it holds is replaced. */
+export interface Entrance {
+  /** The upstream for all its connections, if it is pinned to one. */
+  upstream: string | undefined;
+  /** Whom it trusts now. */
+  trust: Trust;
+  /** Counts the changes of trust: a handshake that began under another number was verified by older rules. */
+  generation: number;
+}
+
+/** The part of a client's socket that says who it is. */
+export type ClientSocket = Pick<
+  Bun.Socket<unknown>,
+  | "authorized"
+  | "getPeerX509Certificate"
+  | "getPeerCertificate"
+  | "getServername"
+  | "isSessionReused"
+  | "getCipher"
+  | "alpnProtocol"
+  | "remoteAddress"
+  | "remotePort"
+  | "localAddress"
+  | "localPort"
+>;
+
+/** What {@link admit} has to know beside the socket. */
+export interface Circumstances {
+  readonly rules: Rules;
+  readonly limits: Limits;
+  readonly entrance: Entrance;
+  /** The entrance's generation when the connection was accepted. */
+  readonly generation: number;
+  /** Names the connection, for the log and the upstream. */
+  readonly id: string;
+  /** Whole milliseconds of a clock that only goes forward. */
+  readonly now: number;
+}
+
+/** Not let in. */
+export interface Refusal {
+  readonly reason: RefusalReason;
+  readonly detail?: string | undefined;
+  readonly client?: string;
+  readonly upstream?: string;
+}
+
+/** Let in: what the connection goes by from now on. */
+export interface Admission {
+  readonly client: string;
+  readonly pool: Pool;
+  readonly lease: ClientLease;
+  /** When the client's certificate runs out, in milliseconds since 1970. */
+  readonly expiresAt: number;
+  /** What is sent to the target before anything else. */
+  readonly header: Uint8Array | undefined;
+}
+
+/** Decides on a client whose handshake has ended, well or not. A refusal has taken nothing from anybody. */
+export function admit(
+  socket: ClientSocket,
+  success: boolean,
+  error: Error | null,
+  { rules, limits, entrance, generation, id, now }: Circumstances,
+): Admission | Refusal {
+  // `success` is true for a stranger's certificate too: `authorized` is what decides.
+  if (!success || error !== null || !socket.authorized) {
+    const [reason, detail] = handshakeRefusal(success, error);
+    return { reason, detail };
+  }
+  // What TLS has verified, it has verified by the rules of then: those of the first session, or of before a reload.
+  const reused = socket.isSessionReused();
+  if (reused || generation !== entrance.generation) {
+    const verdict = judgeSocket(socket, entrance);
+    if (verdict !== undefined)
+      return { reason: verdict, detail: reused ? "resumed session" : "after a reload" };
+  }
+  const certificate = socket.getPeerX509Certificate();
+  const identity = identify(certificate?.subject);
+  if (certificate === undefined || identity === undefined) return { reason: "identity_invalid" };
+  const { client, group } = identity;
+
+  const serverName = serverNameOf(socket);
+  const upstream = entrance.upstream ?? rules.router.route(serverName);
+  const pool = upstream === undefined ? undefined : rules.pools.get(upstream);
+  if (upstream === undefined || pool === undefined) {
+    return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
+  }
+  if (!isAuthorized(group, pool)) return { reason: "group_not_authorized", client, upstream };
+
+  const version = pool.upstream.proxyProtocol;
+  const header =
+    version && encodeProxyHeader(version, { ...describe(socket), client, serverName, uniqueId: id });
+  if (version !== undefined && header === undefined) return { reason: "proxy_header", client, upstream };
+
+  const lease = limits.admit(client, now);
+  if (typeof lease === "string") return { reason: lease, client, upstream };
+  return { client, pool, lease, header, expiresAt: certificate.validToDate.getTime() };
+}
+
+/**
+ * Looks at a connection that is open once more, after a reload.
+ * @param judged whether whom the entrance trusts has changed too
+ * @returns why it would not be let in now; undefined where it would
+ */
+export function reconsider(
+  socket: ClientSocket,
+  { client, pool }: Pick<Admission, "client" | "pool">,
+  entrance: Entrance,
+  judged: boolean,
+): RefusalReason | "upstream_removed" | undefined {
+  if (pool.removed) return "upstream_removed";
+  if (!isAuthorized(client.slice(client.indexOf("@") + 1), pool)) return "group_not_authorized";
+  return judged ? judgeSocket(socket, entrance) : undefined;
+}
+
+function isAuthorized(group: string, { upstream, removed }: Pool): boolean {
+  return !removed && upstream.authorizedGroups.includes(group);
+}
+
+function judgeSocket(socket: ClientSocket, { trust }: Entrance): Verdict | undefined {
+  return judge(chainOf(socket), trust, new Date());
+}
+
+/** The client's certificate and those above it, as far as TLS has them; an authority, which issues itself, ends it. */
+function chainOf(socket: ClientSocket): Uint8Array[] {
+  type Link = { raw?: Uint8Array; issuerCertificate?: Link } | null | undefined;
+  const chain: Uint8Array[] = [];
+  // The argument asks for the whole chain; Bun's types leave it out.
+  let link = (socket.getPeerCertificate as (abbreviated: boolean) => Link).call(socket, false);
+  for (; link?.raw !== undefined && chain.length < 16; link = link.issuerCertificate) {
+    if (link.issuerCertificate === link) {
+      chain.push(link.raw);
+      break;
+    }
+    chain.push(link.raw);
+  }
+  return chain;
+}
+
+/** What the client asked for, if anything. */
+function serverNameOf(socket: ClientSocket): string | undefined {
+  const name: unknown = socket.getServername();
+  return typeof name === "string" && name !== "" ? name : undefined;
+}
+
+function describe(socket: ClientSocket) {
+  const { alpnProtocol: alpn } = socket;
+  const cipher = socket.getCipher() as { name: string; standardName?: string };
+  return {
+    source: { hostname: socket.remoteAddress, port: socket.remotePort },
+    destination: { hostname: socket.localAddress, port: socket.localPort },
+    tlsVersion: "TLSv1.3",
+    cipher: cipher.standardName ?? cipher.name,
+    alpn: typeof alpn === "string" && alpn !== "" ? alpn : undefined,
+    resumed: socket.isSessionReused(),
+  };
+}

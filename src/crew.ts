@@ -1,0 +1,187 @@
+// Several worker threads, one engine each, that share ports and counts. This thread carries no connections: it starts the
+// workers, tells them of changes, writes what they log, and puts a new one in the place of one that has died.
+
+import type { Address } from "./address.ts";
+import { returnColumn, takeColumn, type DescriptorBudget } from "./descriptors.ts";
+import { StartError } from "./errors.ts";
+import { probePort } from "./listener.ts";
+import type { Logger } from "./log.ts";
+import type { Order, Report } from "./messages.ts";
+import type { Settings } from "./settings.ts";
+import type { Ledger } from "./state/ledger.ts";
+
+/** So many deaths, over all workers, within so many milliseconds are too many. */
+const DEATHS = 5;
+const WITHIN = 60_000;
+
+/** What a crew is given beside its settings. */
+export interface CrewOptions {
+  readonly ledger: Ledger;
+  readonly budget: DescriptorBudget;
+  readonly log: Logger;
+  /** Begins the names of all its connections. */
+  readonly prefix: string;
+  /** The workers' module; for tests, which need one that dies. */
+  readonly module?: URL;
+}
+
+/** A worker thread, alive. */
+interface Member {
+  readonly thread: Worker;
+  readonly column: number;
+  /** Told to whoever waits for what the worker is doing. */
+  listening: PromiseWithResolvers<readonly Address[]>;
+  applied: PromiseWithResolvers<void>[];
+}
+
+export class Crew {
+  /** Resolves when all workers have been closed and the last connection is gone; rejects when they keep dying. */
+  readonly over: Promise<{ cut: number }>;
+  readonly #over = Promise.withResolvers<{ cut: number }>();
+  readonly #options: CrewOptions;
+  readonly #members = new Map<number, Member>();
+  #settings: Settings;
+  #addresses: readonly Address[] = [];
+  #started = 0;
+  #closing = false;
+  #failed = false;
+  #cut = 0;
+  #deaths: number[] = [];
+
+  constructor(settings: Settings, options: CrewOptions) {
+    this.#settings = settings;
+    this.#options = options;
+    this.over = this.#over.promise;
+  }
+
+  /**
+   * Starts all workers, or none.
+   * @throws StartError
+   */
+  async listen(): Promise<Address[]> {
+    const { workers } = this.#options.ledger.memory.shape;
+    // Workers share their ports among themselves, so that nobody would notice somebody else there.
+    for (const entrance of this.#settings.entrances) {
+      if (entrance !== undefined && !entrance.listener.reusePort) probePort(entrance.listener.address);
+    }
+    try {
+      // The first one's ports are the others', where the system picks them.
+      this.#addresses = await this.#start(0);
+      await Promise.all(Array.from({ length: workers - 1 }, (_, i) => this.#start(i + 1)));
+    } catch (error) {
+      this.#addresses = [];
+      const members = [...this.#members.values()];
+      this.#members.clear();
+      for (const member of members) this.#tell(member, { kind: "close" });
+      throw error;
+    }
+    return [...this.#addresses];
+  }
+
+  /** Tells all workers, and waits until each has changed. One that dies over it is replaced by one that has. */
+  async apply(settings: Settings): Promise<void> {
+    this.#settings = settings;
+    await Promise.all(
+      Array.from(this.#members.values(), (member) => {
+        const applied = Promise.withResolvers<void>();
+        member.applied.push(applied);
+        this.#tell(member, { kind: "apply", settings });
+        return applied.promise;
+      }),
+    );
+  }
+
+  close(): void {
+    this.#closing = true;
+    for (const member of this.#members.values()) this.#tell(member, { kind: "close" });
+    this.#endIfOver();
+  }
+
+  cut(): void {
+    for (const member of this.#members.values()) this.#tell(member, { kind: "cut" });
+  }
+
+  #tell({ thread }: Member, order: Order): void {
+    thread.postMessage(order);
+  }
+
+  #start(number: number): Promise<readonly Address[]> {
+    const { ledger, budget, prefix, module = new URL("./worker.ts", import.meta.url) } = this.#options;
+    const column = takeColumn();
+    if (column === undefined) throw new StartError("too many worker threads in this process");
+    const thread = new Worker(module.href);
+    const member: Member = { thread, column, listening: Promise.withResolvers(), applied: [] };
+    this.#members.set(number, member);
+    thread.addEventListener("message", ({ data }: MessageEvent<Report>) => this.#heard(number, member, data));
+    thread.addEventListener("error", ({ message }) => {
+      this.#options.log.error("worker failed", { worker: number, error: message });
+    });
+    thread.addEventListener("close", () => this.#died(number, member));
+    this.#tell(member, {
+      kind: "start",
+      settings: this.#settings,
+      ledger: ledger.memory,
+      worker: number,
+      descriptors: budget.memory,
+      column,
+      prefix: `${prefix}-${(this.#started++).toString(36)}`,
+      ports: this.#addresses.map(({ port }) => port),
+    });
+    return member.listening.promise;
+  }
+
+  #heard(number: number, member: Member, report: Report): void {
+    const { log } = this.#options;
+    switch (report.kind) {
+      case "log":
+        return log[report.level](report.message, report.fields);
+      case "listening":
+        return member.listening.resolve(report.addresses);
+      case "failed":
+        return member.listening.reject(new StartError(report.message));
+      case "applied":
+        return member.applied.shift()?.resolve();
+      case "over":
+        this.#cut += report.cut;
+        if (this.#members.get(number) === member) this.#members.delete(number);
+        // It has nothing left to do: nothing is torn out of its hands.
+        member.thread.terminate();
+        return this.#endIfOver();
+    }
+  }
+
+  /** Its sockets are closed by now. What it had counted is given back, and another one takes its place. */
+  #died(number: number, member: Member): void {
+    // One of those that were ended below may hold the lock of the ledger: nobody asks for it any more.
+    if (this.#failed) return;
+    const { ledger, budget, log } = this.#options;
+    ledger.forget(number);
+    budget.forget(member.column);
+    returnColumn(member.column);
+    for (const applied of member.applied) applied.resolve();
+    // One that was told to go has been taken off the list.
+    if (this.#members.get(number) !== member) return;
+    this.#members.delete(number);
+    log.error("worker died", { worker: number });
+    member.listening.reject(new StartError("a worker thread died while it was starting"));
+    if (this.#closing) return this.#endIfOver();
+    const now = performance.now();
+    this.#deaths = [...this.#deaths.filter((at) => now - at < WITHIN), now];
+    if (this.#addresses.length === 0) return;
+    if (this.#deaths.length < DEATHS) {
+      this.#start(number).catch((error: unknown) => {
+        log.error("worker not replaced", { worker: number, error: String(error) });
+        this.#members.get(number)?.thread.terminate();
+      });
+      return;
+    }
+    this.#failed = true;
+    this.#over.reject(new StartError(`worker threads keep dying: ${DEATHS} within ${WITHIN / 1_000} s`));
+    for (const { thread } of this.#members.values()) thread.terminate();
+    this.#members.clear();
+  }
+
+  #endIfOver(): void {
+    if (this.#closing && this.#members.size === 0) this.#over.resolve({ cut: this.#cut });
+  }
+}

@@ -1,0 +1,196 @@
+// What one thread does: ports, the connections that come through them, and the tick that watches over them. A proxy has
+// one of these, or one in each of its worker threads.
+
+import type { Address } from "./address.ts";
+import type { Entrance, Pool, Rules } from "./admission.ts";
+import { clientHandlers, type Connection, type Shared } from "./connection.ts";
+import type { Credentials } from "./credentials.ts";
+import type { DescriptorBudget } from "./descriptors.ts";
+import { listen, type Port } from "./listener.ts";
+import type { Logger } from "./log.ts";
+import { Router } from "./server-name.ts";
+import { makePools, type EntranceSettings, type Settings } from "./settings.ts";
+import type { Ledger } from "./state/ledger.ts";
+import { Limits } from "./state/limits.ts";
+import { trustIn } from "./trust.ts";
+import { Turnstile } from "./turnstile.ts";
+
+/** What an engine is given beside its settings. */
+export interface EngineOptions {
+  readonly ledger: Ledger;
+  readonly budget: DescriptorBudget;
+  readonly log: Logger;
+  /** Begins the names of its connections. */
+  readonly prefix: string;
+  /** Whether other threads open the same ports. */
+  readonly shared: boolean;
+}
+
+/** How many connections are judged again in one turn of the event loop: some milliseconds of work. */
+const BATCH = 20;
+
+/** A port that is open, or was. */
+interface Gate {
+  readonly port: Port;
+  readonly entrance: Entrance;
+  settings: EntranceSettings;
+}
+
+/** Milliseconds of the system's monotonic clock: the same for all threads. */
+export function monotonic(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1_000 + Math.floor(nanoseconds / 1_000_000);
+}
+
+export class Engine {
+  /** Resolves when it has been closed and its last connection is gone: with how many had to be cut. */
+  readonly over: Promise<{ cut: number }>;
+  readonly #over = Promise.withResolvers<{ cut: number }>();
+  readonly #options: EngineOptions;
+  readonly #shared: Shared;
+  #settings: Settings;
+  #gates: Gate[] = [];
+  #ticking: Timer | undefined;
+  #closing = false;
+  #cut = 0;
+
+  constructor(settings: Settings, options: EngineOptions) {
+    const { ledger, budget, log, prefix } = options;
+    this.over = this.#over.promise;
+    this.#options = options;
+    this.#settings = settings;
+    this.#shared = {
+      rules: rulesOf(settings, makePools(settings, ledger)),
+      ledger,
+      budget,
+      limits: new Limits(ledger, settings.config.rateLimit),
+      turnstile: new Turnstile(),
+      log,
+      connections: new Set<Connection>(),
+      prefix,
+      now: monotonic,
+      changed: () => this.#changed(),
+    };
+  }
+
+  /**
+   * Opens all ports, or none.
+   * @param ports the ports' numbers, where the system has picked them for another thread already
+   * @returns the addresses as bound
+   * @throws StartError
+   */
+  listen(ports: readonly (number | undefined)[] = []): Address[] {
+    try {
+      this.#settings.entrances.forEach((settings, i) => {
+        if (settings === undefined) return;
+        const { listener, credentials } = settings;
+        const entrance = { upstream: listener.upstream, trust: trustIn(credentials), generation: 0 };
+        const address = { ...listener.address, port: ports[i] ?? listener.address.port };
+        const handlers = clientHandlers(this.#shared, entrance);
+        const port = listen({ ...listener, address }, credentials, handlers, this.#options.shared);
+        this.#gates[i] = { port, entrance, settings };
+      });
+    } catch (error) {
+      for (const { port } of this.#gates) port.stop();
+      this.#gates = [];
+      throw error;
+    }
+    return this.#gates.map(({ port }) => port.address);
+  }
+
+  /** Runs on other settings from now on, and ends what they have no room for; nobody else notices. */
+  apply(settings: Settings): void {
+    const { config } = settings;
+    const changed = new Set<Entrance>();
+    this.#gates.forEach((gate, i) => {
+      const next = settings.entrances[i];
+      if (next === undefined) return gate.port.stop();
+      const { listener, credentials } = next;
+      const { sessionTickets } = listener;
+      if (
+        !isSame(credentials, gate.settings.credentials) ||
+        sessionTickets !== gate.settings.listener.sessionTickets
+      ) {
+        gate.port.replace(credentials, sessionTickets);
+      }
+      gate.entrance.upstream = listener.upstream;
+      const { ca, crl } = credentials;
+      if (!isSame({ ca, crl }, { ca: gate.settings.credentials.ca, crl: gate.settings.credentials.crl })) {
+        gate.entrance.trust = trustIn(credentials);
+        gate.entrance.generation++;
+        changed.add(gate.entrance);
+      }
+      gate.settings = next;
+    });
+    const { ledger, limits, now } = { ...this.#options, ...this.#shared };
+    this.#settings = settings;
+    this.#shared.rules = rulesOf(settings, makePools(settings, ledger, this.#shared.rules.pools));
+    limits.setRule(config.rateLimit, now());
+    clearInterval(this.#ticking);
+    this.#ticking = undefined;
+    this.#changed();
+    void this.#reconsider(changed);
+  }
+
+  /** Accepts no more. */
+  close(): void {
+    this.#closing = true;
+    for (const { port } of this.#gates) port.stop();
+    this.#changed();
+  }
+
+  /** Cuts every connection. */
+  cut(): void {
+    for (const connection of this.#shared.connections) {
+      this.#cut++;
+      connection.cut();
+    }
+  }
+
+  /** Judges every open connection by the new rules; those of entrances that have `changed`, to the bottom. */
+  async #reconsider(changed: ReadonlySet<Entrance>): Promise<void> {
+    const { connections, log } = this.#shared;
+    let revoked = 0;
+    let done = 0;
+    for (const connection of [...connections]) {
+      if (connection.reconsider(changed.has(connection.entrance))) revoked++;
+      if (++done % BATCH === 0) await new Promise(setImmediate);
+    }
+    if (revoked > 0) log.warn("connections lost their authorization", { connections: revoked });
+  }
+
+  /** Keeps the ticking going exactly as long as there is something to watch, and says when all is over. */
+  #changed(): void {
+    const { connections, limits } = this.#shared;
+    const done = this.#closing && connections.size === 0;
+    if (done) this.#over.resolve({ cut: this.#cut });
+    if (done || (connections.size === 0 && limits.size === 0)) {
+      clearInterval(this.#ticking);
+      this.#ticking = undefined;
+    } else this.#ticking ??= setInterval(() => this.#tick(), tickEvery(this.#settings.config));
+  }
+
+  #tick(): void {
+    const { connections, limits, now } = this.#shared;
+    const time = now();
+    const date = Date.now();
+    for (const connection of connections) connection.tick(time, date);
+    limits.sweep(time);
+    if (connections.size === 0) this.#changed();
+  }
+}
+
+function rulesOf({ config, maxConnections }: Settings, pools: ReadonlyMap<string, Pool>): Rules {
+  return { config, maxConnections, router: new Router(config.upstreams, config.rest), pools };
+}
+
+/** An event is noticed up to one tick late, and so is the end of the time after it: 10 % together. */
+function tickEvery(config: Settings["config"]): number {
+  const { timeout, handshakeTimeout, connectTimeout, maxConnectionDuration = Infinity } = config;
+  const shortest = Math.min(timeout, handshakeTimeout, connectTimeout, maxConnectionDuration);
+  return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
+}
+
+function isSame(a: Partial<Credentials>, b: Partial<Credentials>): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

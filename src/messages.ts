@@ -1,0 +1,41 @@
+// What a crew and its worker threads say to each other.
+
+import type { Address } from "./address.ts";
+import type { DescriptorMemory } from "./descriptors.ts";
+import type { Fields, Logger } from "./log.ts";
+import type { Settings } from "./settings.ts";
+import type { LedgerMemory } from "./state/ledger.ts";
+
+/** To a worker. The first is `start`. */
+export type Order =
+  | {
+      readonly kind: "start";
+      readonly settings: Settings;
+      readonly ledger: LedgerMemory;
+      /** Its number in the ledger. */
+      readonly worker: number;
+      readonly descriptors: DescriptorMemory;
+      /** Its column in the count of descriptors. */
+      readonly column: number;
+      readonly prefix: string;
+      /** Ports that the system has picked for another worker. */
+      readonly ports: readonly number[];
+    }
+  | { readonly kind: "apply"; readonly settings: Settings }
+  | { readonly kind: "close" }
+  | { readonly kind: "cut" };
+
+/** From a worker. */
+export type Report =
+  | { readonly kind: "listening"; readonly addresses: readonly Address[] }
+  /** It could not listen. */
+  | { readonly kind: "failed"; readonly message: string }
+  | { readonly kind: "applied" }
+  | {
+      readonly kind: "log";
+      readonly level: keyof Logger;
+      readonly message: string;
+      readonly fields: Fields;
+    }
+  /** It was closed, and its last connection is gone. */
+  | { readonly kind: "over"; readonly cut: number };

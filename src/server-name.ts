@@ -1,0 +1,66 @@
+// Which upstream a connection is for, by the server name that the client asks for (SNI, RFC 6066, section 3). Pure.
+
+/** An upstream, as far as routing goes. */
+export interface Route {
+  readonly name: string;
+  /** As {@link parseServerName} answers them; undefined for none. */
+  readonly serverNames: readonly string[] | undefined;
+}
+
+/**
+ * Reads a server name: a host name, or `*.` and a host name for everything below it.
+ * @returns lower case, without a final dot; undefined where it is none
+ */
+export function parseServerName(text: unknown): string | undefined {
+  if (typeof text !== "string") return undefined;
+  const name = text.toLowerCase().replace(/\.$/, "");
+  const host = name.startsWith("*.") ? name.slice(2) : name;
+  const labels = host.split(".");
+  const fits = labels.every((label) => /^[a-z\d_]([a-z\d_-]{0,61}[a-z\d_])?$/.test(label));
+  return fits && host.length <= 253 && !/^[\d.]+$/.test(host) ? name : undefined;
+}
+
+/** Finds the upstream for a server name: exact names first, then the longest suffix, then the one that takes the rest. */
+export class Router {
+  readonly #byName = new Map<string, string>();
+  readonly #rest: string | undefined;
+
+  /**
+   * @param routes no server name may be in two of them
+   * @param rest the name of the upstream for everything else, if any
+   */
+  constructor(routes: readonly Route[], rest: string | undefined) {
+    for (const { name, serverNames = [] } of routes)
+      for (const each of serverNames) this.#byName.set(each, name);
+    this.#rest = rest;
+  }
+
+  /**
+   * @param asked as the client sent it, any bytes at all; undefined where it sent none
+   * @returns the upstream's name
+   */
+  route(asked: string | undefined): string | undefined {
+    const name = asked?.toLowerCase().replace(/\.$/, "");
+    // A star in what a client asks for is no wildcard.
+    if (name === undefined || name === "" || name.includes("*")) return this.#rest;
+    const exact = this.#byName.get(name);
+    if (exact !== undefined) return exact;
+    for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1)) {
+      const suffix = this.#byName.get(`*${name.slice(dot)}`);
+      if (suffix !== undefined) return suffix;
+    }
+    return this.#rest;
+  }
+}
+
+/**
+ * The upstream that takes what no server name leads to: the only one without server names or, where several have none,
+ * the only one of them that no listener is pinned to.
+ * @returns its name, or all candidates where there is more than one
+ */
+export function restOf(routes: readonly Route[], pinned: ReadonlySet<string>): string | undefined | string[] {
+  const nameless = routes.filter(({ serverNames }) => serverNames === undefined).map(({ name }) => name);
+  if (nameless.length <= 1) return nameless[0];
+  const free = nameless.filter((name) => !pinned.has(name));
+  return free.length <= 1 ? free[0] : free;
+}

@@ -1,0 +1,59 @@
+// A worker thread: an engine that does what it is told. Importing this file is being one.
+
+import type { LogLevel } from "./config.ts";
+import { DescriptorBudget } from "./descriptors.ts";
+import { Engine } from "./engine.ts";
+import { StartError } from "./errors.ts";
+import { guarded, type Logger } from "./log.ts";
+import type { Order, Report } from "./messages.ts";
+import { Ledger } from "./state/ledger.ts";
+
+declare const self: Worker;
+
+const report = (message: Report) => self.postMessage(message);
+
+/** Lines are written in the main thread, so that no two of them mix. */
+function logger(): Logger {
+  const pass =
+    (level: keyof Logger): Logger["info"] =>
+    (message, fields) =>
+      report({ kind: "log", level, message, fields });
+  return { debug: pass("debug"), info: pass("info"), warn: pass("warn"), error: pass("error") };
+}
+
+let engine: Engine | undefined;
+let level: LogLevel = "info";
+
+self.onmessage = ({ data }: MessageEvent<Order>) => {
+  switch (data.kind) {
+    case "start":
+      return start(data);
+    case "apply":
+      level = data.settings.config.logLevel;
+      engine?.apply(data.settings);
+      return report({ kind: "applied" });
+    case "close":
+      return engine?.close();
+    case "cut":
+      return engine?.cut();
+  }
+};
+
+function start(order: Order & { kind: "start" }): void {
+  const { settings, ledger, worker, descriptors, column, prefix, ports } = order;
+  level = settings.config.logLevel;
+  engine = new Engine(settings, {
+    ledger: Ledger.attach(ledger, worker),
+    budget: new DescriptorBudget(descriptors, column),
+    log: guarded(logger(), () => level),
+    prefix,
+    shared: true,
+  });
+  void engine.over.then(({ cut }) => report({ kind: "over", cut }));
+  try {
+    report({ kind: "listening", addresses: engine.listen(ports) });
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error;
+    report({ kind: "failed", message: error.message });
+  }
+}
