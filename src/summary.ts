@@ -40,7 +40,7 @@ function reachedBy({ name, serverNames = [] }: Upstream, { listeners, rest }: Co
   const pinned = listeners.filter(({ upstream }) => upstream === name);
   const ways = [
     ...serverNames,
-    ...(rest === name ? ["any other server name, or none"] : []),
+    ...(rest === name ? ["any server name that leads nowhere else, or none"] : []),
     ...pinned.map(({ address }) => `listener ${formatAddress(address)}`),
   ];
   return ways.join(", ") || "nobody: it has no server names, and no listener is pinned to it";
