@@ -1,219 +1,185 @@
 // The load: TLS clients in a process of their own, which check every byte that comes back. Told by one JSON argument
-// what to do; answers with one JSON line, after "ready" where it holds something open until its input ends.
+// what to do. Says "ready" once what has to be open is open, begins at a line on its input, answers with one JSON line,
+// and holds open what is still open until its input ends.
 
-import { readFileSync } from "node:fs";
-import { Checker } from "./pattern.ts";
+import { Client, type Server, type Socket } from "./client.ts";
+import { Checker, PATTERN } from "./pattern.ts";
 
-/** What a generator can be told. Ports are on loopback; `certs` is a folder with ca.crt, client.crt and client.key. */
-export type Job = { port: number; certs: string } & (
-  | { kind: "connect"; count: number; concurrency: number }
-  | { kind: "roundtrip"; count: number; connections: number; size: number }
-  | { kind: "download" | "upload"; bytes: number; connections: number }
-  | { kind: "idle"; count: number }
-  | { kind: "storm"; concurrency: number }
-);
+/** What a generator can be told. */
+export type Job = Server &
+  (
+    | { kind: "connect" | "resume"; count: number; concurrency: number }
+    | { kind: "roundtrip"; count: number; connections: number; size: number }
+    | { kind: "download" | "upload"; bytes: number; connections: number }
+    | { kind: "idle"; count: number }
+    | { kind: "storm"; concurrency: number }
+  );
 
 /** What it answers. Times are milliseconds. */
 export interface Outcome {
+  /** Connections, round trips or bytes. */
   operations: number;
   ms: number;
-  /** Of single operations, sorted; where the job measures them. */
+  /** Of single operations; where the job measures them. */
   latencies?: number[];
 }
 
-interface State {
-  ready: (socket: Bun.Socket<State>) => void;
-  data: (socket: Bun.Socket<State>, chunk: Buffer) => void;
-  over: (problem?: string) => void;
-  drain?: (socket: Bun.Socket<State>) => void;
-}
+/** The part of a job that is measured. Answers how many operations it did, and how long each took. */
+type Work = () => Promise<Omit<Outcome, "ms">>;
 
 const job = JSON.parse(process.argv[2]!) as Job;
-const pem = (name: string) => readFileSync(`${job.certs}/${name}`, "utf8");
-const tls = {
-  ca: pem("ca.crt"),
-  cert: pem("client.crt"),
-  key: pem("client.key"),
-  serverName: "localhost",
-  rejectUnauthorized: true,
-  // What every peer can do: without it Bun's client and this proxy would agree on a post-quantum exchange.
-  ecdhCurve: "X25519",
-};
+const client = new Client(job);
+const input = Bun.stdin.stream().getReader();
 
-const handlers: Bun.SocketHandler<State> = {
-  handshake: (socket, success, error) =>
-    success && !error ? socket.data.ready(socket) : socket.data.over(`handshake: ${error?.message}`),
-  data: (socket, chunk) => socket.data.data(socket, chunk),
-  drain: (socket) => socket.data.drain?.(socket),
-  end: (socket) => void socket.end(),
-  close: (socket, error) => socket.data.over(error && String(error)),
-  error: (socket, error) => socket.data.over(String(error)),
-};
-
-/** Opens a connection and answers when it is over; any problem is an exception. */
-function open(state: Omit<State, "over">): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const data: State = {
-      ...state,
-      over: (problem) => (problem === undefined ? resolve() : reject(new Error(problem))),
-    };
-    Bun.connect({
-      hostname: "127.0.0.1",
-      port: job.port,
-      allowHalfOpen: true,
-      data,
-      tls,
-      socket: handlers,
-    }).catch(reject);
-  });
+/** Until the input ends. */
+async function released(): Promise<void> {
+  while (!(await input.read()).done);
 }
 
-async function sideBySide(count: number, work: () => Promise<void>): Promise<void> {
-  await Promise.all(Array.from({ length: count }, work));
+async function sideBySide(count: number, work: (lane: number) => Promise<void>): Promise<void> {
+  await Promise.all(Array.from({ length: count }, (_, lane) => work(lane)));
 }
 
-/** A whole handshake, one byte there and back, and an orderly end. */
-async function exchange(): Promise<void> {
-  let right = false;
-  await open({
-    ready: (socket) => void socket.write("ex"),
-    data(socket, chunk) {
-      right = chunk.length === 1 && chunk[0] === 0x78;
-      socket.end();
-    },
-  });
-  if (!right) throw new Error("the byte did not come back");
+/** Opens a connection and answers once it is up; `over` is its end. */
+async function live(data: (socket: Socket, chunk: Buffer) => void, drain?: (socket: Socket) => void) {
+  const { promise: up, resolve } = Promise.withResolvers<Socket>();
+  const over = client.open({ ready: resolve, data, ...(drain && { drain }) });
+  const early = over.then(() => Promise.reject(new Error("closed before it was up")));
+  return { socket: await Promise.race([up, early]), over };
 }
 
-async function connects(count: number, concurrency: number): Promise<Outcome> {
-  let left = count;
-  const start = performance.now();
-  await sideBySide(concurrency, async () => {
-    while (left-- > 0) await exchange();
-  });
-  return { operations: count, ms: performance.now() - start };
-}
-
-async function roundtrips(count: number, connections: number, size: number): Promise<Outcome> {
-  const latencies: number[] = [];
-  let left = count;
-  let start = Infinity;
-  await sideBySide(connections, async () => {
-    const message = crypto.getRandomValues(Buffer.alloc(size));
-    let got = 0;
-    let sent = 0;
-    const send = (socket: Bun.Socket<State>) => {
-      if (left-- <= 0) return void socket.end();
-      got = 0;
-      sent = performance.now();
-      start = Math.min(start, sent);
-      socket.write(message);
-    };
-    await open({
-      ready(socket) {
-        socket.write("e");
-        send(socket);
-      },
-      data(socket, chunk) {
-        if (!chunk.equals(message.subarray(got, got + chunk.length)))
-          throw new Error("wrong bytes came back");
-        got += chunk.length;
-        if (got < size) return;
-        latencies.push(performance.now() - sent);
-        send(socket);
-      },
+/** Handshakes: `resume` has one full handshake a lane in advance, and each one after it resumes the newest session. */
+async function connects(count: number, concurrency: number, resume: boolean): Promise<Work> {
+  const sessions = new Map<number, Buffer>();
+  const next = async (lane: number) => {
+    const session = await client.exchange(sessions.get(lane));
+    if (!resume) return;
+    if (session === undefined) throw new Error("no session ticket came");
+    sessions.set(lane, session);
+  };
+  if (resume) await sideBySide(concurrency, next);
+  return async () => {
+    let left = count;
+    await sideBySide(concurrency, async (lane) => {
+      while (left-- > 0) await next(lane);
     });
-  });
-  return {
-    operations: latencies.length,
-    ms: performance.now() - start,
-    latencies: latencies.sort((a, b) => a - b),
+    return { operations: count };
   };
 }
 
-async function transfers(kind: "download" | "upload", bytes: number, connections: number): Promise<Outcome> {
+async function roundtrips(count: number, connections: number, size: number): Promise<Work> {
+  const latencies: number[] = [];
+  let left = count;
+  const lanes: (() => Promise<void>)[] = [];
+  await sideBySide(connections, async () => {
+    const message = crypto.getRandomValues(Buffer.alloc(size));
+    const { promise: done, resolve } = Promise.withResolvers<void>();
+    let got = 0;
+    let sent = 0;
+    const send = () => {
+      if (left-- <= 0) return resolve();
+      got = 0;
+      sent = performance.now();
+      socket.write(message);
+    };
+    const { socket, over } = await live((_, chunk) => {
+      if (!chunk.equals(message.subarray(got, got + chunk.length))) throw new Error("wrong bytes came back");
+      got += chunk.length;
+      if (got < size) return;
+      latencies.push(performance.now() - sent);
+      send();
+    });
+    socket.write("e");
+    lanes.push(() => {
+      send();
+      return Promise.race([done, over.then(() => Promise.reject(new Error("closed early")))]);
+    });
+  });
+  return async () => {
+    await Promise.all(lanes.map((lane) => lane()));
+    return { operations: latencies.length, latencies };
+  };
+}
+
+async function transfers(kind: "download" | "upload", bytes: number, connections: number): Promise<Work> {
   const each = Math.floor(bytes / connections);
-  const start = performance.now();
-  const { PATTERN } = await import("./pattern.ts");
+  const lanes: (() => Promise<void>)[] = [];
   await sideBySide(connections, async () => {
     const check = new Checker();
     let answer = "";
     let left = each;
     let rest = new Uint8Array(0);
-    const pump = (socket: Bun.Socket<State>) => {
-      while (left > 0) {
+    // There may be a drain before the beginning.
+    let begun = false;
+    const pump = () => {
+      while (begun && left > 0) {
         if (rest.length === 0) rest = PATTERN.subarray(0, Math.min(PATTERN.length, left));
         const written = socket.write(rest);
         if (written > 0) left -= written;
-        if (written !== rest.length) return void (rest = rest.subarray(Math.max(0, written)));
-        rest = rest.subarray(written);
+        rest = rest.subarray(Math.max(0, written));
+        if (rest.length > 0) return;
       }
     };
-    await open({
-      ready(socket) {
-        socket.write(`${kind[0]}${each}\n`);
-        if (kind === "upload") pump(socket);
-      },
-      data(_, chunk) {
+    const { socket, over } = await live(
+      (_, chunk) => {
         if (kind === "download") check.take(chunk);
         else answer += chunk;
       },
-      drain: (socket) => void (kind === "upload" && pump(socket)),
+      () => void (kind === "upload" && pump()),
+    );
+    lanes.push(async () => {
+      socket.write(`${kind[0]}${each}\n`);
+      begun = true;
+      if (kind === "upload") pump();
+      await over;
+      if (kind === "download" ? check.count !== each || !check.right : answer !== "k")
+        throw new Error(`a ${kind} went wrong`);
     });
-    if (kind === "download" ? check.count !== each || !check.right : answer !== "k")
-      throw new Error(`a ${kind} went wrong`);
   });
-  return { operations: each * connections, ms: performance.now() - start };
+  return async () => {
+    await Promise.all(lanes.map((lane) => lane()));
+    return { operations: each * connections };
+  };
 }
 
-/** Until the input ends. */
-const released = new Promise<void>((resolve) => {
-  if (job.kind !== "idle" && job.kind !== "storm") return;
-  process.stdin.on("end", resolve);
-  process.stdin.resume();
-});
-
-async function idle(count: number): Promise<Outcome> {
-  const sockets: Bun.Socket<State>[] = [];
+/** Connections that have carried one byte and are then silent; all have to be open still when they are let go. */
+async function idle(count: number): Promise<Work> {
   let left = count;
+  let closed = 0;
   await sideBySide(16, async () => {
     while (left-- > 0) {
-      await new Promise<void>((up, failed) => {
-        open({
-          ready: (socket) => void socket.write("ex"),
-          data(socket) {
-            sockets.push(socket);
-            up();
-          },
-        }).catch(failed);
-      });
+      const { promise: back, resolve } = Promise.withResolvers<void>();
+      const { socket, over } = await live(() => resolve());
+      void over.catch(() => {}).then(() => closed++);
+      socket.write("ex");
+      await Promise.race([back, over]);
     }
   });
-  console.log("ready");
-  await released;
-  for (const socket of sockets) socket.terminate();
-  return { operations: sockets.length, ms: 0 };
+  return async () => {
+    await released();
+    if (closed > 0) throw new Error(`${closed} idle connections were closed`);
+    return { operations: count };
+  };
 }
 
-async function storm(concurrency: number): Promise<Outcome> {
-  let over = false;
-  let operations = 0;
-  void released.then(() => (over = true));
-  const start = performance.now();
-  console.log("ready");
-  await sideBySide(concurrency, async () => {
-    while (!over) {
-      await exchange();
-      operations++;
-    }
-  });
-  return { operations, ms: performance.now() - start };
+/** Full handshakes without pause, until the input ends. */
+async function storm(concurrency: number): Promise<Work> {
+  return async () => {
+    let over = false;
+    let operations = 0;
+    void released().then(() => (over = true));
+    await sideBySide(concurrency, async () => {
+      for (; !over; operations++) await client.exchange();
+    });
+    return { operations };
+  };
 }
 
-function run(): Promise<Outcome> {
+function prepare(): Promise<Work> {
   switch (job.kind) {
     case "connect":
-      return connects(job.count, job.concurrency);
+    case "resume":
+      return connects(job.count, job.concurrency, job.kind === "resume");
     case "roundtrip":
       return roundtrips(job.count, job.connections, job.size);
     case "download":
@@ -226,5 +192,11 @@ function run(): Promise<Outcome> {
   }
 }
 
-console.log(JSON.stringify(await run()));
+const work = await prepare();
+console.log("ready");
+await input.read();
+const start = performance.now();
+const result = await work();
+console.log(JSON.stringify({ ...result, ms: performance.now() - start } satisfies Outcome));
+await released();
 process.exit(0);

@@ -1,190 +1,115 @@
 // The benchmark: this proxy beside each peer that is installed, in one run, on the same certificates and the same
-// backend. `bun run bench [--quick] [--only NAME] [--json]`.
-//
-// Rounds are interleaved (A, B, C, A, B, C, …) and medians reported, so that a machine whose speed drifts is unfair to
-// nobody. CPU is that of the proxy's own process, user and system, as the kernel counts it; the generator and the
-// backend are processes of their own.
+// backend. `bun run bench [--quick] [--only NAME[,NAME]] [--json]`. Standard output has the result and nothing else.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { cpus, release, tmpdir } from "node:os";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { makeCertificates } from "./certificates.ts";
+import { featuresOf } from "./features.ts";
 import { floor } from "./floor.ts";
-import type { Job, Outcome } from "./generator.ts";
-import { LOADS, STARTUP, memory, type LoadMeasure, type Measure, type Task } from "./measures.ts";
-import { peers, start, type Keys, type Peer, type Running } from "./peers.ts";
-import { cpuOf, memoryOf } from "./process.ts";
-import { table, type Row } from "./report.ts";
+import { thisMachine, versionsOf } from "./machine.ts";
+import { LOADS, STARTUP, memory } from "./measures.ts";
+import { PEERS, ourselves } from "./peers.ts";
+import { killAll } from "./processes.ts";
+import { toJson, toText } from "./report.ts";
+import { idle, load, startBackend, startup, type Bench, type Figures } from "./rounds.ts";
 
-const ROOT = new URL("../..", import.meta.url).pathname;
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-    only: { type: "string" },
-  },
-});
-const rounds = options.quick ? 3 : 7;
-const scale = options.quick ? 0.4 : 1;
+const PROXY = new URL("../../out/proxy", import.meta.url).pathname;
+
+const began = performance.now();
+const seconds = () => Math.round((performance.now() - began) / 1_000);
+const progress = (text: string) => void process.stderr.write(`${String(seconds()).padStart(4)} s  ${text}\n`);
+
+const machine = thisMachine();
+// As many idle connections as the limit on descriptors allows, two each in the proxy; stunnel takes 125 for 256
+// descriptors. 10,000 at most.
+const most = roundDown(
+  Math.min(10_000, (machine.descriptors - 200) / 2, (machine.descriptors * 125) / 256),
+  100,
+);
+
+/** All measures, in the order in which they run. */
+const MEASURES: readonly { name: string; slow?: boolean; run: (bench: Bench) => Promise<Figures[]> }[] = [
+  { name: STARTUP.name, run: startup },
+  ...LOADS.map((measure) => ({ name: measure.name, run: (bench: Bench) => load(bench, measure) })),
+  ...[...new Set([Math.min(2_000, most), most])].map((connections) => ({
+    name: memory(connections, 1).name,
+    // Minutes: only in a full run, or asked for by name.
+    slow: connections > 2_000,
+    run: (bench: Bench) => idle(bench, memory(connections, bench.quick || connections > 2_000 ? 1 : 3)),
+  })),
+];
+
+const { measures, quick, json } = readOptions();
 const scratch = mkdtempSync(`${tmpdir()}/tcpproxy-bench-`);
-const progress = (text: string) => void process.stderr.write(`${text}\n`);
-const wanted = ({ name }: Measure) => options.only === undefined || name.startsWith(options.only);
+process.on("exit", () => {
+  killAll();
+  rmSync(scratch, { recursive: true, force: true });
+});
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
 
-const all = peers(`${ROOT}out/proxy`);
-const present = all.filter((peer): peer is Peer & { program: string } => peer.program !== null);
-const missing = all.filter((peer) => peer.program === null).map(({ name }) => name);
+const certs = { rsa: `${scratch}/rsa`, ecdsa: `${scratch}/ecdsa` };
+for (const keys of ["rsa", "ecdsa"] as const) await makeCertificates(certs[keys], keys);
+const all = [ourselves(PROXY, await featuresOf(PROXY, certs.rsa, scratch)), ...PEERS];
+const peers = all.filter(({ program }) => program !== null);
+const missing = all.filter(({ program }) => program === null).map(({ name }) => name);
 for (const name of missing) progress(`${name} is missing: it is left out`);
 
-const certs: Record<Keys, string> = { rsa: `${scratch}/rsa`, ecdsa: `${scratch}/ecdsa` };
-for (const keys of ["rsa", "ecdsa"] as const) await makeCertificates(certs[keys], keys);
-
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const { value } = await stream.getReader().read();
-  return new TextDecoder().decode(value).trim();
-}
-
-const backend = Bun.spawn([process.execPath, `${import.meta.dir}/backend.ts`], { stdout: "pipe" });
-const backendPort = Number(await firstLine(backend.stdout));
-
-function generator(keys: Keys, port: number, task: Task) {
-  const job = { ...task, port, certs: certs[keys] } as Job;
-  return Bun.spawn([process.execPath, `${import.meta.dir}/generator.ts`, JSON.stringify(job)], {
-    stdin: "pipe",
-    stdout: "pipe",
-    stderr: "inherit",
-  });
-}
-
-async function outcomeOf(child: ReturnType<typeof generator>): Promise<Outcome> {
-  const text = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Error("the generator failed");
-  return JSON.parse(text.trim().split("\n").at(-1)!) as Outcome;
-}
-
-/** Runs something that holds its connections while `work` is done. */
-async function holding<T>(keys: Keys, port: number, task: Task, work: () => Promise<T>): Promise<T> {
-  const child = generator(keys, port, task);
-  if ((await firstLine(child.stdout)) !== "ready") throw new Error("the generator failed");
-  const result = await work();
-  child.stdin.end();
-  await child.exited;
-  return result;
-}
-
-const figures = new Map<string, Map<string, number[]>>();
-function note(measure: string, peer: string, figure: number): void {
-  const row = figures.get(measure) ?? new Map<string, number[]>();
-  figures.set(measure, row);
-  row.set(peer, [...(row.get(peer) ?? []), figure]);
-}
-
-async function load(measure: LoadMeasure): Promise<void> {
-  const running: [Peer, Running][] = [];
-  for (const peer of present)
-    running.push([peer, await start(peer, backendPort, certs[measure.keys], scratch)]);
-  for (let round = 0; round <= rounds; round++) {
-    for (const [peer, { pid, port }] of running) {
-      // Round 0 warms up.
-      const task = measure.task(round === 0 ? 0.2 * scale : scale);
-      const before = cpuOf(pid);
-      const run = () => outcomeOf(generator(measure.keys, port, task));
-      const outcome =
-        measure.storm === undefined
-          ? await run()
-          : await holding(measure.keys, port, { kind: "storm", concurrency: measure.storm }, run);
-      if (round === 0) continue;
-      // The last connections end a moment after the generator has.
-      await Bun.sleep(50);
-      note(measure.name, peer.name, measure.figure(outcome, cpuOf(pid) - before));
-      for (const [name, { figure }] of Object.entries(measure.also ?? {}))
-        note(name, peer.name, figure(outcome));
-    }
-    progress(`${measure.name}: ${round === 0 ? "warm" : `round ${round} of ${rounds}`}`);
+const rows: Figures[] = [];
+const failed: Record<string, string> = {};
+for (const { name, run } of measures) {
+  try {
+    const backend = await startBackend();
+    rows.push(...(await run({ peers, quick, certs, scratch, backend, connections: most, progress })));
+  } catch (error) {
+    // What the other measures gave is not lost by it; a figure for some of the peers would be no comparison.
+    failed[name] = (error as Error).message;
+    progress(`${name}: FAILED: ${failed[name]}`);
   }
-  for (const [, { stop }] of running) await stop();
+  killAll();
+}
+const report = {
+  machine,
+  versions: versionsOf(peers),
+  peers: peers.map(({ name }) => name),
+  missing,
+  failed,
+  floor: floor(quick ? 1 : 3),
+  rows,
+  quick,
+  seconds: seconds(),
+};
+console.log(json ? toJson(report) : toText(report));
+progress(`done${quick ? ", the quick way" : ""}`);
+process.exit(Object.keys(failed).length > 0 ? 1 : 0);
+
+function roundDown(figure: number, step: number): number {
+  return Math.floor(figure / step) * step;
 }
 
-async function startup(): Promise<void> {
-  for (let round = 0; round < rounds * 2; round++) {
-    for (const peer of present) {
-      const running = await start(peer, backendPort, certs.rsa, scratch);
-      note(STARTUP.name, peer.name, running.startup);
-      await running.stop();
-    }
-  }
-  progress("startup: done");
-}
-
-async function idle(measure: ReturnType<typeof memory>): Promise<void> {
-  for (const peer of present) {
-    const { pid, port, stop } = await start(peer, backendPort, certs.rsa, scratch);
-    // What is made once, with the first connections, is not counted.
-    await outcomeOf(generator("rsa", port, { kind: "connect", count: 500, concurrency: 16 }));
-    await Bun.sleep(500);
-    const before = memoryOf(pid);
-    const after = await holding("rsa", port, { kind: "idle", count: measure.connections }, async () => {
-      await Bun.sleep(1_000);
-      return memoryOf(pid);
+function readOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        quick: { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+        only: { type: "string", multiple: true, default: [] },
+      },
     });
-    note(measure.name, peer.name, (after - before) / 1_024 / measure.connections);
-    await stop();
-    progress(`${measure.name}: ${peer.name}`);
+    const { quick, json } = values;
+    if (!existsSync(PROXY)) throw new Error("there is no out/proxy; make it with bun build.ts");
+    const wanted = values.only.flatMap((names) => names.split(","));
+    if (wanted.length === 0) return { quick, json, measures: MEASURES.filter(({ slow }) => !quick || !slow) };
+    // "handshake" is handshake-rsa, handshake-ecdsa and handshake-resumed.
+    const means = (text: string, name: string) => name === text || name.startsWith(`${text}-`);
+    for (const text of wanted) {
+      if (MEASURES.some(({ name }) => means(text, name))) continue;
+      const known = MEASURES.map(({ name }) => name).join(", ");
+      throw new Error(`--only: there is no measure ${JSON.stringify(text)}; there are ${known}`);
+    }
+    return { quick, json, measures: MEASURES.filter(({ name }) => wanted.some((text) => means(text, name))) };
+  } catch (error) {
+    console.error(`bench: ${(error as Error).message}`);
+    process.exit(2);
   }
 }
-
-/** As many idle connections as the limit on descriptors allows here, two each in the proxy; 10,000 at most. */
-function mostConnections(): number {
-  const { userLimits } = process.report!.getReport() as { userLimits: { open_files: { soft: number } } };
-  return Math.min(10_000, Math.floor((Number(userLimits.open_files.soft) - 200) / 2 / 100) * 100);
-}
-
-try {
-  const memories = [memory(2_000), memory(mostConnections())].slice(0, options.quick ? 1 : 2);
-  if (wanted(STARTUP)) await startup();
-  for (const measure of LOADS.filter(wanted)) await load(measure);
-  for (const measure of memories.filter(wanted)) await idle(measure);
-
-  const measures: Measure[] = [STARTUP, ...LOADS, ...memories];
-  const units = new Map(measures.map(({ name, unit }) => [name, unit]));
-  for (const { also } of LOADS)
-    for (const [name, { unit }] of Object.entries(also ?? {})) units.set(name, unit);
-  const rows: Row[] = [...figures].map(([name, row]) => ({ name, unit: units.get(name)!, figures: row }));
-
-  const machine = `${cpus().length} × ${cpus()[0]!.model}, Linux ${release()}`;
-  const versions = Object.fromEntries(
-    present.map(({ name, program, version }) => {
-      const { stdout, stderr } = Bun.spawnSync([program, ...version], { stderr: "pipe" });
-      return [name, /\d+\.\d+[\w.+-]*/.exec(`${stdout}${stderr}`)?.[0] ?? "?"];
-    }),
-  );
-  const openssl = floor(options.quick ? 1 : 3);
-  if (options.json) {
-    const result = rows.map(({ name, unit, figures }) => ({
-      name,
-      unit,
-      rounds: Object.fromEntries(figures),
-    }));
-    console.log(
-      JSON.stringify({ machine, versions, missing, floor: openssl, measures: result }, undefined, 2),
-    );
-  } else {
-    console.log(`\n${machine}`);
-    console.log(
-      Object.entries(versions)
-        .map(([name, version]) => `${name} ${version}`)
-        .join(", "),
-    );
-    console.log(
-      `\n${table(
-        rows,
-        present.map(({ name }) => name),
-      )}\n`,
-    );
-    for (const { name, about } of measures) if (figures.has(name)) console.log(`${name}: ${about}`);
-    console.log(`\nThe floor, by openssl speed:\n${openssl.join("\n")}`);
-  }
-} finally {
-  backend.kill();
-  rmSync(scratch, { recursive: true });
-}
-process.exit(0);

@@ -1,112 +1,258 @@
-// What is measured, and how much of it. A measure is a job for the generator and a figure made of its outcome and of
-// what the kernel says the proxy's process has used meanwhile.
+// What is measured, and how much of it. A measure is a job for the generator, and figures made of its outcome and of
+// what the kernel says the proxy has used meanwhile.
 
+import type { FloorKind } from "./floor.ts";
 import type { Job, Outcome } from "./generator.ts";
 import type { Keys } from "./peers.ts";
 
 /** A job without what all jobs have in common. */
 export type Task = Job extends infer J ? (J extends Job ? Omit<J, "port" | "certs"> : never) : never;
 
-/** One figure per round and peer. The smaller the better, all of them. */
-export interface Measure {
+/** A row of the table. */
+export interface Row {
   readonly name: string;
   readonly unit: string;
   /** What it is, in a few words. */
   readonly about: string;
-  readonly keys: Keys;
+  /** The greater the better; without it, the smaller. */
+  readonly more?: true;
+  /** What the arithmetic alone costs. */
+  readonly floor?: FloorKind;
 }
 
-/** Runs a task on a peer that is up, and makes figures of the outcome and of the CPU in milliseconds it cost. */
-export interface LoadMeasure extends Measure {
-  readonly task: (scale: number) => Task;
-  readonly figure: (outcome: Outcome, cpu: number) => number;
-  /** Further figures of the same run, by name and unit. */
-  readonly also?: Record<string, { unit: string; figure: (outcome: Outcome) => number }>;
-  /** Handshakes go on beside it without pause, so many at a time. */
+/** What one round gave. */
+export interface Result {
+  readonly outcome: Outcome;
+  /** CPU in milliseconds. */
+  readonly cpu: number;
+  /** The storm beside it, if there was one. */
+  readonly storm?: Outcome;
+}
+
+/** A row of a measure under load. */
+export interface LoadRow extends Row {
+  readonly figure: (result: Result) => number;
+}
+
+/** Rounds and amounts of a run. */
+export interface Extent {
+  readonly rounds: number;
+  /** Operations a round: connections, round trips or bytes. */
+  readonly amount: number;
+}
+
+/** Runs a task on proxies that are up. */
+export interface LoadMeasure {
+  readonly name: string;
+  readonly keys: Keys;
+  readonly task: (amount: number) => Task;
+  readonly quick: Extent;
+  readonly full: Extent;
+  readonly rows: readonly LoadRow[];
+  /** Full handshakes go on beside it without pause, so many at a time. */
   readonly storm?: number;
+  /** Sessions may be resumed. */
+  readonly tickets?: true;
+  /** Takes part with each of these numbers of workers, on load from two generators; rows are told apart by it. */
+  readonly workers?: readonly number[];
 }
 
 const GiB = 2 ** 30;
 
-const percentile = (share: number) => (outcome: Outcome) =>
-  outcome.latencies![
-    Math.min(outcome.latencies!.length - 1, Math.floor(outcome.latencies!.length * share))
-  ]! * 1_000;
+const percentile = (share: number) => ({
+  unit: "µs",
+  figure({ outcome: { latencies = [] } }: Result) {
+    return latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))]! * 1_000;
+  },
+});
+const cpuPerOperation = {
+  unit: "µs",
+  figure: ({ cpu, outcome }: Result) => (cpu / outcome.operations) * 1_000,
+};
+const cpuPerGiB = {
+  unit: "s",
+  figure: ({ cpu, outcome }: Result) => cpu / 1_000 / (outcome.operations / GiB),
+};
+const perSecond = {
+  unit: "/s",
+  more: true,
+  figure: ({ outcome }: Result) => outcome.operations / (outcome.ms / 1_000),
+} as const;
 
-const perOperation = (outcome: Outcome, cpu: number) => (cpu / outcome.operations) * 1_000;
-const perGiB = (outcome: Outcome, cpu: number) => cpu / 1_000 / (outcome.operations / GiB);
-
-/** Measures under load; `scale` is 1 for a full run and less for a quick one. */
+/** Measures under load. */
 export const LOADS: readonly LoadMeasure[] = [
   {
     name: "handshake-rsa",
-    unit: "µs",
-    about: "CPU per full mutual handshake, dial, one byte there and back, end; RSA-2048",
     keys: "rsa",
-    task: (scale) => ({ kind: "connect", count: Math.round(1_500 * scale), concurrency: 8 }),
-    figure: perOperation,
+    task: (count) => ({ kind: "connect", count, concurrency: 8 }),
+    quick: { rounds: 3, amount: 320 },
+    full: { rounds: 7, amount: 1_500 },
+    rows: [
+      {
+        name: "handshake-rsa",
+        about: "CPU per full mutual handshake, dial, one byte there and back, end; RSA-2048",
+        floor: "rsa",
+        ...cpuPerOperation,
+      },
+    ],
   },
   {
     name: "handshake-ecdsa",
-    unit: "µs",
-    about: "the same with ECDSA P-256",
     keys: "ecdsa",
-    task: (scale) => ({ kind: "connect", count: Math.round(3_000 * scale), concurrency: 8 }),
-    figure: perOperation,
+    task: (count) => ({ kind: "connect", count, concurrency: 8 }),
+    quick: { rounds: 3, amount: 500 },
+    full: { rounds: 7, amount: 3_000 },
+    rows: [
+      {
+        name: "handshake-ecdsa",
+        about: "the same with ECDSA P-256",
+        floor: "ecdsa",
+        ...cpuPerOperation,
+      },
+    ],
+  },
+  {
+    name: "handshake-resumed",
+    keys: "rsa",
+    tickets: true,
+    task: (count) => ({ kind: "resume", count, concurrency: 8 }),
+    quick: { rounds: 3, amount: 500 },
+    full: { rounds: 7, amount: 3_000 },
+    rows: [
+      {
+        name: "handshake-resumed",
+        about: "the same where each handshake resumes the session of the one before; RSA-2048, tickets on",
+        floor: "resumed",
+        ...cpuPerOperation,
+      },
+    ],
   },
   {
     name: "roundtrip",
-    unit: "µs",
-    about: "CPU per 256-byte round trip, 8 connections at a time",
     keys: "rsa",
-    task: (scale) => ({ kind: "roundtrip", count: Math.round(60_000 * scale), connections: 8, size: 256 }),
-    figure: perOperation,
-    also: {
-      "roundtrip-p50": { unit: "µs", figure: percentile(0.5) },
-      "roundtrip-p99": { unit: "µs", figure: percentile(0.99) },
-      "roundtrip-p99.9": { unit: "µs", figure: percentile(0.999) },
-    },
+    task: (count) => ({ kind: "roundtrip", count, connections: 8, size: 256 }),
+    quick: { rounds: 3, amount: 15_000 },
+    full: { rounds: 7, amount: 60_000 },
+    rows: [
+      {
+        name: "roundtrip",
+        about: "CPU per 256-byte round trip, 8 connections at a time",
+        ...cpuPerOperation,
+      },
+      { name: "roundtrip-p50", about: "how long one takes, the median", ...percentile(0.5) },
+      { name: "roundtrip-p99", about: "99 in 100 are faster", ...percentile(0.99) },
+      { name: "roundtrip-p99.9", about: "999 in 1,000 are faster", ...percentile(0.999) },
+    ],
   },
   {
     name: "download",
-    unit: "s",
-    about: "CPU per GiB to the client, 4 connections",
     keys: "rsa",
-    task: (scale) => ({ kind: "download", bytes: Math.round(2 * GiB * scale), connections: 4 }),
-    figure: perGiB,
+    task: (bytes) => ({ kind: "download", bytes, connections: 4 }),
+    quick: { rounds: 3, amount: (GiB * 3) / 8 },
+    full: { rounds: 7, amount: 2 * GiB },
+    rows: [
+      { name: "download", about: "CPU per GiB to the client, 4 connections", floor: "gib", ...cpuPerGiB },
+    ],
   },
   {
     name: "upload",
-    unit: "s",
-    about: "CPU per GiB from the client, 4 connections",
     keys: "rsa",
-    task: (scale) => ({ kind: "upload", bytes: Math.round(2 * GiB * scale), connections: 4 }),
-    figure: perGiB,
+    task: (bytes) => ({ kind: "upload", bytes, connections: 4 }),
+    quick: { rounds: 3, amount: (GiB * 3) / 8 },
+    full: { rounds: 7, amount: 2 * GiB },
+    rows: [
+      { name: "upload", about: "CPU per GiB from the client, 4 connections", floor: "gib", ...cpuPerGiB },
+    ],
   },
   {
-    name: "storm-p99",
-    unit: "µs",
-    about: "p99 of 256-byte round trips on 8 live connections while 16 clients handshake without pause",
+    name: "storm",
     keys: "rsa",
-    task: (scale) => ({ kind: "roundtrip", count: Math.round(8_000 * scale), connections: 8, size: 256 }),
-    figure: percentile(0.99),
+    task: (count) => ({ kind: "roundtrip", count, connections: 8, size: 256 }),
     storm: 16,
+    quick: { rounds: 3, amount: 1_600 },
+    full: { rounds: 7, amount: 8_000 },
+    rows: [
+      {
+        name: "storm-p99",
+        about:
+          "99 in 100 round trips on 8 live connections are faster while 16 clients handshake without pause",
+        ...percentile(0.99),
+      },
+      {
+        name: "storm-rate",
+        about: "handshakes the 16 clients got done meanwhile: a p99 can be bought with them",
+        unit: "/s",
+        more: true,
+        figure: ({ storm }) => storm!.operations / (storm!.ms / 1_000),
+      },
+    ],
+  },
+  {
+    name: "workers-handshake",
+    keys: "rsa",
+    workers: [1, 2],
+    task: (count) => ({ kind: "connect", count: count / 2, concurrency: 8 }),
+    quick: { rounds: 2, amount: 260 },
+    full: { rounds: 7, amount: 1_500 },
+    rows: [
+      {
+        name: "handshake",
+        about: "CPU per full handshake as above, by number of workers",
+        floor: "rsa",
+        ...cpuPerOperation,
+      },
+      {
+        name: "rate",
+        about: "connections a second, two generators; says something where they have cores of their own",
+        ...perSecond,
+      },
+    ],
+  },
+  {
+    name: "workers-roundtrip",
+    keys: "rsa",
+    workers: [1, 2],
+    task: (count) => ({ kind: "roundtrip", count: count / 2, connections: 16, size: 256 }),
+    quick: { rounds: 2, amount: 10_000 },
+    full: { rounds: 7, amount: 60_000 },
+    rows: [
+      {
+        name: "roundtrip",
+        about: "CPU per round trip, 32 connections at a time, by number of workers",
+        ...cpuPerOperation,
+      },
+    ],
   },
 ];
 
 /** Measures of a process that was just started. */
-export const STARTUP: Measure = {
+export const STARTUP = {
   name: "startup",
-  unit: "ms",
-  about: "from exec to the first accepted connection",
-  keys: "rsa",
-};
+  quick: 5,
+  full: 15,
+  listening: {
+    name: "startup",
+    unit: "ms",
+    about: "from exec to the first connection accepted, by the kernel",
+  },
+  served: {
+    name: "startup-served",
+    unit: "ms",
+    about: "from exec to the end of the first exchange of one byte, handshake included",
+  },
+} as const;
 
 /** Resident memory: how many idle connections, and what it is called. */
-export const memory = (connections: number): Measure & { connections: number } => ({
-  name: `memory-${connections}`,
-  unit: "kB",
-  about: `resident memory per idle connection, at ${connections}`,
-  keys: "rsa",
-  connections,
-});
+export interface MemoryMeasure {
+  readonly name: string;
+  readonly connections: number;
+  readonly rounds: number;
+  readonly row: Row;
+}
+
+/** Resident memory per connection, at so many. */
+export function memory(connections: number, rounds: number): MemoryMeasure {
+  const name = `memory-${connections}`;
+  const about = `resident memory per idle connection, at ${connections}, over what it is after 500 have come and gone`;
+  return { name, connections, rounds, row: { name, unit: "kB", about } };
+}

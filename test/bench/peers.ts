@@ -1,120 +1,154 @@
-// Who takes part: this proxy and the proxies that are installed, each with one thread, TLS 1.3 only, client
-// certificates demanded, no session tickets, the same certificates and the same backend.
+// Who takes part: this proxy and the proxies that are installed, all with TLS 1.3 only, client certificates demanded,
+// the same cipher, the same certificates and the same backend.
 
-import { mkdirSync } from "node:fs";
+import type { Features } from "./features.ts";
 
 /** Certificates of one kind of key: ca.crt, server.crt, server.key, client.crt, client.key, server.pem (both). */
 export type Keys = "rsa" | "ecdsa";
 
 /** A proxy that can be started. */
-export interface Peer {
+export interface Peer extends Features {
   readonly name: string;
-  /** The command that starts it in the foreground, and its configuration files by name. */
-  command(setup: Setup): { command: string[]; files?: Record<string, string> };
-  /** What its `--version` is. */
-  version: string[];
   /** The program, if it is installed. */
-  program: string | null;
+  readonly program: string | null;
+  /** What makes it say its version. */
+  readonly version: readonly string[];
+  /** The arguments that start it in the foreground, and its configuration files by name. */
+  command(setup: Setup): { args: string[]; files: Record<string, string> };
 }
 
 /** What a peer is given. */
 export interface Setup {
-  /** The program as found. */
-  program: string;
-  port: number;
-  backend: number;
+  readonly port: number;
+  readonly backend: number;
   /** Folder with the certificates. */
-  certs: string;
+  readonly certs: string;
   /** Folder for its own files. */
-  folder: string;
+  readonly folder: string;
+  /** The most connections at a time. */
+  readonly connections: number;
+  /** Whether sessions may be resumed. */
+  readonly tickets: boolean;
+  /** Threads or processes. */
+  readonly workers: number;
 }
 
 const which = (name: string) => Bun.which(name, { PATH: `${process.env.PATH}:/usr/sbin:/usr/local/sbin` });
 
-/** This proxy first; `out` is the built binary. */
-export function peers(out: string): Peer[] {
-  return [
-    {
-      name: "tcpproxy",
-      program: out,
-      version: ["--version"],
-      command: ({ program, port, backend, certs }) => ({
-        command: [
-          program,
-          `127.0.0.1:${port}`,
-          ...["--targets", `127.0.0.1:${backend}`, "--groups", "bench", "--log-level", "silent"],
-          ...["--ca", `${certs}/ca.crt`, "--cert", `${certs}/server.crt`, "--key", `${certs}/server.key`],
-          ...["--capacity", "1000000", "--fill-rate", "1ms", "--timeout", "1h"],
-        ],
-      }),
-    },
-    {
-      name: "haproxy",
-      program: which("haproxy"),
-      version: ["-v"],
-      command: ({ program, port, backend, certs, folder }) => ({
-        command: [program, "-db", "-f", `${folder}/haproxy.cfg`],
-        files: {
-          "haproxy.cfg": `global
-  nbthread 1
-  maxconn 9900
+const CIPHER = "TLS_AES_128_GCM_SHA256";
+
+/** This proxy; `program` is the built binary, and `features` is what that one can do. */
+export function ourselves(program: string, features: Features): Peer {
+  return {
+    name: "tcpproxy",
+    program,
+    version: ["--version"],
+    ...features,
+    command: ({ port, backend, certs, folder, tickets, workers }) => ({
+      args: [
+        ...["--config", `${folder}/proxy.toml`, "--log-level", "silent"],
+        ...(features.workers ? ["--workers", String(workers)] : []),
+      ],
+      files: {
+        "proxy.toml": `timeout = "1h"
+[listener]
+address = "127.0.0.1:${port}"
+ca = "${certs}/ca.crt"
+certificate = "${certs}/server.crt"
+privateKey = "${certs}/server.key"
+${features.tickets ? `sessionTickets = ${tickets}` : ""}
+[[upstreams]]
+name = "one"
+targets = ["127.0.0.1:${backend}"]
+authorizedGroups = ["bench"]
+[rateLimit]
+capacity = 1000000
+fillRate = "1ms"
+`,
+      },
+    }),
+  };
+}
+
+/** The others. */
+export const PEERS: readonly Peer[] = [
+  {
+    name: "haproxy",
+    program: which("haproxy"),
+    version: ["-v"],
+    tickets: true,
+    workers: true,
+    command: ({ port, backend, certs, folder, connections, tickets, workers }) => ({
+      args: ["-db", "-f", `${folder}/haproxy.cfg`],
+      files: {
+        // Without a cache OpenSSL sends two tickets still, but they are empty and cost next to nothing.
+        "haproxy.cfg": `global
+  nbthread ${workers}
+  maxconn ${connections}
+  ${tickets ? "" : "tune.ssl.cachesize 0"}
 defaults
   mode tcp
   timeout connect 5s
   timeout client 1h
   timeout server 1h
 frontend in
-  bind 127.0.0.1:${port} ssl crt ${certs}/server.pem ca-file ${certs}/ca.crt verify required ssl-min-ver TLSv1.3 no-tls-tickets ciphersuites TLS_AES_128_GCM_SHA256
+  bind 127.0.0.1:${port} ssl crt ${certs}/server.pem ca-file ${certs}/ca.crt verify required ssl-min-ver TLSv1.3 ciphersuites ${CIPHER} ${tickets ? "" : "no-tls-tickets"}
   default_backend out
 backend out
   balance leastconn
   server one 127.0.0.1:${backend}
 `,
-        },
-      }),
-    },
-    {
-      name: "nginx",
-      program: which("nginx"),
-      version: ["-v"],
-      command: ({ program, port, backend, certs, folder }) => ({
-        command: [program, "-c", `${folder}/nginx.conf`, "-e", "stderr"],
-        files: {
-          "nginx.conf": `daemon off;
-master_process off;
-worker_processes 1;
-worker_rlimit_nofile 20000;
+      },
+    }),
+  },
+  {
+    name: "nginx",
+    program: which("nginx"),
+    version: ["-v"],
+    tickets: true,
+    workers: true,
+    command: ({ port, backend, certs, folder, connections, tickets, workers }) => ({
+      args: ["-c", `${folder}/nginx.conf`, "-e", "stderr"],
+      files: {
+        // With one worker there is no master process beside it; with several, each has a socket of its own.
+        "nginx.conf": `daemon off;
+master_process ${workers > 1 ? "on" : "off"};
+worker_processes ${workers};
 pid ${folder}/nginx.pid;
 error_log stderr crit;
 include /etc/nginx/modules-enabled/*stream.conf;
-events { worker_connections 19900; }
+events { worker_connections ${2 * connections + 100}; }
 stream {
   upstream one { least_conn; server 127.0.0.1:${backend}; }
   server {
-    listen 127.0.0.1:${port} ssl backlog=511;
+    listen 127.0.0.1:${port} ssl backlog=511 ${workers > 1 ? "reuseport" : ""};
     ssl_certificate ${certs}/server.crt;
     ssl_certificate_key ${certs}/server.key;
     ssl_client_certificate ${certs}/ca.crt;
     ssl_verify_client on;
     ssl_protocols TLSv1.3;
-    ssl_session_tickets off;
-    ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+    ssl_session_tickets ${tickets ? "on" : "off"};
+    ssl_conf_command Ciphersuites ${CIPHER};
+    ${tickets ? "" : "ssl_conf_command NumTickets 0;"}
     proxy_timeout 1h;
     proxy_pass one;
   }
 }
 `,
-        },
-      }),
-    },
-    {
-      name: "stunnel",
-      program: which("stunnel") ?? which("stunnel4"),
-      version: ["-version"],
-      command: ({ program, port, backend, certs, folder }) => ({
-        command: [program, `${folder}/stunnel.conf`],
-        files: {
-          "stunnel.conf": `foreground = quiet
+      },
+    }),
+  },
+  {
+    name: "stunnel",
+    program: which("stunnel") ?? which("stunnel4"),
+    version: ["-version"],
+    tickets: true,
+    // It has a thread for each connection, whatever one says.
+    workers: false,
+    command: ({ port, backend, certs, folder, tickets }) => ({
+      args: [`${folder}/stunnel.conf`],
+      files: {
+        "stunnel.conf": `foreground = quiet
 pid =
 syslog = no
 debug = 0
@@ -126,58 +160,11 @@ key = ${certs}/server.key
 CAfile = ${certs}/ca.crt
 verifyChain = yes
 sslVersion = TLSv1.3
-options = NO_TICKET
-ciphersuites = TLS_AES_128_GCM_SHA256
+ciphersuites = ${CIPHER}
 TIMEOUTidle = 3600
+${tickets ? "" : "options = NO_TICKET\nsessionResume = no"}
 `,
-        },
-      }),
-    },
-  ];
-}
-
-/** A peer that runs. */
-export interface Running {
-  readonly pid: number;
-  readonly port: number;
-  /** Milliseconds from exec to the first connection it accepted. */
-  readonly startup: number;
-  stop(): Promise<void>;
-}
-
-/** A port that is free now. */
-function freePort(): number {
-  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  probe.stop(true);
-  return probe.port;
-}
-
-/** Starts a peer and waits until it accepts. */
-export async function start(peer: Peer, backend: number, certs: string, scratch: string): Promise<Running> {
-  const port = freePort();
-  const folder = `${scratch}/${peer.name}-${port}`;
-  mkdirSync(folder);
-  const { command, files = {} } = peer.command({ program: peer.program!, port, backend, certs, folder });
-  for (const [name, text] of Object.entries(files)) await Bun.write(`${folder}/${name}`, text);
-  const began = performance.now();
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
-  for (;;) {
-    try {
-      (await Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {} } })).terminate();
-      break;
-    } catch {
-      if (child.exitCode !== null)
-        throw new Error(`${peer.name} ended: ${await new Response(child.stderr).text()}`);
-      await Bun.sleep(1);
-    }
-  }
-  return {
-    pid: child.pid,
-    port,
-    startup: performance.now() - began,
-    async stop() {
-      child.kill("SIGKILL");
-      await child.exited;
-    },
-  };
-}
+      },
+    }),
+  },
+];

@@ -1,0 +1,34 @@
+// What the built proxy can do, found by asking it: the benchmark runs on binaries of several ages, to compare them.
+
+/** What not every proxy can do. */
+export interface Features {
+  /** Resume sessions, and be told not to. */
+  readonly tickets: boolean;
+  /** Run on so many threads or processes. */
+  readonly workers: boolean;
+}
+
+/** Asks the binary; `certs` is a folder with certificates, `scratch` one to write to. */
+export async function featuresOf(program: string, certs: string, scratch: string): Promise<Features> {
+  const listener = {
+    ca: `${certs}/ca.crt`,
+    certificate: `${certs}/server.crt`,
+    privateKey: `${certs}/server.key`,
+  };
+  const config = async (name: string, more: object) => {
+    const path = `${scratch}/${name}.json`;
+    await Bun.write(path, JSON.stringify({ listener: { ...listener, ...more } }));
+    return ["--config", path];
+  };
+  return {
+    tickets: knows(program, await config("tickets", { sessionTickets: false })),
+    workers: knows(program, [...(await config("workers", {})), "--workers", "2"]),
+  };
+}
+
+function knows(program: string, args: readonly string[]): boolean {
+  const { exitCode, stderr } = Bun.spawnSync([program, "check", ...args], { stderr: "pipe" });
+  if (exitCode === 0) return true;
+  if (/unknown (key|flag)/.test(stderr.toString())) return false;
+  throw new Error(`${program} check: ${stderr}`);
+}

@@ -1,0 +1,175 @@
+// Runs measures. Rounds are interleaved (A, B, C, A, B, C, …), so that a machine whose speed drifts is unfair to nobody.
+// CPU is that of the proxy's own processes; the generators and the backend are processes of their own.
+
+import { Client } from "./client.ts";
+import { Load, linesOf } from "./load.ts";
+import { STARTUP, type LoadMeasure, type MemoryMeasure, type Row } from "./measures.ts";
+import type { Keys, Peer } from "./peers.ts";
+import { cpuOf, memoryOf, remember } from "./processes.ts";
+import { start, type Running } from "./running.ts";
+
+/** One row: the figures of all rounds, by peer. */
+export interface Figures {
+  readonly row: Row;
+  readonly byPeer: Map<string, number[]>;
+}
+
+/** What all measures have in common. */
+export interface Bench {
+  readonly peers: readonly Peer[];
+  readonly quick: boolean;
+  /** Folders of certificates. */
+  readonly certs: Readonly<Record<Keys, string>>;
+  /** A folder for the peers' files. */
+  readonly scratch: string;
+  /** The backend's port. */
+  readonly backend: number;
+  /** The most connections at a time. */
+  readonly connections: number;
+  /** Says how far it is. */
+  readonly progress: (text: string) => void;
+}
+
+/** The service behind every proxy. */
+export async function startBackend(): Promise<number> {
+  const child = remember(Bun.spawn([process.execPath, `${import.meta.dir}/backend.ts`], { stdout: "pipe" }));
+  const { value } = await linesOf(child.stdout).next();
+  if (value === undefined) throw new Error("the backend failed");
+  return Number(value);
+}
+
+/** A measure under load, on all peers that can do what it is about. */
+export async function load(bench: Bench, measure: LoadMeasure): Promise<Figures[]> {
+  const { rounds, amount } = bench.quick ? measure.quick : measure.full;
+  const able = measure.tickets
+    ? leaveOut(bench, measure.name, "cannot resume sessions", ({ tickets }) => tickets)
+    : measure.workers
+      ? leaveOut(bench, measure.name, "has no number of workers", ({ workers }) => workers)
+      : bench.peers;
+  const contestants: { running: Running; figures: Figures[] }[] = [];
+  const table: Figures[] = [];
+  for (const workers of measure.workers ?? [1]) {
+    const figures = measure.rows.map((row) => {
+      const name = measure.workers === undefined ? row.name : `workers-${workers}-${row.name}`;
+      return { row: { ...row, name }, byPeer: new Map<string, number[]>() };
+    });
+    table.push(...figures);
+    for (const peer of able) {
+      const running = await begin(bench, peer, measure.keys, workers, measure.tickets === true);
+      contestants.push({ running, figures });
+    }
+  }
+  for (let round = 0; round <= rounds; round++) {
+    for (const { running, figures } of contestants) {
+      // Round 0 warms up.
+      const share = round === 0 ? Math.round(amount / 5) : amount;
+      const result = await once(bench, measure, running, share).catch(blame(running.peer));
+      if (round === 0) continue;
+      measure.rows.forEach(({ figure }, i) => note(figures[i]!, running.peer, figure(result)));
+    }
+    bench.progress(`${measure.name}: ${round === 0 ? "warm" : `round ${round} of ${rounds}`}`);
+  }
+  for (const { running } of contestants) await running.stop();
+  // The rows of one kind beside each other: 1 worker, 2 workers.
+  return measure.rows.flatMap((_, i) => table.filter((__, at) => at % measure.rows.length === i));
+}
+
+async function once(bench: Bench, measure: LoadMeasure, { pid, port }: Running, amount: number) {
+  const server = { port, certs: bench.certs[measure.keys] };
+  const main = await Load.ready(
+    { ...server, ...measure.task(amount) },
+    measure.workers === undefined ? 1 : 2,
+  );
+  const storm =
+    measure.storm === undefined
+      ? undefined
+      : await Load.ready({ ...server, kind: "storm", concurrency: measure.storm });
+  const stormy = storm?.run();
+  if (storm !== undefined) await Bun.sleep(200);
+  const before = cpuOf(pid);
+  const outcome = await main.run();
+  // Connections that have ended for the client end a moment later for the proxy.
+  if (storm === undefined) await Bun.sleep(50);
+  const cpu = cpuOf(pid) - before;
+  storm?.release();
+  const result = { outcome, cpu, ...(stormy && { storm: await stormy }) };
+  await Promise.all([main.end(), storm?.end()]);
+  return result;
+}
+
+/** Time from exec: to the first connection accepted, and to the first exchange done. */
+export async function startup(bench: Bench): Promise<Figures[]> {
+  const listening: Figures = { row: STARTUP.listening, byPeer: new Map() };
+  const served: Figures = { row: STARTUP.served, byPeer: new Map() };
+  const rounds = bench.quick ? STARTUP.quick : STARTUP.full;
+  for (let round = 0; round <= rounds; round++) {
+    for (const peer of bench.peers) {
+      const running = await begin(bench, peer, "rsa");
+      await new Client({ port: running.port, certs: bench.certs.rsa }).exchange();
+      const done = performance.now() - running.began;
+      await running.stop();
+      // Round 0 has the programs read from the disk.
+      if (round === 0) continue;
+      note(listening, peer, running.listening);
+      note(served, peer, done);
+    }
+  }
+  bench.progress(`${STARTUP.name}: ${rounds} rounds`);
+  return [listening, served];
+}
+
+/** Resident memory. Each round has fresh processes. */
+export async function idle(bench: Bench, measure: MemoryMeasure): Promise<Figures[]> {
+  const figures: Figures = { row: measure.row, byPeer: new Map() };
+  for (let round = 1; round <= measure.rounds; round++) {
+    for (const peer of bench.peers) {
+      const { pid, port, stop } = await begin(bench, peer, "rsa");
+      const server = { port, certs: bench.certs.rsa };
+      // What is made once, with the first connections, is not counted: it would be the less per connection the more
+      // there are. 1,000 and 2,000 connections differ by the same figure per connection.
+      const warm = await Load.ready({ ...server, kind: "connect", count: 500, concurrency: 16 });
+      await warm.run();
+      await warm.end();
+      await Bun.sleep(500);
+      const before = memoryOf(pid);
+      const held = await Load.ready({ ...server, kind: "idle", count: measure.connections }).catch(
+        blame(peer),
+      );
+      await Bun.sleep(500);
+      const holding = held.run();
+      note(figures, peer, (memoryOf(pid) - before) / 1_024 / measure.connections);
+      held.release();
+      await holding.catch(blame(peer));
+      await held.end();
+      await stop();
+      bench.progress(`${measure.name}: round ${round} of ${measure.rounds}, ${peer.name}`);
+    }
+  }
+  return [figures];
+}
+
+function begin(bench: Bench, peer: Peer, keys: Keys, workers = 1, tickets = false): Promise<Running> {
+  const { backend, connections, scratch } = bench;
+  return start(peer, { backend, connections, certs: bench.certs[keys], tickets, workers }, scratch);
+}
+
+function leaveOut(
+  { peers, progress }: Bench,
+  measure: string,
+  why: string,
+  can: (peer: Peer) => boolean,
+): readonly Peer[] {
+  for (const { name } of peers.filter((peer) => !can(peer)))
+    progress(`${measure}: ${name} ${why}: it is left out`);
+  return peers.filter(can);
+}
+
+function blame({ name }: Peer): (error: Error) => never {
+  return ({ message }) => {
+    throw new Error(`${name}: ${message}`);
+  };
+}
+
+function note({ byPeer }: Figures, { name }: Peer, figure: number): void {
+  byPeer.set(name, [...(byPeer.get(name) ?? []), figure]);
+}
