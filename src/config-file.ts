@@ -38,10 +38,12 @@ export async function readConfigFile(path: string): Promise<unknown> {
 /** The parsers do not say where they stopped, but the module loader does: it is asked once something is wrong. */
 async function positionOf(path: string, type: string): Promise<string> {
   try {
-    await import(resolve(path), { with: { type } });
+    // It never loads again what it has loaded once, as where only the parser minds: each time by another name.
+    await import(`${resolve(path)}?${++asked}`, { with: { type } });
   } catch (error) {
     const { position } = error as { position?: { line: number; column: number } | null };
     if (position) return `line ${position.line}, column ${position.column}: `;
   }
   return "";
 }
+let asked = 0;

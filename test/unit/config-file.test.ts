@@ -1,0 +1,38 @@
+// Where a file is broken: said each time, also when it is broken again elsewhere.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { readConfigFile } from "../../src/config-file.ts";
+
+let folder: string;
+beforeAll(() => void (folder = mkdtempSync(`${tmpdir()}/tcpproxy-file-`)));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** What is said of a text, or nothing where it can be read. */
+async function saidOf(extension: string, text: string): Promise<string | undefined> {
+  const path = `${folder}/config.${extension}`;
+  writeFileSync(path, text);
+  return readConfigFile(path).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+}
+
+test.each([
+  ["toml", 'timeout = "1m"\n', "timeout = = 1\n", "\n\n\n[[[\n"],
+  ["yaml", "timeout: 1m\n", "timeout: [\n", "\n\n\ntimeout: {\n"],
+  ["json", "{}", '{\n "timeout" 1}', '\n\n\n\n{ "timeout": }'],
+])(
+  "%s that is broken, mended, and broken in another way has its line named each time",
+  async (extension, good, bad, worse) => {
+    expect(await saidOf(extension, bad)).toMatch(/config\.\w+: line [12], column \d+: /);
+    expect(await saidOf(extension, good)).toBeUndefined();
+    expect(await saidOf(extension, worse)).toMatch(/config\.\w+: line [45], column \d+: /);
+  },
+);
+
+test("a comment in JSON, which the module loader takes, does not hide the lines of later faults", async () => {
+  expect(await saidOf("json", "{\n // a comment\n}")).toMatch(/config\.json: .*Unrecognized token/);
+  expect(await saidOf("json", '{\n\n "timeout" 1}')).toMatch(/config\.json: line 3, column \d+: /);
+});
