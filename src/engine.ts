@@ -49,7 +49,8 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #shared: Shared;
   #settings: Settings;
-  #gates: Gate[] = [];
+  /** One for each port of the start; undefined for those that had been taken away when this engine began. */
+  #gates: (Gate | undefined)[] = [];
   #ticking: Timer | undefined;
   #closing = false;
   #cut = 0;
@@ -82,20 +83,20 @@ export class Engine {
   listen(ports: readonly (number | undefined)[] = []): Address[] {
     try {
       this.#settings.entrances.forEach((settings, i) => {
-        if (settings === undefined) return;
+        if (settings === undefined) return this.#gates.push(undefined);
         const { listener, credentials } = settings;
         const entrance = { upstream: listener.upstream, trust: trustIn(credentials), generation: 0 };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
         const handlers = clientHandlers(this.#shared, entrance);
         const port = listen({ ...listener, address }, credentials, handlers, this.#options.shared);
-        this.#gates[i] = { port, entrance, settings };
+        return this.#gates.push({ port, entrance, settings });
       });
     } catch (error) {
-      for (const { port } of this.#gates) port.stop();
+      for (const gate of this.#gates) gate?.port.stop();
       this.#gates = [];
       throw error;
     }
-    return this.#gates.map(({ port }) => port.address);
+    return this.#gates.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
   }
 
   /** Runs on other settings from now on, and ends what they have no room for; nobody else notices. */
@@ -104,6 +105,7 @@ export class Engine {
     const changed = new Set<Entrance>();
     this.#gates.forEach((gate, i) => {
       const next = settings.entrances[i];
+      if (gate === undefined) return;
       if (next === undefined) return gate.port.stop();
       const { listener, credentials } = next;
       const { sessionTickets } = listener;
@@ -135,7 +137,7 @@ export class Engine {
   /** Accepts no more. */
   close(): void {
     this.#closing = true;
-    for (const { port } of this.#gates) port.stop();
+    for (const gate of this.#gates) gate?.port.stop();
     this.#changed();
   }
 
