@@ -145,6 +145,15 @@ function prepare(
   return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, files, known };
 }
 
+/** A copy that nobody else can change. What cannot be copied is no configuration, and is refused as it is. */
+function copy(config: ProxyConfig): ProxyConfig {
+  try {
+    return structuredClone(config);
+  } catch {
+    return config;
+  }
+}
+
 class RunningProxy implements Proxy {
   readonly ended: Promise<{ cut: number }>;
   readonly #options: ProxyOptions;
@@ -175,7 +184,7 @@ class RunningProxy implements Proxy {
     const { workers } = config;
     const budget = processBudget();
     const prefix = crypto.randomUUID().slice(0, 8);
-    this.#input = input;
+    this.#input = copy(input);
     this.#prepared = prepared;
     this.#started = config;
     this.#ports = config.listeners;
@@ -227,7 +236,8 @@ class RunningProxy implements Proxy {
   }
 
   reload(config?: ProxyConfig): Promise<void> {
-    const done = this.#reloading.then(() => this.#reload(config));
+    const given = config && copy(config);
+    const done = this.#reloading.then(() => this.#reload(given));
     this.#reloading = done.catch(() => {});
     return done;
   }
