@@ -154,6 +154,10 @@ function copy(config: ProxyConfig): ProxyConfig {
   }
 }
 
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 class RunningProxy implements Proxy {
   readonly ended: Promise<{ cut: number }>;
   readonly #options: ProxyOptions;
@@ -261,7 +265,8 @@ class RunningProxy implements Proxy {
       this.#log.info("reloaded", {});
       if (this.#addresses.length > 0 && !this.#closing) this.#attend();
     } catch (error) {
-      const faults = error instanceof ConfigError ? error.faults : [];
+      const faults =
+        error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
       for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
       throw error;
     }
