@@ -44,10 +44,12 @@ const run = defineCommand<ArgsDef>({
   args: { address, ...FLAGS },
   async run({ args }) {
     const flags = valuesOf(args);
-    const proxy = await prepare(flags, loggerFor(flags));
+    const prepared = prepare(flags, loggerFor(flags));
+    // From the first moment on: unheard it would end the process. What is wrong with a configuration is in the log; the
+    // one in force goes on.
+    process.on("SIGHUP", () => void prepared.then((proxy) => proxy.reload()).catch(() => {}));
+    const proxy = await prepared;
     const stopped = onSignals((again) => proxy.close(again ? { timeout: 0 } : {}));
-    // What is wrong with a configuration is in the log; the one in force goes on.
-    process.on("SIGHUP", () => void proxy.reload().catch(() => {}));
     await proxy.listen();
     const { cut } = await Promise.race([stopped, proxy.ended.then(() => stopped)]);
     return cut > 0 ? FAILED : DONE;
