@@ -25,7 +25,7 @@ import {
 } from "./settings.ts";
 import { Slots, type TargetHealth } from "./state/balancer.ts";
 import { Ledger } from "./state/ledger.ts";
-import { Watch, look } from "./watch.ts";
+import { Sighting, Watch } from "./watch.ts";
 
 /** What goes beside the configuration. */
 export interface ProxyOptions {
@@ -111,9 +111,7 @@ interface Prepared {
   readonly credentials: AllCredentials;
   readonly warnings: readonly string[];
   readonly maxConnections: number;
-  readonly files: readonly string[];
-  /** What the files were before they were read. */
-  readonly known: string;
+  readonly seen: Sighting;
 }
 
 /**
@@ -124,14 +122,11 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
   return new RunningProxy(config, options);
 }
 
-function prepare(
-  input: ProxyConfig,
-  { directory = process.cwd(), files: more = [] }: ProxyOptions,
-): Prepared {
+/** @param seen takes the files that the configuration names, as they are before they are read */
+function prepare(input: ProxyConfig, { directory = process.cwd() }: ProxyOptions, seen: Sighting): Prepared {
   const faults: Fault[] = [];
   const config = resolveConfig(input, { directory, cores: availableParallelism() }, faults);
-  const files = [...more, ...filesOf(config)];
-  const known = look(files);
+  seen.add(filesOf(config));
   const credentials = loadCredentials(config, faults);
   const most = Math.floor(processBudget().limit / PER_CONNECTION);
   if ((config.maxConnections ?? 0) > most) {
@@ -142,7 +137,7 @@ function prepare(
   }
   if (faults.length > 0) throw new ConfigError(faults);
   const warnings = [...new Set(credentials.listeners.flatMap((each) => credentialWarnings(each)))];
-  return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, files, known };
+  return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, seen };
 }
 
 /** A copy that nobody else can change. What cannot be copied is no configuration, and is refused as it is. */
@@ -183,7 +178,7 @@ class RunningProxy implements Proxy {
   #deadlineAt = Infinity;
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
-    const prepared = prepare(input, options);
+    const prepared = prepare(input, options, new Sighting().add(options.files ?? []));
     const { config } = prepared;
     const { workers } = config;
     const budget = processBudget();
@@ -247,10 +242,13 @@ class RunningProxy implements Proxy {
   }
 
   async #reload(given: ProxyConfig | undefined): Promise<void> {
+    const { source = () => this.#input, files = [] } = this.#options;
+    const before = new Sighting().add(this.#prepared.seen.files);
+    const seen = new Sighting().add(files);
     try {
-      const input = given ?? (await (this.#options.source ?? (() => this.#input))());
+      const input = given ?? (await source());
       if (this.#closing) throw new Error("the proxy has been closed; make a new one");
-      const prepared = prepare(input, this.#options);
+      const prepared = prepare(input, this.#options, seen);
       // Before there are ports, they can still be others.
       const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
       const pairs = pairPorts(open, prepared.config.listeners);
@@ -268,6 +266,8 @@ class RunningProxy implements Proxy {
       const faults =
         error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
       for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
+      // It may be put right in any file that is named now, or was.
+      this.#watch?.follow(before.and(seen));
       throw error;
     }
   }
@@ -312,14 +312,14 @@ class RunningProxy implements Proxy {
 
   /** What goes on beside the connections, for as long as they are accepted. */
   #attend(): void {
-    const { config, files, known } = this.#prepared;
+    const { config, seen } = this.#prepared;
     this.#checks.update(this.#pools);
     if (!config.watch) {
       this.#watch?.stop();
       this.#watch = undefined;
     } else if (this.#watch === undefined) {
-      this.#watch = new Watch(files, known, () => void this.reload().catch(() => {}));
-    } else this.#watch.follow(files, known);
+      this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
+    } else this.#watch.follow(seen);
     void unresolved(config).then((names) => {
       for (const warning of names) this.#log.warn(warning, {});
     });

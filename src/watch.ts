@@ -7,8 +7,29 @@ import { statSync } from "node:fs";
 const INTERVAL = 500;
 
 /** What files are now: another one in a file's place, or another text in the same, is told apart. */
-export function look(files: readonly string[]): string {
-  return files.map(lookAt).join();
+function look(files: readonly string[]): string {
+  return files.map((file) => `${lookAt(file)}\n`).join("");
+}
+
+/** Files, and what each was before it was read. */
+export class Sighting {
+  readonly files: string[] = [];
+  known = "";
+
+  /** To be called before the files are read. */
+  add(files: readonly string[]): this {
+    this.files.push(...files);
+    this.known += look(files);
+    return this;
+  }
+
+  /** These files and those of another sighting, each as it was then. */
+  and({ files, known }: Sighting): Sighting {
+    const both = new Sighting();
+    both.files.push(...this.files, ...files);
+    both.known = this.known + known;
+    return both;
+  }
 }
 
 function lookAt(file: string): string {
@@ -30,10 +51,10 @@ export class Watch {
   #seen: string;
 
   /**
-   * @param known what {@link look} said before the files were read
+   * @param seen the files, as they were before they were read
    * @param changed called when files have changed and have then stayed the same from one look to the next
    */
-  constructor(files: readonly string[], known: string, changed: () => void) {
+  constructor({ files, known }: Sighting, changed: () => void) {
     this.#files = files;
     this.#changed = changed;
     this.#told = this.#seen = known;
@@ -41,7 +62,7 @@ export class Watch {
   }
 
   /** From now on other files. */
-  follow(files: readonly string[], known: string): void {
+  follow({ files, known }: Sighting): void {
     this.#files = files;
     this.#told = this.#seen = known;
   }
