@@ -40,7 +40,8 @@ export function targetKeys({ upstreams }: Config): string[][] {
 
 /**
  * Pairs the ports that are open with the listeners of a new configuration: by address, then, where as many are left on
- * both sides, in order. Addresses do not change before a restart.
+ * both sides, in order. Addresses do not change before a restart. Where none is the same, all are paired in order: a
+ * reload leaves no proxy without a port.
  * @returns for each open port the place of its listener, or undefined where there is none any more
  */
 export function pairPorts(
@@ -56,7 +57,7 @@ export function pairPorts(
   });
   const rest = [...free];
   const left = open.filter((port, i) => port !== undefined && pairs[i] === undefined);
-  return rest.length === left.length
+  return rest.length === left.length || rest.length === next.length
     ? pairs.map((pair, i) => (open[i] === undefined ? undefined : (pair ?? rest.shift())))
     : pairs;
 }
