@@ -152,13 +152,13 @@ export class Crew {
 
   /** Its sockets are closed by now. What it had counted is given back, and another one takes its place. */
   #died(number: number, member: Member): void {
+    for (const applied of member.applied) applied.resolve();
     // One of those that were ended below may hold the lock of the ledger: nobody asks for it any more.
     if (this.#failed) return;
     const { ledger, budget, log } = this.#options;
     ledger.forget(number);
     budget.forget(member.column);
     returnColumn(member.column);
-    for (const applied of member.applied) applied.resolve();
     // One that was told to go has been taken off the list.
     if (this.#members.get(number) !== member) return;
     this.#members.delete(number);
