@@ -21,8 +21,8 @@ export interface CheckOptions {
 
 /** The checks of one target, one after the other. */
 class Check implements Dialer {
-  rule: HealthCheck;
-  target: Target;
+  #rule: HealthCheck;
+  #target: Target;
   readonly #pool: Pool;
   readonly #slot: number;
   readonly #options: CheckOptions;
@@ -33,13 +33,23 @@ class Check implements Dialer {
   #against = 0;
 
   constructor(pool: Pool, slot: number, target: Target, rule: HealthCheck, options: CheckOptions) {
-    this.rule = rule;
-    this.target = target;
+    this.#rule = rule;
+    this.#target = target;
     this.#pool = pool;
     this.#slot = slot;
     this.#options = options;
     // Not all targets at the same time.
     this.#timer = this.#in(rule.interval * Math.random(), () => this.#begin());
+  }
+
+  /** From now on by other rules: who was to wait for an hour does not do so to the end. */
+  update(rule: HealthCheck, target: Target): void {
+    const sooner = rule.interval < this.#rule.interval;
+    this.#rule = rule;
+    this.#target = target;
+    if (!sooner || this.#attempt !== undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = this.#in(rule.interval, () => this.#begin());
   }
 
   /** No more checks. What they have found counts no longer. */
@@ -61,8 +71,8 @@ class Check implements Dialer {
   }
 
   #begin(): void {
-    this.#attempt = dial(this.target.address, this.#pool.tls, this, this.#options.descriptors);
-    this.#timer = this.#in(this.rule.timeout, () => {
+    this.#attempt = dial(this.#target.address, this.#pool.tls, this, this.#options.descriptors);
+    this.#timer = this.#in(this.#rule.timeout, () => {
       this.#attempt?.abandon();
       this.#ended(false, "ETIMEDOUT");
     });
@@ -71,14 +81,14 @@ class Check implements Dialer {
   #ended(good: boolean, error: string | undefined): void {
     this.#attempt = undefined;
     clearTimeout(this.#timer);
-    this.#timer = this.#in(this.rule.interval, () => this.#begin());
+    this.#timer = this.#in(this.#rule.interval, () => this.#begin());
     this.#against = good === this.#up ? 0 : this.#against + 1;
-    if (this.#against < (this.#up ? this.rule.fall : this.rule.rise)) return;
+    if (this.#against < (this.#up ? this.#rule.fall : this.#rule.rise)) return;
     this.#up = good;
     this.#against = 0;
     const { log, now } = this.#options;
     if (!this.#pool.balancer.mark(this.#slot, good, now())) return;
-    const about = { upstream: this.#pool.upstream.name, target: formatAddress(this.target.address), error };
+    const about = { upstream: this.#pool.upstream.name, target: formatAddress(this.#target.address), error };
     if (good) log.info("target is up", about);
     else log.warn("target is down", about);
   }
@@ -108,7 +118,10 @@ export class HealthChecks {
         const check = before.get(slot);
         if (check === undefined) {
           this.#checks.set(slot, new Check(pool, slot, target, rule, this.#options));
-        } else this.#checks.set(slot, Object.assign(check, { rule, target }));
+        } else {
+          check.update(rule, target);
+          this.#checks.set(slot, check);
+        }
       }
     }
     for (const [slot, check] of before) if (!this.#checks.has(slot)) check.stop();
