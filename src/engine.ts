@@ -3,6 +3,7 @@
 
 import type { Address } from "./address.ts";
 import type { Entrance, Pool, Rules } from "./admission.ts";
+import { monotonic } from "./clock.ts";
 import { clientHandlers, type Connection, type Shared } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
@@ -34,12 +35,6 @@ interface Gate {
   readonly port: Port;
   readonly entrance: Entrance;
   settings: EntranceSettings;
-}
-
-/** Milliseconds of the system's monotonic clock: the same for all threads. */
-export function monotonic(): number {
-  const [seconds, nanoseconds] = process.hrtime();
-  return seconds * 1_000 + Math.floor(nanoseconds / 1_000_000);
 }
 
 export class Engine {

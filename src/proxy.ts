@@ -4,11 +4,12 @@
 import { availableParallelism } from "node:os";
 import { formatAddress, type Address } from "./address.ts";
 import type { Pool } from "./admission.ts";
+import { monotonic } from "./clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config.ts";
 import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
 import { Crew } from "./crew.ts";
 import { PER_CONNECTION, processBudget } from "./descriptors.ts";
-import { Engine, monotonic } from "./engine.ts";
+import { Engine } from "./engine.ts";
 import { ConfigError, type Fault } from "./errors.ts";
 import { HealthChecks } from "./health-check.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";

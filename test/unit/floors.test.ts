@@ -20,6 +20,7 @@ const FLOORS: readonly (readonly string[])[] = [
   [
     "identity.ts",
     "handshake.ts",
+    "clock.ts",
     "address.ts",
     "duration.ts",
     "relay.ts",
@@ -76,6 +77,7 @@ test.each<[string, RegExp, string[]]>([
   ["only the command line ends the process", /\bprocess\.(exit|abort|kill)\b/, ["main.ts"]],
   ["only the command line listens to signals", /\bprocess\.on\(/, ["main.ts"]],
   ["only these touch the file system", /"node:fs"/, ["config-file.ts", "credentials.ts", "watch.ts"]],
+  ["the system's own functions are called in one place", /"bun:ffi"/, ["clock.ts"]],
   ["threads are started in one place", /\bnew Worker\(/, ["crew.ts"]],
   ["only these know the packages", /"(citty|consola[^"]*)"/, ["flags.ts", "log.ts", "main.ts"]],
 ])("%s", (_, pattern, expected) => {
