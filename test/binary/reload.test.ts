@@ -1,0 +1,386 @@
+// The built binary, told to change while it runs: by SIGHUP, and by files that are replaced under it.
+
+import { X509Certificate } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { Run } from "../support/binary.ts";
+import { cert, certPath, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
+import { until, type Line } from "../support/proxy.ts";
+
+let root: string;
+beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-hup-`)));
+afterAll(() => rmSync(root, { recursive: true }));
+
+/** Replaces a file as careful people do, by rename. */
+function put(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+}
+
+/** A folder with a configuration, a certificate and its key, as on a host. */
+class Host {
+  readonly folder = mkdtempSync(`${root}/`);
+  readonly config = `${this.folder}/proxy.toml`;
+
+  /** @param crl whether the configuration names one */
+  constructor(target: string, more = "", crl = false) {
+    this.certificate("server.crt", "key.pem");
+    copyFileSync(certPath("ca.crt"), `${this.folder}/ca.crt`);
+    this.write(target, more, crl);
+  }
+
+  write(target: string, more = "", crl = false): void {
+    put(
+      this.config,
+      `${more}
+[listener]
+address = "127.0.0.1:0"
+ca = "ca.crt"
+certificate = "server.crt"
+privateKey = "server.key"
+${crl ? 'crl = "crl.pem"' : ""}
+
+[rateLimit]
+capacity = 1_000_000
+fillRate = 1
+
+[[upstreams]]
+name = "test"
+targets = ["${target}"]
+authorizedGroups = ["admin"]
+`,
+    );
+  }
+
+  certificate(certificate: string, key: string): void {
+    put(`${this.folder}/server.crt`, cert(certificate));
+    put(`${this.folder}/server.key`, cert(key));
+  }
+
+  async start(...args: string[]): Promise<Run & { port: number }> {
+    const run = await Run.start(["--config", this.config, "--log-format", "json", ...args]);
+    return Object.assign(run, { port: await run.port() });
+  }
+}
+
+const messages = (run: Run, msg: string) => run.lines().filter((line) => line.msg === msg);
+
+/** Waits until there are so many lines with this message. */
+async function count(run: Run, msg: string, number: number): Promise<Line[]> {
+  await until(
+    () => messages(run, msg).length >= number,
+    `the log says "${msg}" ${number} times: ${run.stderr}`,
+  );
+  return messages(run, msg);
+}
+
+async function echoes(client: Peer): Promise<boolean> {
+  return (await client.send("x")) && (await client.read(1)).toString() === "x";
+}
+
+async function isServed(port: number, name = "alice"): Promise<boolean> {
+  const client = await connect(port, { name });
+  const served = await echoes(client);
+  client.close();
+  return served;
+}
+
+/** Which of its certificates the proxy shows. */
+async function shown(port: number): Promise<string> {
+  const client = await connect(port);
+  const seen = client.socket.getPeerX509Certificate()?.fingerprint256;
+  expect(await echoes(client)).toBe(true);
+  client.close();
+  return (
+    ["server.crt", "server-ecdsa.crt"].find(
+      (name) => new X509Certificate(cert(name)).fingerprint256 === seen,
+    ) ?? "another"
+  );
+}
+
+/** Time in which a proxy that watches would have noticed. */
+const looks = () => Bun.sleep(1_700);
+
+describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
+  const flags = ["--workers", String(workers)];
+
+  test("reads the file and its certificates again; who is connected stays", async () => {
+    using one = echoOrigin();
+    using two = echoOrigin();
+    const host = new Host(one.target, "watch = false");
+    await using run = await host.start(...flags);
+    const client = await connect(run.port);
+    expect(await echoes(client)).toBe(true);
+    host.write(two.target, "watch = false");
+    host.certificate("server-ecdsa.crt", "ecdsa.pem");
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    for (let i = 0; i < 4; i++) expect(await shown(run.port)).toBe("server-ecdsa.crt");
+    expect([one.accepted.length, two.accepted.length]).toEqual([1, 4]);
+    expect(await echoes(client)).toBe(true);
+    client.close();
+    run.child.kill("SIGTERM");
+    expect(await run.exit()).toBe(0);
+  });
+
+  test("fifty times, while clients connect without pause, costs none of them its connection", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    await using run = await host.start(...flags);
+    let [served, failed, stop] = [0, 0, false];
+    const connecting = Array.from({ length: 3 }, async () => {
+      while (!stop) (await isServed(run.port)) ? served++ : failed++;
+    });
+    for (let i = 1; i <= 50; i++) {
+      if (i % 2 === 0) host.certificate("server.crt", "key.pem");
+      else host.certificate("server-ecdsa.crt", "ecdsa.pem");
+      run.child.kill("SIGHUP");
+      await count(run, "reloaded", i);
+      const enough = served + failed + 3;
+      await until(() => served + failed >= enough, "some more have connected");
+    }
+    stop = true;
+    await Promise.all(connecting);
+    expect(failed).toBe(0);
+    expect(messages(run, "refused")).toEqual([]);
+    expect(messages(run, "reload refused")).toEqual([]);
+  });
+
+  test("with a file that is broken, twice and in different ways, names the place each time; then a good one is taken", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    await using run = await host.start(...flags);
+    const good = readFileSync(host.config, "utf8");
+    const bad = [
+      [good.replace("watch = false", "watch = = false"), host.config, /line 1, column \d+: /],
+      [`${good}\n\n[[[\n`, host.config, new RegExp(`line ${good.split("\n").length + 2}, column \\d+: `)],
+      [good.replace("capacity =", "capazity ="), "rateLimit.capazity", /unknown key/],
+      [good.replace('"admin"', '"ad min"'), "upstreams[0].authorizedGroups[0]", /is not a group/],
+      [good.replace('"server.key"', '"other.key"'), "listener.privateKey", /there is no such file/],
+      [`${good}\nwatch = 5\n[[[[`, host.config, /line \d+, column \d+: /],
+    ] as const;
+    for (const [i, [text, key, problem]] of bad.entries()) {
+      put(host.config, text);
+      run.child.kill("SIGHUP");
+      const lines = await count(run, "reload refused", i + 1);
+      expect(lines).toHaveLength(i + 1);
+      expect(lines.at(-1)).toMatchObject({ level: "error", key, problem: expect.stringMatching(problem) });
+      expect(await isServed(run.port)).toBe(true);
+    }
+    rmSync(host.config);
+    run.child.kill("SIGHUP");
+    const lines = await count(run, "reload refused", bad.length + 1);
+    expect(lines.at(-1)).toMatchObject({ key: host.config, problem: expect.stringMatching(/no such file/) });
+    put(host.config, good.replace('"admin"', '"ops"'));
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    expect(await isServed(run.port, "carol")).toBe(true);
+    expect(await isServed(run.port)).toBe(false);
+  });
+
+  test.if(process.platform === "linux")("while it starts does no harm", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    const run = await Run.start(["--config", host.config, "--log-format", "json", ...flags]);
+    await using _ = run;
+    const status = `/proc/${run.child.pid}/status`;
+    /** Whether it hears the signal: until then the runtime itself is starting, and it would end as any process does. */
+    const hears = () => /SigCgt:\s+\w*[13579bdf]$/m.test(readFileSync(status, "utf8"));
+    await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
+    while (messages(run, "listening").length === 0 && run.child.exitCode === null) {
+      run.child.kill("SIGHUP");
+      await Bun.sleep(1);
+    }
+    expect(await isServed(await run.port())).toBe(true);
+    expect(messages(run, "reload refused")).toEqual([]);
+    run.child.kill("SIGTERM");
+    expect(await run.exit()).toBe(0);
+  });
+
+  test("while it drains does no harm", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    await using run = await host.start(...flags);
+    const client = await connect(run.port);
+    expect(await echoes(client)).toBe(true);
+    run.child.kill("SIGTERM");
+    await run.line("draining");
+    for (let i = 0; i < 5; i++) run.child.kill("SIGHUP");
+    expect(await echoes(client)).toBe(true);
+    await expect(connectPlain(run.port)).rejects.toThrow();
+    client.close();
+    expect(await run.exit()).toBe(0);
+    expect((await run.line("closed")).reason).toBe("closed");
+  });
+
+  test("with a revocation list that is new: the revoked get in no more, nor stay", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    await using run = await host.start(...flags);
+    const [good, bad] = [await connect(run.port), await connect(run.port, { name: "revoked" })];
+    expect([await echoes(good), await echoes(bad)]).toEqual([true, true]);
+    copyFileSync(certPath("crl.pem"), `${host.folder}/crl.pem`);
+    host.write(origin.target, "watch = false", true);
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    expect(await isServed(run.port, "revoked")).toBe(false);
+    expect(await run.line("refused")).toMatchObject({ reason: "certificate_revoked" });
+    await bad.ended;
+    bad.close();
+    expect(await run.line("closed", "authorization_revoked")).toMatchObject({
+      detail: "certificate_revoked",
+    });
+    expect(await echoes(good)).toBe(true);
+    good.close();
+  });
+
+  test("changes the log level", async () => {
+    using one = echoOrigin();
+    using two = echoOrigin();
+    const host = new Host(one.target, 'watch = false\nlogLevel = "info"');
+    await using run = await host.start(...flags);
+    expect(await isServed(run.port)).toBe(true);
+    await run.line("closed");
+    host.write(two.target, 'watch = false\nlogLevel = "error"');
+    run.child.kill("SIGHUP");
+    // That it has become silent, it does not say: another target tells.
+    while (two.accepted.length === 0) expect(await isServed(run.port)).toBe(true);
+    // And the next one's answer, that the reload is over for every thread.
+    host.write(two.target, "watch = 5");
+    run.child.kill("SIGHUP");
+    await run.line("reload refused");
+    const before = run.lines().length;
+    expect(await isServed(run.port, "carol")).toBe(false);
+    expect(await isServed(run.port)).toBe(true);
+    host.write(two.target, 'watch = false\nlogLevel = "info"');
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    expect(run.lines()[before]).toMatchObject({ msg: "reloaded" });
+    expect(await isServed(run.port, "carol")).toBe(false);
+    await run.line("refused", "group_not_authorized");
+  });
+});
+
+describe("flags", () => {
+  test("win over the file after a reload too", async () => {
+    using origin = echoOrigin();
+    using other = echoOrigin();
+    const host = new Host("127.0.0.1:1");
+    await using run = await host.start("--targets", origin.target, "--groups", "ops", "--timeout", "1h");
+    expect(await isServed(run.port, "carol")).toBe(true);
+    host.write(other.target, 'timeout = "1ms"');
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    expect(await isServed(run.port, "carol")).toBe(true);
+    expect(await isServed(run.port)).toBe(false);
+    expect([origin.accepted.length, other.accepted.length]).toEqual([2, 0]);
+  });
+
+  test("that no longer fit the file are a reason to refuse it, which is logged", async () => {
+    using origin = echoOrigin();
+    const host = new Host("127.0.0.1:1", "watch = false");
+    await using run = await host.start("--targets", origin.target);
+    const more = `[[upstreams]]\nname = "b"\ntargets = ["127.0.0.1:1"]\nauthorizedGroups = ["x"]\nserverNames = ["b.example"]\n`;
+    writeFileSync(host.config, `${readFileSync(host.config, "utf8")}${more}`);
+    run.child.kill("SIGHUP");
+    expect((await run.line("reload refused"))["problem"]).toMatch(
+      /^--targets could be for any of 2 upstreams/,
+    );
+    expect(await isServed(run.port)).toBe(true);
+  });
+
+  test("alone, without a file, are read again: certificates are", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target);
+    const files = ["--ca", `${host.folder}/ca.crt`, "--cert", `${host.folder}/server.crt`];
+    const run = await Run.start([
+      ...["127.0.0.1:0", "--targets", origin.target, "--log-format", "json"],
+      ...[...files, "--key", `${host.folder}/server.key`],
+    ]);
+    await using _ = run;
+    const port = await run.port();
+    expect(await shown(port)).toBe("server.crt");
+    host.certificate("server-ecdsa.crt", "ecdsa.pem");
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    expect(await shown(port)).toBe("server-ecdsa.crt");
+  });
+});
+
+describe("files that change under it", () => {
+  test.each([1, 2])("certificate and key, with %p workers: no signal is needed", async (workers) => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target);
+    await using run = await host.start("--workers", String(workers));
+    expect(await shown(run.port)).toBe("server.crt");
+    host.certificate("server-ecdsa.crt", "ecdsa.pem");
+    await run.line("reloaded");
+    for (let i = 0; i < 4; i++) expect(await shown(run.port)).toBe("server-ecdsa.crt");
+    expect(messages(run, "reload refused")).toEqual([]);
+  });
+
+  test("the configuration itself, broken and then good again", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target);
+    await using run = await host.start();
+    host.write(origin.target, "timeout = ");
+    expect(await run.line("reload refused")).toMatchObject({ key: host.config });
+    host.write(origin.target, 'timeout = "1m"');
+    await run.line("reloaded");
+    expect(messages(run, "reload refused")).toHaveLength(1);
+  });
+
+  test("the CA and the revocation list", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target);
+    await using run = await host.start();
+    expect(await isServed(run.port, "second-root")).toBe(false);
+    put(`${host.folder}/ca.crt`, `${cert("ca.crt")}\n${cert("ca2.crt")}`);
+    await run.line("reloaded");
+    expect(await isServed(run.port, "second-root")).toBe(true);
+  });
+
+  test("a file that the configuration names and that comes later", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target);
+    await using run = await host.start();
+    host.write(origin.target, "", true);
+    expect(await run.line("reload refused")).toMatchObject({ key: "listener.crl" });
+    copyFileSync(certPath("crl.pem"), `${host.folder}/crl.pem`);
+    await run.line("reloaded");
+    expect(await isServed(run.port, "revoked")).toBe(false);
+    expect(await run.line("refused")).toMatchObject({ reason: "certificate_revoked" });
+  });
+
+  test("are left alone with watch = false, until SIGHUP", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    await using run = await host.start();
+    host.certificate("server-ecdsa.crt", "ecdsa.pem");
+    await looks();
+    expect(await shown(run.port)).toBe("server.crt");
+    run.child.kill("SIGHUP");
+    await run.line("reloaded");
+    expect(await shown(run.port)).toBe("server-ecdsa.crt");
+  });
+});
+
+test("with several workers exactly the capacity is admitted, and the bucket survives a reload", async () => {
+  using origin = echoOrigin();
+  const host = new Host(origin.target, "watch = false");
+  await using run = await host.start("--workers", "2", "--capacity", "20", "--fill-rate", "1h");
+  const served = await Promise.all(Array.from({ length: 40 }, () => isServed(run.port)));
+  expect(served.filter(Boolean)).toHaveLength(20);
+  run.child.kill("SIGHUP");
+  await run.line("reloaded");
+  expect(await isServed(run.port)).toBe(false);
+});
