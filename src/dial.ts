@@ -35,6 +35,8 @@ export class Attempt<D extends Dialer> {
   /** What the target's certificate has to be for; undefined where there is no TLS. */
   readonly #serverName: string | undefined;
   #state: "pending" | "settled" | "abandoned" = "pending";
+  /** Open, and in its TLS handshake. */
+  #socket: Bun.Socket<unknown> | undefined;
 
   constructor(dialer: D, descriptors: Descriptors, serverName: string | undefined) {
     this.#dialer = dialer;
@@ -43,18 +45,20 @@ export class Attempt<D extends Dialer> {
   }
 
   /**
-   * The dialer hears no more of it, and a socket that opens late is closed at once. Until the kernel gives it up it goes
-   * on holding a descriptor, which is counted.
+   * The dialer hears no more of it. A socket that is open goes now, one that opens late is closed at once. Until the
+   * kernel gives the latter up it goes on holding a descriptor, which is counted.
    */
   abandon(): void {
     if (this.#state !== "pending") return;
     this.#state = "abandoned";
     this.#descriptors.add();
+    if (this.#socket !== undefined) this.#done(this.#socket);
   }
 
   /** TCP is there; over TLS the handshake is yet to come. */
   opened(socket: Bun.Socket<unknown>): void {
     if (this.#serverName === undefined || this.#state === "abandoned") this.#done(socket);
+    else this.#socket = socket;
   }
 
   /** `success` is true whoever is at the other end: `authorized` and the name are what decide. */
