@@ -82,7 +82,7 @@ const dial = createDial<Connection>({
   drain: (socket) => socket.data.upstreamDrained(),
   end: (socket) => socket.data.upstreamEnded(),
   close: (socket, error) => socket.data.upstreamClosed(socket, error),
-  error: (socket, error) => socket.data.upstreamFailed(error),
+  error: (socket, error) => socket.data.upstreamFailed(socket, error),
 });
 
 function accept(shared: Shared, entrance: Entrance, socket: Socket): void {
@@ -344,9 +344,14 @@ export class Connection implements Dialer {
     } else this.#break("upstream_reset");
   }
 
-  /** A handler of this class threw. Meets every phase but `handshake`. */
-  upstreamFailed(error: Error): void {
-    this.#fail(error, "upstream_reset");
+  /**
+   * Broken TLS after the handshake, which is also how a target says that it wants another certificate, or none of ours;
+   * or a handler of this class threw. Meets every phase but `handshake`.
+   */
+  upstreamFailed(socket: Socket, error: Error): void {
+    const code = codeOf(error);
+    if (code === undefined) this.#fail(error, "upstream_reset");
+    else if (this.#connected && socket === this.#upstream) this.#upstreamLost(code);
   }
 
   // ---- time
