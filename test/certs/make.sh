@@ -91,6 +91,14 @@ openssl ecparam -name prime256v1 -genkey -noout -out ecdsa.pem
 request server-ecdsa ecdsa.pem "CN=localhost"
 sign server-ecdsa ca $past $future "$leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1"
 
+# servers behind the proxy: out of date, without an address, without any name but the Common Name
+request server-expired key.pem "CN=localhost"
+sign server-expired ca $past $now "$leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1"
+request server-named key.pem "CN=127.0.0.1"
+sign server-named ca $past $future "$leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:db.example"
+request server-nameless key.pem "CN=db.example"
+sign server-nameless ca $past $future "$leaf\nextendedKeyUsage=serverAuth"
+
 # make NAME "DN lines" [extensions] [from] [to]
 make() {
   request "$1" key.pem "$2"

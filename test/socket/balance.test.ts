@@ -204,7 +204,7 @@ describe("a target that is back", () => {
     await using proxy = await startProxy([`127.0.0.1:${port}`, steady.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
     await proxy.log.line("target failed");
-    using back = echoOrigin(port);
+    using back = echoOrigin({ port });
     const deadline = performance.now() + PENALTY + 5_000;
     while (back.accepted.length === 0 && performance.now() < deadline) {
       const client = await connect(proxy.port);

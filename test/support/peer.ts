@@ -185,40 +185,80 @@ export async function connectPlain(port: number, hostname = "127.0.0.1"): Promis
   return peer;
 }
 
-/** A plain TCP server: what stands behind the proxy. */
+/** How an {@link Origin} listens, where it is not plain TCP on a port of the system's choice. */
+export interface OriginOptions {
+  port?: number;
+  /** The path of a socket in the file system. */
+  unix?: string;
+  tls?: {
+    /** Name of the certificate in test/certs, without extension. Default: `"server"`. */
+    name?: string;
+    /** The CA in test/certs whose clients alone are let in. Default: none, everybody is. */
+    clients?: string;
+  };
+}
+
+/** A server: what stands behind the proxy. */
 export class Origin implements Disposable {
   readonly port: number;
   readonly target: string;
-  /** All connections ever accepted. */
+  /** All connections ever accepted; over TLS those whose handshake is done. */
   readonly accepted: Peer[] = [];
-  #server: Bun.TCPSocketListener<Peer>;
+  /** The common names of clients that showed a certificate. */
+  readonly clients: string[] = [];
+  #server: Bun.TCPSocketListener<Peer> | Bun.UnixSocketListener<Peer>;
   #next: ((peer: Peer) => void)[] = [];
   #taken = 0;
 
-  /** @param serve called for each connection as it is accepted */
-  constructor(serve: (peer: Peer) => unknown = () => {}, port = 0) {
-    this.#server = Bun.listen<Peer>({
-      hostname: "127.0.0.1",
-      port,
+  /** @param serve called for each connection as it is accepted; over TLS when its handshake is done */
+  constructor(serve: (peer: Peer) => unknown = () => {}, { port = 0, unix, tls }: OriginOptions = {}) {
+    const accept = (socket: Bun.Socket<Peer>) => {
+      const peer = new Peer();
+      peer.socket = socket;
+      socket.data = peer;
+      if (tls === undefined) this.#came(peer, serve);
+    };
+    const handshake = (socket: Bun.Socket<Peer>, success: boolean) => {
+      if (!success || (tls?.clients !== undefined && !socket.authorized)) return;
+      const name = (socket.getPeerCertificate() as { subject?: { CN?: string } } | null)?.subject?.CN;
+      if (name !== undefined) this.clients.push(name);
+      this.#came(socket.data, serve);
+    };
+    const options = {
       allowHalfOpen: true,
-      socket: {
-        ...Peer.handlers,
-        open: (socket) => {
-          const peer = new Peer();
-          peer.socket = socket;
-          socket.data = peer;
-          this.accepted.push(peer);
-          const waiting = this.#next.shift();
-          if (waiting !== undefined) {
-            this.#taken++;
-            waiting(peer);
-          }
-          serve(peer);
+      socket: { ...Peer.handlers, open: accept, ...(tls && { handshake }) },
+      ...(tls && {
+        tls: {
+          cert: cert(`${tls.name ?? "server"}.crt`),
+          key: cert("key.pem"),
+          ...(tls.clients !== undefined && {
+            ca: cert(`${tls.clients}.crt`),
+            requestCert: true,
+            rejectUnauthorized: true,
+          }),
         },
-      },
-    });
-    this.port = this.#server.port;
-    this.target = `127.0.0.1:${this.port}`;
+      }),
+    };
+    if (unix !== undefined) {
+      this.#server = Bun.listen<Peer>({ ...options, unix });
+      this.port = 0;
+      this.target = `unix:${unix}`;
+    } else {
+      const server = Bun.listen<Peer>({ ...options, hostname: "127.0.0.1", port });
+      this.#server = server;
+      this.port = server.port;
+      this.target = `127.0.0.1:${this.port}`;
+    }
+  }
+
+  #came(peer: Peer, serve: (peer: Peer) => unknown): void {
+    this.accepted.push(peer);
+    const waiting = this.#next.shift();
+    if (waiting !== undefined) {
+      this.#taken++;
+      waiting(peer);
+    }
+    serve(peer);
   }
 
   /** The connections in the order in which they came, one a call. */
@@ -243,11 +283,11 @@ export class Origin implements Disposable {
 }
 
 /** A server that sends back what it gets, and ends when its client has. */
-export function echoOrigin(port = 0): Origin {
+export function echoOrigin(options: OriginOptions = {}): Origin {
   return new Origin(async (peer) => {
     for (let chunk = await peer.some(); chunk.length > 0; chunk = await peer.some()) {
       if (!(await peer.send(chunk))) return;
     }
     peer.close();
-  }, port);
+  }, options);
 }

@@ -1,0 +1,574 @@
+// TLS to the targets: whom the proxy believes, and every property of the relay once more, where both sides are TLS.
+
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import type { UpstreamConfig } from "tcpproxy";
+import { Run } from "../support/binary.ts";
+import { certPath, connect, echoOrigin, Origin, type OriginOptions, type Peer } from "../support/peer.ts";
+import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+import { Random } from "../support/random.ts";
+import { Tap } from "../support/tap.ts";
+
+const KiB = 1_024;
+const MiB = 1_024 * KiB;
+
+type Tls = NonNullable<UpstreamConfig["tls"]>;
+type Over = Parameters<typeof startProxy>[1];
+
+/** An upstream that is spoken to over TLS. */
+function upstream(targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}): UpstreamConfig {
+  return { name: "test", targets, authorizedGroups: ["admin"], tls: { ca: certPath("ca.crt"), ...tls } };
+}
+
+const start = (targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}, over: Over = {}) =>
+  startProxy([], { ...over, upstreams: [upstream(targets, tls)] });
+
+const secure = (name = "server"): OriginOptions => ({ tls: { name } });
+
+async function echoes(client: Peer): Promise<boolean> {
+  await client.send("x");
+  return (await client.read(1)).length === 1;
+}
+
+/** A client and the connection that the proxy made for it. */
+async function pair(proxy: TestProxy, origin: Origin): Promise<{ client: Peer; server: Peer }> {
+  const client = await connect(proxy.port);
+  return { client, server: await origin.next() };
+}
+
+function hash(data: Uint8Array): string {
+  return Bun.hash.xxHash64(data).toString(16);
+}
+
+function payload(length: number): Uint8Array {
+  const block = new Random(length).bytes(64 * KiB);
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at += block.length) bytes.set(block.subarray(0, length - at), at);
+  return bytes;
+}
+
+/** A TCP server in whose kernel the ClientHello ends: nobody answers it. */
+const mute = () => new Origin((peer) => void peer.discard());
+
+describe("who the target has to be", () => {
+  test("one whose certificate holds the host that is dialled, by name", async () => {
+    using origin = echoOrigin(secure());
+    await using proxy = await start([`localhost:${origin.port}`]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+  });
+
+  test("one whose certificate holds the address that is dialled", async () => {
+    using origin = echoOrigin(secure());
+    await using proxy = await start([origin.target]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+  });
+
+  test("one whose certificate holds the name that the configuration says, wherever it is", async () => {
+    using origin = echoOrigin(secure("server-named"));
+    await using proxy = await start([origin.target], { serverName: "db.example" });
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+  });
+
+  test("behind a socket in the file system it is the name that the configuration says", async () => {
+    using folder = new Folder();
+    using origin = echoOrigin({ unix: folder.path("tls.sock"), tls: {} });
+    await using proxy = await start([origin.target], { serverName: "localhost" });
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+  });
+
+  const wrong: [what: string, server: string, tls: Partial<Tls>, error: string][] = [
+    ["by another CA", "server", { ca: certPath("ca2.crt") }, "UNABLE_TO_VERIFY_LEAF_SIGNATURE"],
+    ["by a CA of the same name", "server", { ca: certPath("stranger-ca.crt") }, ""],
+    ["expired", "server-expired", {}, "CERT_HAS_EXPIRED"],
+    ["of a client", "alice", { serverName: "alice" }, "INVALID_PURPOSE"],
+    ["for another name", "server", { serverName: "db.example" }, "ERR_TLS_CERT_ALTNAME_INVALID"],
+    ["for a name, not an address", "server-named", {}, "ERR_TLS_CERT_ALTNAME_INVALID"],
+    [
+      "with a Common Name alone",
+      "server-nameless",
+      { serverName: "db.example" },
+      "the certificate is for another name",
+    ],
+  ];
+  test.each(wrong)("a certificate %s is not believed", async (_what, name, tls, error) => {
+    using origin = echoOrigin(secure(name));
+    await using proxy = await start([origin.target], tls);
+    const client = await connect(proxy.port);
+    await client.send("a secret");
+    expect(await client.rest()).toHaveLength(0);
+    client.close();
+    await proxy.log.line("refused", "no_target");
+    const line = await proxy.log.line("target failed");
+    expect(line.error).toContain(error);
+    expect(origin.accepted.map(({ received }) => received)).toEqual(origin.accepted.map(() => 0));
+    expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
+  });
+
+  test("a target that is not believed is passed over for one that is", async () => {
+    using bad = echoOrigin(secure("server-expired"));
+    using good = echoOrigin(secure());
+    await using proxy = await start([bad.target, good.target]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: bad.target });
+  });
+
+  test("a plain server behind TLS is passed over", async () => {
+    using bad = new Origin((peer) => void peer.send("220 ready\r\n"));
+    using good = echoOrigin(secure());
+    await using proxy = await start([bad.target, good.target]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: bad.target });
+  });
+
+  test.each([
+    ["ends", (peer: Peer) => peer.close()],
+    ["resets", (peer: Peer) => peer.reset()],
+  ])("a server that %s in the middle of the handshake is passed over", async (_, act) => {
+    using bad = new Origin((peer) => void peer.some().then(() => act(peer)));
+    using good = echoOrigin(secure());
+    await using proxy = await start([bad.target, good.target]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: bad.target });
+  });
+
+  test("a server that stalls in the handshake is given up after connectTimeout, and its socket closed", async () => {
+    using bad = mute();
+    using good = echoOrigin(secure());
+    await using proxy = await start([bad.target, good.target], {}, { connectTimeout: 150 });
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: bad.target, error: "ETIMEDOUT" });
+    await bad.accepted[0]!.ended;
+  });
+
+  test("a client that leaves while the target's handshake is under way takes its socket along", async () => {
+    using origin = mute();
+    await using proxy = await start([origin.target], {}, { connectTimeout: "1m" });
+    const { client, server } = await pair(proxy, origin);
+    await until(() => server.received > 0, "the handshake has begun");
+    client.reset();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 0, reason: "client_reset" });
+    await server.ended;
+    expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
+  });
+});
+
+describe("who the proxy is to the target", () => {
+  const own = { certificate: certPath("bob.crt"), privateKey: certPath("key.pem") };
+  const demanding: OriginOptions = { tls: { clients: "ca" } };
+
+  test("the client of its own certificate", async () => {
+    using origin = echoOrigin(demanding);
+    await using proxy = await start([origin.target], own);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+    expect(origin.clients).toEqual(["bob@admin"]);
+  });
+
+  test("nobody without a certificate: a target that demands one has failed, and the next is tried", async () => {
+    using picky = echoOrigin(demanding);
+    using easy = echoOrigin(secure());
+    await using proxy = await start([picky.target, easy.target]);
+    const client = await connect(proxy.port);
+    await client.send("hello");
+    expect((await client.read(5)).toString()).toBe("hello");
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: picky.target });
+  });
+
+  test("when all demand one, the client gets nowhere", async () => {
+    using origin = echoOrigin(demanding);
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    expect(await client.rest()).toHaveLength(0);
+    client.close();
+    await proxy.log.line("refused", "no_target");
+  });
+});
+
+describe("no environment variable weakens it", () => {
+  test.each([
+    ["NODE_TLS_REJECT_UNAUTHORIZED", "0"],
+    ["NODE_EXTRA_CA_CERTS", certPath("ca.crt")],
+    ["SSL_CERT_FILE", certPath("ca.crt")],
+  ])("%s=%s", async (name, value) => {
+    using origin = echoOrigin(secure());
+    using expired = echoOrigin(secure("server-expired"));
+    const refuse = async (target: string, tls: Partial<Tls>) => {
+      using folder = new Folder();
+      const config = { ...testConfig([]), upstreams: [upstream([target], tls)] };
+      writeFileSync(folder.path("proxy.json"), JSON.stringify(config));
+      await using run = await Run.start(["--config", folder.path("proxy.json"), "--log-format", "json"], {
+        env: { [name]: value },
+      });
+      const client = await connect(await run.port());
+      expect(await client.rest()).toHaveLength(0);
+      client.close();
+      await run.line("refused", "no_target");
+    };
+    await refuse(origin.target, { ca: certPath("ca2.crt") });
+    await refuse(origin.target, { serverName: "db.example" });
+    await refuse(expired.target, {});
+    expect([...origin.accepted, ...expired.accepted].every(({ received }) => received === 0)).toBe(true);
+  });
+});
+
+describe("the bytes", () => {
+  test.each([1, 16 * KiB, 16 * KiB + 1, 512 * KiB + 1, 16 * MiB])("%p, there and back", async (length) => {
+    using origin = echoOrigin(secure());
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    const data = payload(length);
+    const sent = client.send(data);
+    const back = await client.read(length);
+    expect(await sent).toBe(true);
+    expect(hash(back)).toBe(hash(data));
+    client.end();
+    expect(await client.rest()).toHaveLength(0);
+    expect(await proxy.log.line("closed")).toMatchObject({
+      bytesIn: length,
+      bytesOut: length,
+      reason: "closed",
+    });
+    client.close();
+  });
+
+  test("a slow client gets every byte, and the server is held back meanwhile", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    const data = payload(16 * MiB);
+    client.socket.pause();
+    let stalled = false;
+    const sent = server.send(data).then(() => server.end());
+    await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+    expect(stalled).toBe(true);
+    client.socket.resume();
+    expect(hash(await client.rest())).toBe(hash(data));
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
+  });
+
+  test("a slow server gets every byte, and the client is held back meanwhile", async () => {
+    using origin = new Origin((peer) => peer.socket.pause(), secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    const data = payload(16 * MiB);
+    let stalled = false;
+    const sent = client.send(data).then(() => client.end());
+    await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+    expect(stalled).toBe(true);
+    server.socket.resume();
+    expect(hash(await server.rest())).toBe(hash(data));
+    server.close();
+    await client.ended;
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
+  });
+
+  test("both ways at once, at a pace that changes all the time", async () => {
+    using origin = echoOrigin(secure());
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    const data = payload(16 * MiB);
+    const random = new Random(3);
+    const back = client.read(data.length);
+    let done = false;
+    const dither = (async () => {
+      while (!done) {
+        client.socket.pause();
+        await Bun.sleep(random.int(0, 3));
+        client.socket.resume();
+        await Bun.sleep(random.int(0, 3));
+      }
+    })();
+    await client.send(data);
+    expect(hash(await back)).toBe(hash(data));
+    done = true;
+    await dither;
+    client.close();
+  });
+
+  test("of a server that speaks first", async () => {
+    using origin = new Origin((peer) => void peer.send("220 ready\r\n"), secure());
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    expect((await client.read(11)).toString()).toBe("220 ready\r\n");
+    client.close();
+  });
+
+  test("of a client that has said all before its target's handshake is done", async () => {
+    using origin = echoOrigin(secure());
+    await using proxy = await start([origin.target]);
+    using tap = new Tap(proxy.port);
+    tap.hold();
+    const client = await tap.client();
+    await client.send("all I have to say");
+    client.close();
+    tap.release();
+    const server = await origin.next();
+    await server.ended;
+    expect(server.received).toBe(17);
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 17, bytesOut: 17, reason: "closed" });
+  });
+});
+
+describe("half-close", () => {
+  test("the client's end ends the server's reading, and a long answer still comes whole", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.send("question");
+    client.end();
+    client.socket.pause();
+    expect((await server.rest()).toString()).toBe("question");
+    const data = payload(4 * MiB);
+    const sent = server.send(data).then(() => server.close());
+    await Bun.sleep(100);
+    client.socket.resume();
+    expect(hash(await client.rest())).toBe(hash(data));
+    await sent;
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
+  });
+
+  test.each([
+    ["close_notify and FIN", (server: Peer) => server.close(), false],
+    ["close_notify alone", (server: Peer) => server.end(), true],
+  ])("the server's end (%s) is passed on as one", async (_what, end, speaks) => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    using tap = new Tap(proxy.port);
+    const client = await tap.client();
+    const server = await origin.next();
+    await server.send("that is all");
+    end(server);
+    expect((await client.rest()).toString()).toBe("that is all");
+    if (speaks) {
+      await client.send("thank you");
+      client.end();
+      expect((await server.rest()).toString()).toBe("thank you");
+    } else client.close();
+    expect(await proxy.log.line("closed", "closed")).toMatchObject({ bytesOut: 11 });
+    await tap.proxyEnded;
+    expect(tap.endsWithCloseNotify).toBe(true);
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+
+  test("a server that ends with close_notify alone, and then only waits, is let go", async () => {
+    using origin = new Origin((peer) => void peer.send("bye").then(() => peer.end()), secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    expect((await client.rest()).toString()).toBe("bye");
+    client.close();
+    await proxy.log.line("closed", "closed");
+    await server.closed;
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+
+  test("a server that answers the client's end with close_notify alone is let go", async () => {
+    using origin = new Origin((peer) => void peer.ended.then(() => peer.end()), secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    client.end();
+    await client.ended;
+    await proxy.log.line("closed", "closed");
+    await server.closed;
+    client.close();
+  });
+
+  test("a long upload after the server's end, to a slow server, arrives whole", async () => {
+    using origin = new Origin((peer) => {
+      peer.end();
+      peer.socket.pause();
+    }, secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.ended;
+    const data = payload(4 * MiB);
+    const sent = client.send(data).then(() => client.close());
+    await Bun.sleep(100);
+    server.socket.resume();
+    expect(hash(await server.rest())).toBe(hash(data));
+    await sent;
+    server.close();
+    expect((await proxy.log.line("closed")).reason).toBe("closed");
+  });
+
+  test("both ends at the same time", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    for (let i = 0; i < 30; i++) {
+      const { client, server } = await pair(proxy, origin);
+      client.end();
+      server.end();
+      await Promise.all([client.ended, server.ended]);
+      client.close();
+      server.close();
+    }
+    const lines = await proxy.log.count("closed", 30);
+    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+});
+
+describe("broken off", () => {
+  test("by the client: the server does not see an end", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.send("half a mess");
+    await server.read(11);
+    client.reset();
+    expect(await server.closed).toBe("ECONNRESET");
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
+  });
+
+  test("by the server: the client is closed, with what was sent before and no close_notify", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    using tap = new Tap(proxy.port);
+    const client = await tap.client();
+    const server = await origin.next();
+    await server.send("half a mess");
+    await client.read(11);
+    server.reset();
+    await client.ended;
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
+    expect(tap.endsWithCloseNotify).toBe(false);
+  });
+
+  test("by the server, after the client's end: not an end either", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    using tap = new Tap(proxy.port);
+    const client = await tap.client();
+    const server = await origin.next();
+    await client.send("question");
+    client.end();
+    await server.rest();
+    await server.send("half an ans");
+    await client.read(11);
+    server.reset();
+    await client.ended;
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
+    expect(tap.endsWithCloseNotify).toBe(false);
+  });
+
+  test("by the server, while the client is not reading and much is held for it", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    client.socket.pause();
+    const sent = server.send(new Uint8Array(64 * MiB));
+    await Bun.sleep(200);
+    server.reset();
+    expect(await sent).toBe(false);
+    await proxy.log.line("closed", "upstream_reset");
+    expect(proxy.proxy.stats().connections).toBe(0);
+    client.reset();
+  });
+
+  test("by the client, while the server is not reading and much is held for it", async () => {
+    using origin = new Origin((peer) => peer.socket.pause(), secure());
+    await using proxy = await start([origin.target]);
+    const { client } = await pair(proxy, origin);
+    const sent = client.send(new Uint8Array(64 * MiB));
+    await Bun.sleep(200);
+    client.reset();
+    expect(await sent).toBe(false);
+    await proxy.log.line("closed", "client_reset");
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+
+  test("by the client after its end, while its server reads slowly: the request is whole", async () => {
+    using origin = new Origin((peer) => peer.socket.pause(), secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    const data = payload(600 * KiB);
+    await client.send(data);
+    client.end();
+    await Bun.sleep(50);
+    client.reset();
+    await Bun.sleep(50);
+    server.socket.resume();
+    expect(hash(await server.rest())).toBe(hash(data));
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "client_reset" });
+    server.close();
+  });
+
+  test("by a client that had ended, while its server is still at work: the server is let go", async () => {
+    using origin = new Origin(() => {}, secure());
+    await using proxy = await start([origin.target]);
+    const { client, server } = await pair(proxy, origin);
+    await client.send("question");
+    client.end();
+    await server.rest();
+    client.reset();
+    await proxy.log.line("closed", "client_reset");
+    // Nobody is left to answer.
+    while (await server.send("an answer")) await Bun.sleep(5);
+    expect(proxy.proxy.stats().connections).toBe(0);
+  });
+
+  test("by the server on trial: the next one gets what it had been sent", async () => {
+    using bad = new Origin((peer) => void peer.some().then(() => peer.reset()), secure());
+    using good = echoOrigin(secure());
+    await using proxy = await start([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    await client.send("hello");
+    expect((await client.read(5)).toString()).toBe("hello");
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ target: good.target, bytesIn: 5, bytesOut: 5 });
+  });
+});
+
+describe.if(process.platform === "linux")("descriptors", () => {
+  const descriptors = () => readdirSync("/proc/self/fd").length;
+
+  test("none is left behind by 300 connections, however they end", async () => {
+    using origin = new Origin(async (peer) => {
+      const said = (await peer.read(1)).toString();
+      if (said === "n") peer.end();
+      else if (said === "c") peer.close();
+      else if (said === "r") peer.reset();
+      else if (said === "e") {
+        await peer.ended;
+        peer.end();
+      }
+    }, secure());
+    await using proxy = await start([origin.target]);
+    await Promise.all([connect(proxy.port), origin.next()]).then(([client]) => client.reset());
+    await proxy.log.count("closed", 1);
+    await until(() => proxy.proxy.stats().connections === 0, "the first is gone");
+    const before = descriptors();
+    const end = async (client: Peer, how: string) => {
+      await client.send(how === "!" ? "x" : how);
+      if (how === "e") client.end();
+      if (how === "!") client.reset();
+      else await client.ended;
+      client.close();
+    };
+    for (let i = 0; i < 300; i += 10) {
+      const clients = await Promise.all(Array.from({ length: 10 }, () => connect(proxy.port)));
+      await Promise.all(clients.map((client, j) => end(client, "ncre!"[j % 5]!)));
+    }
+    // A reset by the target on trial is a refusal, the other 240 and the first one are connections.
+    await proxy.log.count("refused", 60);
+    await proxy.log.count("closed", 241);
+    expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
+    await until(() => descriptors() <= before + 5, "descriptors are back");
+  });
+});
+
+/** A folder for the time of a test. */
+class Folder implements Disposable {
+  readonly #path = mkdtempSync(`${tmpdir()}/tcpproxy-tls-`);
+
+  path(name: string): string {
+    return `${this.#path}/${name}`;
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#path, { recursive: true });
+  }
+}
