@@ -22,7 +22,7 @@ export interface CheckOptions {
 /** The checks of one target, one after the other. */
 class Check implements Dialer {
   #rule: HealthCheck;
-  #target: Target;
+  readonly #target: Target;
   readonly #pool: Pool;
   readonly #slot: number;
   readonly #options: CheckOptions;
@@ -38,24 +38,31 @@ class Check implements Dialer {
     this.#pool = pool;
     this.#slot = slot;
     this.#options = options;
-    // Not all targets at the same time.
-    this.#timer = this.#in(rule.interval * Math.random(), () => this.#begin());
+    this.#timer = this.#soon();
   }
 
-  /** From now on by other rules: who was to wait for an hour does not do so to the end. */
-  update(rule: HealthCheck, target: Target): void {
-    const sooner = rule.interval < this.#rule.interval;
+  /** Whether this is what it checks; a slot may have become another target's. */
+  isOf(pool: Pool, { address }: Target): boolean {
+    return pool === this.#pool && formatAddress(address) === formatAddress(this.#target.address);
+  }
+
+  /** Goes by another rule from now on, which may have another pace. */
+  follow(rule: HealthCheck): void {
+    const { interval } = this.#rule;
     this.#rule = rule;
-    this.#target = target;
-    if (!sooner || this.#attempt !== undefined) return;
+    if (rule.interval === interval || this.#attempt !== undefined) return;
     clearTimeout(this.#timer);
-    this.#timer = this.#in(rule.interval, () => this.#begin());
+    this.#timer = this.#soon();
   }
 
-  /** No more checks. What they have found counts no longer. */
+  /** No more checks. */
   stop(): void {
     clearTimeout(this.#timer);
     this.#attempt?.abandon();
+  }
+
+  /** What they have found counts no longer. */
+  forget(): void {
     this.#pool.balancer.mark(this.#slot, true, this.#options.now());
   }
 
@@ -72,16 +79,16 @@ class Check implements Dialer {
 
   #begin(): void {
     this.#attempt = dial(this.#target.address, this.#pool.tls, this, this.#options.descriptors);
-    this.#timer = this.#in(this.#rule.timeout, () => {
+    this.#timer = setTimeout(() => {
       this.#attempt?.abandon();
       this.#ended(false, "ETIMEDOUT");
-    });
+    }, this.#rule.timeout);
   }
 
   #ended(good: boolean, error: string | undefined): void {
     this.#attempt = undefined;
     clearTimeout(this.#timer);
-    this.#timer = this.#in(this.#rule.interval, () => this.#begin());
+    this.#timer = setTimeout(() => this.#begin(), this.#rule.interval);
     this.#against = good === this.#up ? 0 : this.#against + 1;
     if (this.#against < (this.#up ? this.#rule.fall : this.#rule.rise)) return;
     this.#up = good;
@@ -93,8 +100,9 @@ class Check implements Dialer {
     else log.warn("target is down", about);
   }
 
-  #in(ms: number, then: () => void): Timer {
-    return setTimeout(then, ms);
+  /** Not all targets at the same time. */
+  #soon(): Timer {
+    return setTimeout(() => this.#begin(), this.#rule.interval * Math.random());
   }
 }
 
@@ -115,19 +123,22 @@ export class HealthChecks {
       const rule = pool.upstream.healthCheck;
       if (rule === undefined) continue;
       for (const [slot, target] of pool.targets) {
-        const check = before.get(slot);
-        if (check === undefined) {
-          this.#checks.set(slot, new Check(pool, slot, target, rule, this.#options));
-        } else {
-          check.update(rule, target);
-          this.#checks.set(slot, check);
-        }
+        const known = before.get(slot);
+        const check = known?.isOf(pool, target) ? known : new Check(pool, slot, target, rule, this.#options);
+        check.follow(rule);
+        this.#checks.set(slot, check);
       }
     }
-    for (const [slot, check] of before) if (!this.#checks.has(slot)) check.stop();
+    for (const [slot, check] of before) {
+      if (this.#checks.get(slot) === check) continue;
+      check.stop();
+      if (!this.#checks.has(slot)) check.forget();
+    }
   }
 
+  /** No more checks, for good. Takes no lock: the proxy may be at its end because those who had it are dead. */
   stop(): void {
-    this.update(new Map());
+    for (const check of this.#checks.values()) check.stop();
+    this.#checks.clear();
   }
 }
