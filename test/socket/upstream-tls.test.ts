@@ -1,10 +1,10 @@
 // TLS to the targets: whom the proxy believes, and every property of the relay once more, where both sides are TLS.
 
 import { describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, writeFileSync } from "node:fs";
 import type { UpstreamConfig } from "tcpproxy";
 import { Run } from "../support/binary.ts";
+import { Folder } from "../support/folder.ts";
 import { certPath, connect, echoOrigin, Origin, type OriginOptions, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
@@ -559,16 +559,3 @@ describe.if(process.platform === "linux")("descriptors", () => {
     await until(() => descriptors() <= before + 5, "descriptors are back");
   });
 });
-
-/** A folder for the time of a test. */
-class Folder implements Disposable {
-  readonly #path = mkdtempSync(`${tmpdir()}/tcpproxy-tls-`);
-
-  path(name: string): string {
-    return `${this.#path}/${name}`;
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.#path, { recursive: true });
-  }
-}

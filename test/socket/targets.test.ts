@@ -1,0 +1,281 @@
+// Which target gets a connection: kinds of targets, shares, backups, and what becomes of those that fail.
+
+import { describe, expect, test } from "bun:test";
+import type { UpstreamConfig } from "tcpproxy";
+import { Run } from "../support/binary.ts";
+import { Blackhole } from "../support/blackhole.ts";
+import { Folder } from "../support/folder.ts";
+import { certPath, connect, echoOrigin, Origin, type OriginOptions, type Peer } from "../support/peer.ts";
+import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+
+type Over = Parameters<typeof startProxy>[1];
+
+const start = (
+  targets: UpstreamConfig["targets"],
+  about: Partial<UpstreamConfig> = {},
+  over: Over = {},
+): Promise<TestProxy> =>
+  startProxy([], { ...over, upstreams: [{ name: "test", targets, authorizedGroups: ["admin"], ...about }] });
+
+async function echoes(client: Peer): Promise<boolean> {
+  await client.send("x");
+  return (await client.read(1)).length === 1;
+}
+
+/** So many clients, all served. */
+async function served(proxy: TestProxy, count: number): Promise<Peer[]> {
+  const clients = await Promise.all(Array.from({ length: count }, () => connect(proxy.port)));
+  expect(await Promise.all(clients.map(echoes))).toEqual(Array(count).fill(true));
+  return clients;
+}
+
+const targets = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets;
+const open = (proxy: TestProxy) => targets(proxy).map((target) => target.open);
+const health = (proxy: TestProxy) => targets(proxy).map((target) => target.health);
+const said = (proxy: TestProxy, msg: string) => proxy.log.lines.filter((line) => line.msg === msg);
+
+/** A target on which nobody listens. */
+function closedTarget(): string {
+  using origin = new Origin();
+  return origin.target;
+}
+
+describe("a socket in the file system", () => {
+  test("is a target like any other", async () => {
+    using folder = new Folder();
+    using origin = echoOrigin({ unix: folder.path("echo.sock") });
+    await using proxy = await start([origin.target]);
+    const [client] = await served(proxy, 1);
+    client!.end();
+    expect(await client!.rest()).toHaveLength(0);
+    expect(await proxy.log.line("closed")).toMatchObject({
+      target: `unix:${folder.path("echo.sock")}`,
+      bytesIn: 1,
+      bytesOut: 1,
+      reason: "closed",
+    });
+    expect(open(proxy)).toEqual([0]);
+    client!.close();
+  });
+
+  test("that is not there is passed over, and used once it is", async () => {
+    using folder = new Folder();
+    using good = echoOrigin();
+    await using proxy = await start([`unix:${folder.path("late.sock")}`, good.target]);
+    const clients = await served(proxy, 1);
+    expect(await proxy.log.line("target failed")).toMatchObject({
+      target: `unix:${folder.path("late.sock")}`,
+      error: "ENOENT",
+    });
+    using late = echoOrigin({ unix: folder.path("late.sock") });
+    await until(() => health(proxy)[0] === "up", "its time has passed");
+    clients.push(...(await served(proxy, 3)));
+    expect(late.accepted.length).toBeGreaterThan(0);
+    for (const client of clients) client.close();
+  });
+});
+
+describe("weights", () => {
+  test("3 to 1: of 8 open connections 6 and 2", async () => {
+    using a = echoOrigin();
+    using b = echoOrigin();
+    await using proxy = await start([{ address: a.target, weight: 3 }, b.target]);
+    await served(proxy, 8);
+    expect(open(proxy)).toEqual([6, 2]);
+    expect([a.accepted.length, b.accepted.length]).toEqual([6, 2]);
+  });
+
+  test("3 to 1, one after the other, and again after some have left", async () => {
+    using a = echoOrigin();
+    using b = echoOrigin();
+    await using proxy = await start([a.target, { address: b.target, weight: 3 }]);
+    const clients: Peer[] = [];
+    for (let i = 0; i < 8; i++) clients.push(...(await served(proxy, 1)));
+    expect(open(proxy)).toEqual([2, 6]);
+    for (const client of clients.splice(0, 4)) client.close();
+    await proxy.log.count("closed", 4);
+    await served(proxy, 4);
+    expect(open(proxy)).toEqual([2, 6]);
+  });
+
+  const equal: [string, Over, OriginOptions, Partial<UpstreamConfig>][] = [
+    ["with two workers", { workers: 2 }, {}, {}],
+    ["over TLS", {}, { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
+    ["with two workers over TLS", { workers: 2 }, { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
+  ];
+  test.each(equal)(
+    "40 clients at once on 4 equal targets are 10 each, %s",
+    async (_, over, options, about) => {
+      const origins = Array.from({ length: 4 }, () => echoOrigin(options));
+      await using proxy = await start(
+        origins.map(({ target }) => target),
+        about,
+        over,
+      );
+      const clients = await served(proxy, 40);
+      expect(origins.map(({ accepted }) => accepted.length)).toEqual([10, 10, 10, 10]);
+      expect(open(proxy)).toEqual([10, 10, 10, 10]);
+      for (const client of clients) client.close();
+      await proxy.log.count("closed", 40);
+      expect(open(proxy)).toEqual([0, 0, 0, 0]);
+      for (const origin of origins) origin[Symbol.dispose]();
+    },
+  );
+});
+
+describe("a backup", () => {
+  test("gets nothing while another target is healthy", async () => {
+    using main = echoOrigin();
+    using backup = echoOrigin();
+    await using proxy = await start([{ address: backup.target, backup: true }, main.target]);
+    await served(proxy, 6);
+    expect(open(proxy)).toEqual([0, 6]);
+  });
+
+  test("gets everything while no other is, and nothing more once one is back", async () => {
+    const main = closedTarget();
+    using backup = echoOrigin();
+    await using proxy = await start([main, { address: backup.target, backup: true }]);
+    await served(proxy, 4);
+    expect(open(proxy)).toEqual([0, 4]);
+    using back = echoOrigin({ port: Number(main.split(":")[1]) });
+    await until(() => health(proxy)[0] === "up", "its time has passed");
+    // One connection finds out, the others trust it.
+    await served(proxy, 1);
+    await served(proxy, 4);
+    expect(open(proxy)).toEqual([5, 4]);
+    expect(back.accepted).toHaveLength(5);
+  });
+
+  test("that fails is no better than one that is none: each is tried", async () => {
+    const [main, backup] = [closedTarget(), closedTarget()];
+    await using proxy = await start([main, { address: backup, backup: true }]);
+    const client = await connect(proxy.port);
+    await client.ended;
+    client.close();
+    await proxy.log.line("refused", "no_target");
+    expect(said(proxy, "target failed").map(({ target }) => target)).toEqual([main, backup]);
+  });
+});
+
+describe("a target that fails again and again", () => {
+  test("is out after `fall` failures in a row, which is logged once, and so is its return", async () => {
+    const bad = closedTarget();
+    await using proxy = await start([bad], { healthCheck: { interval: "1h", fall: 2 } });
+    for (let i = 1; i <= 4; i++) {
+      const client = await connect(proxy.port);
+      await client.ended;
+      client.close();
+      await proxy.log.count("refused", i);
+      expect(health(proxy)).toEqual([i < 2 ? "suspect" : "out"]);
+    }
+    expect(said(proxy, "target failed")).toHaveLength(4);
+    expect(said(proxy, "target is out")).toEqual([
+      expect.objectContaining({ level: "warn", upstream: "test", target: bad }),
+    ]);
+    using back = echoOrigin({ port: Number(bad.split(":")[1]) });
+    // Out or not: it is tried rather than nobody.
+    await served(proxy, 3);
+    expect(said(proxy, "target is back")).toEqual([
+      expect.objectContaining({ level: "info", upstream: "test", target: bad }),
+    ]);
+    expect(health(proxy)).toEqual(["up"]);
+    expect(back.accepted).toHaveLength(3);
+  });
+
+  test("is left alone while it is out", async () => {
+    const bad = closedTarget();
+    using good = echoOrigin();
+    await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
+    await served(proxy, 1);
+    await proxy.log.line("target is out");
+    await served(proxy, 10);
+    expect(said(proxy, "target failed")).toHaveLength(1);
+    expect(open(proxy)).toEqual([0, 11]);
+  });
+
+  test("comes back gently where there is a slow start", async () => {
+    const bad = closedTarget();
+    using good = echoOrigin();
+    await using proxy = await start([bad, good.target], {
+      healthCheck: { interval: "1h", fall: 1 },
+      slowStart: "1h",
+    });
+    await served(proxy, 1);
+    await proxy.log.line("target is out");
+    using back = echoOrigin({ port: Number(bad.split(":")[1]) });
+    good.stop();
+    // The other one is gone: it is all there is.
+    await served(proxy, 1);
+    await proxy.log.line("target is back");
+    expect(health(proxy)[0]).toBe("starting");
+    expect(back.accepted).toHaveLength(1);
+  });
+
+  test("a flood that comes while it is away counts it out once", async () => {
+    using good = echoOrigin();
+    const bad = closedTarget();
+    await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
+    await served(proxy, 30);
+    expect(said(proxy, "target is out")).toHaveLength(1);
+  });
+});
+
+describe("when all are out", () => {
+  test("the least bad is tried, rather than nobody", async () => {
+    await using hole = await Blackhole.open();
+    const bad = closedTarget();
+    await using proxy = await start(
+      [hole.target, bad],
+      { healthCheck: { interval: "1h", fall: 1 } },
+      { connectTimeout: 100 },
+    );
+    for (let i = 1; i <= 2; i++) {
+      const client = await connect(proxy.port);
+      await client.ended;
+      client.close();
+      await proxy.log.count("refused", i);
+    }
+    expect(health(proxy)).toEqual(["out", "out"]);
+    using back = echoOrigin({ port: Number(bad.split(":")[1]) });
+    await served(proxy, 1);
+    expect(back.accepted).toHaveLength(1);
+    expect(health(proxy)[1]).toBe("up");
+  });
+});
+
+describe("names", () => {
+  test("one that does not resolve is a warning at the start, and its neighbour serves", async () => {
+    using good = echoOrigin();
+    await using proxy = await start(["no-such-host.invalid:1", good.target]);
+    await until(
+      () =>
+        proxy.log.lines.some(({ level, msg }) => level === "warn" && msg.includes('"no-such-host.invalid"')),
+      "the log says so",
+      20_000,
+    );
+    await served(proxy, 3);
+    expect(open(proxy)).toEqual([0, 3]);
+  });
+
+  test("`proxy check` warns of it too, and finds nothing wrong", async () => {
+    using folder = new Folder();
+    await Bun.write(
+      folder.path("proxy.json"),
+      JSON.stringify(testConfig(["no-such-host.invalid:1", "localhost:1"])),
+    );
+    await using run = await Run.start(["check", "--config", folder.path("proxy.json")]);
+    expect(await run.exit()).toBe(0);
+    const text = `${await run.stdout}${run.stderr}`;
+    expect(text).toContain('the target host "no-such-host.invalid" does not resolve');
+    expect(text).not.toContain('"localhost" does not resolve');
+  });
+
+  test("one that has several addresses is reached by the one that answers", async () => {
+    // "localhost" is ::1 as well; this server listens on 127.0.0.1 only.
+    using origin = echoOrigin();
+    await using proxy = await start([`localhost:${origin.port}`]);
+    await served(proxy, 5);
+    expect(said(proxy, "target failed")).toEqual([]);
+  });
+});
