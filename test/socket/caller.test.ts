@@ -1,0 +1,345 @@
+// Who is calling: the PROXY protocol through the whole proxy, as targets get it and as real ones read it.
+
+import { describe, expect, test } from "bun:test";
+import { connect as tlsConnect } from "node:tls";
+import type { UpstreamConfig } from "tcpproxy";
+import { consumers, readingOf, REQUEST, type Reading } from "../support/consumers.ts";
+import { Folder } from "../support/folder.ts";
+import { issue } from "../support/issue.ts";
+import {
+  cert,
+  certPath,
+  connect,
+  echoOrigin,
+  Origin,
+  type OriginOptions,
+  type Peer,
+} from "../support/peer.ts";
+import { startProxy, type TestProxy } from "../support/proxy.ts";
+import { Tap } from "../support/tap.ts";
+
+type Over = Parameters<typeof startProxy>[1];
+
+const start = (
+  targets: UpstreamConfig["targets"],
+  about: Partial<UpstreamConfig> = {},
+  over: Over = {},
+): Promise<TestProxy> =>
+  startProxy([], {
+    ...over,
+    upstreams: [{ name: "test", targets, authorizedGroups: ["admin"], proxyProtocol: "v2", ...about }],
+  });
+
+/** What a target was told, version 2 (HAProxy's proxy-protocol.txt, section 2.2). */
+interface Told {
+  source: string;
+  sourcePort: number;
+  destination: string;
+  destinationPort: number;
+  /** The bits of PP2_TYPE_SSL, and what was found of the certificate. */
+  bits: number;
+  verify: number;
+  values: Record<number, string>;
+}
+
+const SIGNATURE = "0d0a0d0a000d0a515549540a";
+
+/** Reads the header that has to come first, and nothing after it. */
+async function told(peer: Peer): Promise<Told> {
+  const head = await peer.read(16);
+  expect(head.subarray(0, 12).toString("hex")).toBe(SIGNATURE);
+  expect(head[12]).toBe(0x21);
+  expect(head[13]).toBe(0x11);
+  const rest = await peer.read(head.readUInt16BE(14));
+  const values: Told["values"] = {};
+  let bits = 0;
+  let verify = -1;
+  const take = (at: number, end: number): void => {
+    for (; at < end; at += 3 + rest.readUInt16BE(at + 1)) {
+      const value = at + 3;
+      const over = value + rest.readUInt16BE(at + 1);
+      if (rest[at] === 0x20) {
+        bits = rest[value]!;
+        verify = rest.readUInt32BE(value + 1);
+        take(value + 5, over);
+      } else values[rest[at]!] = rest.subarray(value, over).toString();
+    }
+  };
+  take(12, rest.length);
+  return {
+    source: rest.subarray(0, 4).join("."),
+    destination: rest.subarray(4, 8).join("."),
+    sourcePort: rest.readUInt16BE(8),
+    destinationPort: rest.readUInt16BE(10),
+    bits,
+    verify,
+    values,
+  };
+}
+
+const AUTHORITY = 0x02;
+const UNIQUE_ID = 0x05;
+const VERSION = 0x21;
+const CN = 0x22;
+const CIPHER = 0x23;
+
+/** TLS, a certificate on this connection, a certificate in this session. */
+const FULL = 0b111;
+const RESUMED = 0b101;
+
+describe.each([
+  ["plain TCP", {}, {}],
+  ["TLS", { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
+] as [string, OriginOptions, Partial<UpstreamConfig>][])("over %s", (_, options, about) => {
+  test("version 1: a line with both addresses, then the client's bytes", async () => {
+    using origin = new Origin(() => {}, options);
+    await using proxy = await start([origin.target], { ...about, proxyProtocol: "v1" });
+    const client = await connect(proxy.port);
+    const server = await origin.next();
+    const line = `PROXY TCP4 127.0.0.1 127.0.0.1 ${client.socket.localPort} ${proxy.port}\r\n`;
+    expect((await server.read(line.length)).toString()).toBe(line);
+    await client.send("hello");
+    expect((await server.read(5)).toString()).toBe("hello");
+    client.end();
+    expect(await server.rest()).toHaveLength(0);
+    server.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 0, reason: "closed" });
+    client.close();
+  });
+
+  test("version 2: who is calling, over what, and by which name in the log", async () => {
+    using origin = new Origin(() => {}, options);
+    await using proxy = await start([origin.target], about);
+    const client = await connect(proxy.port);
+    const server = await origin.next();
+    const { values, ...rest } = await told(server);
+    expect(rest).toEqual({
+      source: "127.0.0.1",
+      sourcePort: client.socket.localPort,
+      destination: "127.0.0.1",
+      destinationPort: proxy.port,
+      bits: FULL,
+      verify: 0,
+    });
+    expect(values).toEqual({
+      [AUTHORITY]: "localhost",
+      [UNIQUE_ID]: expect.any(String),
+      [VERSION]: "TLSv1.3",
+      [CN]: "alice@admin",
+      [CIPHER]: expect.stringMatching(/^TLS_AES_\d+_GCM_SHA\d+$/),
+    });
+    // Nothing has come after it, since nothing was sent.
+    expect(server.received).toBeGreaterThan(16);
+    await client.send("hello");
+    expect((await server.read(5)).toString()).toBe("hello");
+    server.close();
+    client.close();
+    const line = await proxy.log.line("closed");
+    expect(line).toMatchObject({ bytesIn: 5, bytesOut: 0 });
+    expect(line.id).toBe(values[UNIQUE_ID]);
+  });
+
+  test("before bytes that had been waiting, together with the client's end", async () => {
+    using origin = new Origin(() => {}, options);
+    await using proxy = await start([origin.target], about);
+    using tap = new Tap(proxy.port);
+    tap.hold();
+    const client = await tap.client();
+    await client.send("all I have to say");
+    client.end();
+    tap.release();
+    const server = await origin.next();
+    expect((await told(server)).values[CN]).toBe("alice@admin");
+    expect((await server.rest()).toString()).toBe("all I have to say");
+    server.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 17, reason: "closed" });
+    client.close();
+  });
+
+  test("once more, and the same, to the next target, where the first one breaks off on trial", async () => {
+    const first = Promise.withResolvers<Told>();
+    using bad = new Origin(async (peer) => {
+      first.resolve(await told(peer));
+      await peer.read(5);
+      peer.reset();
+    }, options);
+    using good = new Origin(() => {}, options);
+    await using proxy = await start([bad.target, good.target], about);
+    const client = await connect(proxy.port);
+    await client.send("hello");
+    const server = await good.next();
+    expect(await told(server)).toEqual(await first.promise);
+    expect((await server.read(5)).toString()).toBe("hello");
+    server.close();
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ target: good.target, bytesIn: 5 });
+  });
+
+  test("of a server that speaks first and closes, too", async () => {
+    using origin = new Origin((peer) => void peer.send("bye").then(() => peer.end()), options);
+    await using proxy = await start([origin.target], about);
+    const client = await connect(proxy.port);
+    expect((await client.rest()).toString()).toBe("bye");
+    client.close();
+    const server = await origin.next();
+    expect((await told(server)).values[CN]).toBe("alice@admin");
+  });
+});
+
+describe("the unique id", () => {
+  test("is another for each connection, with two workers as well", async () => {
+    const ids = new Set<string>();
+    using origin = new Origin(async (peer) => {
+      ids.add((await told(peer)).values[UNIQUE_ID]!);
+      await peer.send("!");
+      peer.close();
+    });
+    await using proxy = await start([origin.target], {}, { workers: 2 });
+    const clients = await Promise.all(Array.from({ length: 30 }, () => connect(proxy.port)));
+    for (const client of clients) {
+      expect((await client.rest()).toString()).toBe("!");
+      client.close();
+    }
+    const lines = await proxy.log.count("closed", 30);
+    expect(ids.size).toBe(30);
+    expect(new Set(lines.map(({ id }) => id))).toEqual(new Set(ids));
+  });
+});
+
+describe("each client by its own name", () => {
+  test.each([
+    ["alice", "alice@admin"],
+    ["bob", "bob@admin"],
+    ["dave", "dave@admin"],
+    ["chained", "grace@admin"],
+  ])("%s is %s", async (name, client) => {
+    using origin = new Origin();
+    await using proxy = await start([origin.target]);
+    const peer = await connect(proxy.port, { name });
+    expect((await told(await origin.next())).values[CN]).toBe(client);
+    peer.close();
+  });
+});
+
+describe("a socket in the file system", () => {
+  test("is told the addresses of the client's connection", async () => {
+    using folder = new Folder();
+    using origin = new Origin(() => {}, { unix: folder.path("origin.sock") });
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    expect(await told(await origin.next())).toMatchObject({
+      source: "127.0.0.1",
+      sourcePort: client.socket.localPort,
+      destinationPort: proxy.port,
+    });
+    client.close();
+  });
+});
+
+describe("a resumed session", () => {
+  test("says that the certificate was not shown on this connection", async () => {
+    using origin = new Origin((peer) => void peer.send("!"));
+    await using proxy = await start([origin.target]);
+    /** Connects with node:tls, which can keep a session; the session after the first byte. */
+    const visit = async (session?: Buffer): Promise<{ reused: boolean; session: Buffer }> => {
+      const socket = tlsConnect({
+        host: "127.0.0.1",
+        port: proxy.port,
+        ca: cert("ca.crt"),
+        cert: cert("alice.crt"),
+        key: cert("key.pem"),
+        servername: "localhost",
+        ...(session && { session }),
+      });
+      const ticket = Promise.withResolvers<Buffer>();
+      const byte = Promise.withResolvers<void>();
+      socket.on("session", ticket.resolve);
+      socket.on("data", () => byte.resolve());
+      socket.on("error", ticket.reject);
+      await byte.promise;
+      const next = session ?? (await ticket.promise);
+      const reused = socket.isSessionReused();
+      socket.destroy();
+      return { reused, session: next };
+    };
+    const first = await visit();
+    expect(await told(await origin.next())).toMatchObject({ bits: FULL, verify: 0 });
+    const again = await visit(first.session);
+    expect(again.reused).toBe(true);
+    const { bits, verify, values } = await told(await origin.next());
+    expect({ bits, verify, client: values[CN] }).toEqual({
+      bits: RESUMED,
+      verify: 0,
+      client: "alice@admin",
+    });
+  });
+});
+
+describe("what cannot be said", () => {
+  const long = `${"a".repeat(1_000)}@admin`;
+  const asLong = async (port: number): Promise<Peer> => {
+    using folder = new Folder();
+    await Bun.write(folder.path("long.crt"), issue(long));
+    for (const name of ["ca.crt", "key.pem"]) await Bun.write(folder.path(name), cert(name));
+    return connect(port, { name: "long", folder: folder.path(".") });
+  };
+
+  test("refuses the client: no token taken, nobody dialled, nobody told less", async () => {
+    using origin = echoOrigin();
+    await using proxy = await start([origin.target], {}, { rateLimit: { capacity: 1, fillRate: "1h" } });
+    for (let i = 1; i <= 3; i++) {
+      const client = await asLong(proxy.port);
+      expect(await client.rest()).toHaveLength(0);
+      client.close();
+      await proxy.log.count("refused", i);
+    }
+    for (const line of proxy.log.lines.filter(({ msg }) => msg === "refused")) {
+      expect(line).toMatchObject({ reason: "proxy_header", client: long, upstream: "test" });
+    }
+    expect(origin.accepted).toHaveLength(0);
+    expect(proxy.proxy.stats()).toMatchObject({ connections: 0, clients: 0 });
+  });
+
+  test("but version 1 does not say it, and lets the client in", async () => {
+    using origin = new Origin();
+    await using proxy = await start([origin.target], { proxyProtocol: "v1" });
+    const client = await asLong(proxy.port);
+    expect((await (await origin.next()).read(6)).toString()).toBe("PROXY ");
+    client.close();
+  });
+});
+
+for (const consumer of consumers) {
+  describe.if(consumer.available)(consumer.name, () => {
+    test.each(["v1", "v2"] as const)("reads the caller from a header %s", async (proxyProtocol) => {
+      await using running = await consumer.start();
+      await using proxy = await start([running.target], { proxyProtocol });
+      const client = await connect(proxy.port, { name: "bob" });
+      // A socket that is gone has no address any more.
+      const sourcePort = String(client.socket.localPort);
+      await client.send(REQUEST);
+      const reading = readingOf((await client.rest()).toString());
+      client.close();
+      const line = await proxy.log.line("closed");
+      const expected: Reading = {
+        source: "127.0.0.1",
+        sourcePort,
+        destination: "127.0.0.1",
+        destinationPort: String(proxy.port),
+        client: "bob@admin",
+        tlsVersion: "TLSv1.3",
+        verify: "0",
+        serverName: "localhost",
+        uniqueId: String(line.id),
+      };
+      const addresses = ["source", "sourcePort", "destination", "destinationPort"];
+      const fields = Object.keys(expected).filter(
+        (field) =>
+          addresses.includes(field) || (proxyProtocol === "v2" && consumer.reads(field as keyof Reading)),
+      );
+      for (const field of fields as (keyof Reading)[])
+        expect(reading).toHaveProperty(field, expected[field]!);
+      if (proxyProtocol === "v1") expect(reading.client).toBeUndefined();
+    });
+  });
+}
