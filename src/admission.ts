@@ -124,6 +124,9 @@ export function admit(
   if (!isAuthorized(group, pool)) return { reason: "group_not_authorized", client, upstream };
 
   const version = pool.upstream.proxyProtocol;
+  if (version !== undefined && hasLeft(socket)) {
+    return { reason: "handshake_failed", client, upstream, detail: "the client left" };
+  }
   const header =
     version && encodeProxyHeader(version, { ...describe(socket), client, serverName, uniqueId: id });
   if (version !== undefined && header === undefined) return { reason: "proxy_header", client, upstream };
@@ -177,6 +180,12 @@ function chainOf(socket: ClientSocket): Uint8Array[] {
 function serverNameOf(socket: ClientSocket): string | undefined {
   const name: unknown = socket.getServername();
   return typeof name === "string" && name !== "" ? name : undefined;
+}
+
+/** Whoever has broken off by now has no address any more, or no port, whatever the types say. */
+function hasLeft(socket: Partial<ClientSocket>): boolean {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  return [remoteAddress, remotePort, localAddress, localPort].includes(undefined);
 }
 
 function describe(socket: ClientSocket) {
