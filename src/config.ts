@@ -123,7 +123,7 @@ export interface UpstreamConfig {
     /** The name that the targets' certificates have to hold. Built in: the host of each target. */
     serverName?: string;
   };
-  /** Tells the targets who is calling, before the first byte: the PROXY protocol. Built in: it does not. */
+  /** Tells the targets who is calling, before the first byte and before TLS: the PROXY protocol. Built in: it does not. */
   proxyProtocol?: (typeof PROXY_PROTOCOLS)[number];
 }
 

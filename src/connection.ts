@@ -182,7 +182,7 @@ export class Connection implements Dialer {
 
   // ---- pick, dial
 
-  #dialNext({ pool, lease, client }: Admission): void {
+  #dialNext({ pool, lease, client, header }: Admission): void {
     const { budget, now } = this.#shared;
     this.#pick = pool.balancer.pick(now(), this.#tried);
     this.#target = this.#pick && pool.targets.get(this.#pick.slot);
@@ -193,18 +193,12 @@ export class Connection implements Dialer {
     }
     this.#phase = "dialing";
     this.#since = now();
-    this.#attempt = dial(this.#target.address, pool.tls, this, budget);
+    this.#attempt = dial(this.#target.address, pool.tls, header, this, budget);
   }
 
   /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
   dialed(socket: Socket): void {
     this.#attempt = undefined;
-    const header = this.#admission?.header;
-    // A socket that has just been opened takes a header whole, or is no good.
-    if (header !== undefined && socket.write(header) !== header.length) {
-      socket.terminate();
-      return this.#targetFailed("EPIPE");
-    }
     this.#upstream = socket;
     this.#phase = "trying";
     this.#since = this.#shared.now();

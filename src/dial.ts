@@ -1,6 +1,8 @@
 // The way to a target: the only place that calls Bun.connect, over TCP or a socket in the file system, plain or with TLS.
 // Runtime facts that it hides: an attempt cannot be called off and never times out by itself, a refusal is told twice,
 // and a TLS connection counts as made whoever is at the other end.
+//
+// A PROXY header goes ahead of everything, of TLS too: that is where HAProxy, nginx and Envoy write and expect it.
 
 import { isIP } from "node:net";
 import type { TargetAddress } from "./address.ts";
@@ -28,20 +30,29 @@ export interface TargetTls {
   readonly serverName: string | undefined;
 }
 
+/** What an {@link Attempt} does once TCP is there. */
+interface Opening {
+  /** Sent first, as it is. */
+  readonly header: Uint8Array | undefined;
+  /** What the target's certificate has to be for; undefined where there is no TLS. */
+  readonly serverName: string | undefined;
+  /** Begins TLS on a plain socket; undefined where there is none, or the socket has begun by itself. */
+  readonly secure: ((socket: Bun.Socket<unknown>) => Bun.Socket<unknown>) | undefined;
+}
+
 /** One attempt to reach one target. */
 export class Attempt<D extends Dialer> {
   readonly #dialer: D;
   readonly #descriptors: Descriptors;
-  /** What the target's certificate has to be for; undefined where there is no TLS. */
-  readonly #serverName: string | undefined;
+  readonly #opening: Opening;
   #state: "pending" | "settled" | "abandoned" = "pending";
   /** Open, and in its TLS handshake. */
   #socket: Bun.Socket<unknown> | undefined;
 
-  constructor(dialer: D, descriptors: Descriptors, serverName: string | undefined) {
+  constructor(dialer: D, descriptors: Descriptors, opening: Opening) {
     this.#dialer = dialer;
     this.#descriptors = descriptors;
-    this.#serverName = serverName;
+    this.#opening = opening;
   }
 
   /**
@@ -57,8 +68,14 @@ export class Attempt<D extends Dialer> {
 
   /** TCP is there; over TLS the handshake is yet to come. */
   opened(socket: Bun.Socket<unknown>): void {
-    if (this.#serverName === undefined || this.#state === "abandoned") this.#done(socket);
-    else this.#socket = socket;
+    const { header, serverName, secure } = this.#opening;
+    if (this.#state === "abandoned") return this.#done(socket);
+    // A socket that has just been opened takes a header whole, or is no good.
+    if (header !== undefined && socket.write(header) !== header.length) {
+      this.failed(new Error("the target did not take the PROXY header"));
+      socket.terminate();
+    } else if (serverName === undefined) this.#done(socket);
+    else this.#socket = secure === undefined ? socket : secure(socket);
   }
 
   /** `success` is true whoever is at the other end: `authorized` and the name are what decide. */
@@ -75,7 +92,7 @@ export class Attempt<D extends Dialer> {
 
   #isFor(socket: Bun.Socket<unknown>): boolean {
     const certificate = socket.getPeerX509Certificate();
-    const name = this.#serverName ?? "";
+    const name = this.#opening.serverName ?? "";
     const holds = isIP(name)
       ? certificate?.checkIP(name)
       : certificate?.checkHost(name, { subject: "never" });
@@ -97,31 +114,48 @@ export class Attempt<D extends Dialer> {
   }
 }
 
-/** Starts an attempt. It has no time limit of its own: abandon it. */
+/**
+ * Starts an attempt. It has no time limit of its own: abandon it.
+ * @param header what the target is sent before anything else, TLS included
+ */
 export type Dial<D extends Dialer> = (
   target: TargetAddress,
   tls: TargetTls | undefined,
+  header: Uint8Array | undefined,
   dialer: D,
   descriptors: Descriptors,
 ) => Attempt<D>;
 
 /** @param handlers for open sockets, one set for all of them; `open`, `handshake` and `connectError` are this module's own */
 export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Dial<D> {
-  const plain = {
-    ...handlers,
-    open: (socket: Bun.Socket<Attempt<D>>) => socket.data.opened(socket),
-    connectError: (socket: Bun.Socket<Attempt<D>>, error: Error) => socket.data.failed(error),
-    // Until a socket is open its data is the attempt, and none of the handlers proper is called.
-  } as unknown as Bun.SocketHandler<Attempt<D>>;
-  const secure = { ...plain, ...secureHandlers(handlers) } as Bun.SocketHandler<Attempt<D>>;
-  return (target, tls, dialer, descriptors) => {
+  type Own = Bun.SocketHandler<Attempt<D>>;
+  const own: Own = {
+    open: (socket) => socket.data.opened(socket),
+    connectError: (socket, error) => socket.data.failed(error),
+  };
+  // Until a socket is open its data is the attempt, and none of the handlers proper is called.
+  const plain = { ...handlers, ...own } as unknown as Own;
+  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as unknown as Own;
+  // A plain socket that becomes a secure one: the two go together, and what happens is told of the latter.
+  const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
+  const upper: Own = { ...secure, open() {} };
+  return (target, tls, header, dialer, descriptors) => {
     const where = "unix" in target ? { unix: target.unix } : target;
     const serverName = tls && (tls.serverName ?? ("unix" in target ? "" : target.hostname));
-    const data = new Attempt(dialer, descriptors, serverName);
-    const options =
-      tls === undefined
-        ? { ...where, allowHalfOpen: true, data, socket: plain }
-        : { ...where, allowHalfOpen: true, data, socket: secure, tls: tlsOptions(tls, serverName ?? "") };
+    const secrets = tls && tlsOptions(tls, serverName ?? "");
+    const late = secrets !== undefined && header !== undefined;
+    const data: Attempt<D> = new Attempt(dialer, descriptors, {
+      header,
+      serverName,
+      secure: late ? (socket) => socket.upgradeTLS({ data, tls: secrets, socket: upper })[1] : undefined,
+    });
+    const options = {
+      ...where,
+      allowHalfOpen: true,
+      data,
+      socket: late ? lower : secrets === undefined ? plain : secure,
+      ...(secrets !== undefined && !late && { tls: secrets }),
+    };
     // A promise of our own: what Bun.connect throws at once comes back later too, like everything else.
     Promise.resolve()
       .then(() => Bun.connect<Attempt<D>>(options as Bun.TCPSocketConnectOptions<Attempt<D>>))

@@ -67,8 +67,6 @@ class Check implements Dialer {
   }
 
   dialed(socket: Bun.Socket<this>): void {
-    const version = this.#pool.upstream.proxyProtocol;
-    if (version !== undefined) socket.write(ownHeader(version));
     socket.close();
     this.#ended(true, undefined);
   }
@@ -78,7 +76,9 @@ class Check implements Dialer {
   }
 
   #begin(): void {
-    this.#attempt = dial(this.#target.address, this.#pool.tls, this, this.#options.descriptors);
+    const { upstream, tls } = this.#pool;
+    const header = upstream.proxyProtocol && ownHeader(upstream.proxyProtocol);
+    this.#attempt = dial(this.#target.address, tls, header, this, this.#options.descriptors);
     this.#timer = setTimeout(() => {
       this.#attempt?.abandon();
       this.#ended(false, "ETIMEDOUT");
