@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import type { UpstreamConfig } from "tcpproxy";
 import { Blackhole } from "../support/blackhole.ts";
 import { Folder } from "../support/folder.ts";
+import { Front } from "../support/front.ts";
 import { certPath, connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 
@@ -235,16 +236,20 @@ describe("what a check sends", () => {
     v1: Buffer.from("PROXY UNKNOWN\r\n"),
     v2: Buffer.from("0d0a0d0a000d0a515549540a20000000", "hex"),
   };
-  test.each([
-    ["v1", "plain TCP", undefined],
-    ["v2", "plain TCP", undefined],
-    ["v1", "TLS", SECURE],
-    ["v2", "TLS", SECURE],
-  ] as const)("a PROXY header %s that is nobody's, over %s", async (proxyProtocol, _, tls) => {
-    using origin = new Origin(() => {}, tls && { tls: {} });
-    await using proxy = await start([origin.target], { proxyProtocol, ...(tls && { tls }) });
+  test.each(["v1", "v2"] as const)("a PROXY header %s that is nobody's", async (proxyProtocol) => {
+    using origin = new Origin();
+    await using proxy = await start([origin.target], { proxyProtocol });
     const peer = await origin.next();
     expect((await peer.rest()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
+    expect(said(proxy, "target is down")).toEqual([]);
+  });
+
+  test.each(["v1", "v2"] as const)("and over TLS before it: %s", async (proxyProtocol) => {
+    using origin = echoOrigin({ tls: {} });
+    using front = new Front(origin.port);
+    await using proxy = await start([front.target], { proxyProtocol, tls: SECURE });
+    expect((await front.header()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
+    await asked(origin, 3);
     expect(said(proxy, "target is down")).toEqual([]);
   });
 

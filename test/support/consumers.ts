@@ -7,7 +7,7 @@
 import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { connectPlain } from "./peer.ts";
+import { cert, connectPlain } from "./peer.ts";
 
 /** What a consumer was told, in its own words. What it was not told, or cannot read, is left out. */
 export interface Reading {
@@ -39,7 +39,9 @@ export interface Consumer {
   readonly available: boolean;
   /** Whether its version can read this of a header of version 2. */
   reads(field: keyof Reading): boolean;
-  start(): Promise<Running>;
+  /** Whether it can speak TLS, after the header. */
+  readonly secure: boolean;
+  start(options?: { tls?: boolean }): Promise<Running>;
 }
 
 /** How each field is read, in the consumer's own language. */
@@ -49,8 +51,18 @@ interface Program {
   /** The name of the binary, and the flag that makes it print its version. */
   readonly command: readonly [name: string, flag: string];
   expressions(atLeast: (version: string) => boolean): Expressions;
-  /** The configuration: to answer with one line `field=value` for each field. */
-  configuration(port: number, folder: string, fields: [field: string, expression: string][]): string;
+  /** What the port is given to speak TLS with what is in these files; undefined where it cannot. */
+  tls?(certificate: string, key: string): string;
+  /**
+   * The configuration: to answer with one line `field=value` for each field.
+   * @param tls as above, or nothing
+   */
+  configuration(
+    port: number,
+    folder: string,
+    fields: [field: string, expression: string][],
+    tls: string,
+  ): string;
   /** Arguments that keep it in the foreground. */
   args(configuration: string, port: number, folder: string): string[];
 }
@@ -66,13 +78,15 @@ export const haproxy = consumer({
     uniqueId: "fc_pp_unique_id",
     ...(atLeast("2.9.0") && { alpn: "fc_pp_tlv(0x01)", ssl: "fc_pp_tlv(0x20),hex" }),
   }),
-  configuration: (port, _folder, fields) => `defaults
+  // It looks for the key beside the certificate.
+  tls: (certificate) => ` ssl crt ${certificate}`,
+  configuration: (port, _folder, fields, tls) => `defaults
   mode http
   timeout client 1m
   timeout server 1m
   timeout connect 5s
 frontend in
-  bind 127.0.0.1:${port} accept-proxy
+  bind 127.0.0.1:${port} accept-proxy${tls}
   http-request return status 200 content-type text/plain lf-string "${fields
     .map(([field, expression]) => `${field}=%[${expression}]\\n`)
     .join("")}"
@@ -97,7 +111,8 @@ export const nginx = consumer({
       uniqueId: "$proxy_protocol_tlv_unique_id",
     }),
   }),
-  configuration: (port, folder, fields) => `daemon off;
+  tls: (certificate, key) => ` ssl; ssl_certificate ${certificate}; ssl_certificate_key ${key}`,
+  configuration: (port, folder, fields, tls) => `daemon off;
 master_process off;
 pid ${folder}/nginx.pid;
 error_log stderr error;
@@ -110,7 +125,7 @@ http {
   uwsgi_temp_path ${folder}/uwsgi;
   scgi_temp_path ${folder}/scgi;
   server {
-    listen 127.0.0.1:${port} proxy_protocol;
+    listen 127.0.0.1:${port} proxy_protocol${tls};
     return 200 "${fields.map(([field, expression]) => `${field}=${expression}\\n`).join("")}";
   }
 }
@@ -186,7 +201,7 @@ function takeApart(ssl: Buffer): Reading {
 const SUBTYPES: Record<number, keyof Reading> = { 0x21: "tlsVersion", 0x22: "client", 0x23: "cipher" };
 const IN_SSL: readonly (keyof Reading)[] = ["verify", ...Object.values(SUBTYPES)];
 
-function consumer({ command: [name, flag], expressions, configuration, args }: Program): Consumer {
+function consumer({ command: [name, flag], expressions, tls, configuration, args }: Program): Consumer {
   const path = Bun.which(name, { PATH: `${Bun.env.PATH}:/usr/sbin:/usr/local/sbin` });
   const said = path === null ? undefined : Bun.spawnSync([path, flag], { stderr: "pipe" });
   const version = /\d+\.\d+\.\d+/.exec(`${said?.stdout}${said?.stderr}`)?.[0] ?? "0.0.0";
@@ -195,11 +210,16 @@ function consumer({ command: [name, flag], expressions, configuration, args }: P
     name: `${name} ${version}`,
     available: path !== null,
     reads: (field) => field in fields || ("ssl" in fields && IN_SSL.includes(field)),
-    async start() {
+    secure: tls !== undefined,
+    async start(options = {}) {
       const folder = mkdtempSync(`${tmpdir()}/tcpproxy-${name}-`);
       const port = freePort();
       const file = `${folder}/configuration`;
-      await Bun.write(file, configuration(port, folder, Object.entries(fields)));
+      await Bun.write(`${folder}/server.pem`, cert("server.crt"));
+      await Bun.write(`${folder}/server.pem.key`, cert("key.pem"));
+      const secrets =
+        options.tls === true ? (tls?.(`${folder}/server.pem`, `${folder}/server.pem.key`) ?? "") : "";
+      await Bun.write(file, configuration(port, folder, Object.entries(fields), secrets));
       const child = Bun.spawn([path!, ...args(file, port, folder)], {
         stdin: "ignore",
         stdout: "ignore",
