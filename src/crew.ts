@@ -32,6 +32,8 @@ interface Member {
   /** Told to whoever waits for what the worker is doing. */
   listening: PromiseWithResolvers<readonly Address[]>;
   applied: PromiseWithResolvers<void>[];
+  closed: PromiseWithResolvers<void>;
+  gone: PromiseWithResolvers<void>;
 }
 
 export class Crew {
@@ -62,17 +64,23 @@ export class Crew {
     const { workers } = this.#options.ledger.memory.shape;
     // Workers share their ports among themselves, so that nobody would notice somebody else there.
     for (const entrance of this.#settings.entrances) {
-      if (entrance !== undefined && !entrance.listener.reusePort) probePort(entrance.listener.address);
+      if (entrance !== undefined && !entrance.listener.reusePort) await probePort(entrance.listener.address);
     }
     try {
       // The first one's ports are the others', where the system picks them.
       this.#addresses = await this.#start(0);
+      if (this.#closing) return [...this.#addresses];
       await Promise.all(Array.from({ length: workers - 1 }, (_, i) => this.#start(i + 1)));
     } catch (error) {
       this.#addresses = [];
       const members = [...this.#members.values()];
       this.#members.clear();
-      for (const member of members) this.#tell(member, { kind: "close" });
+      for (const member of members) {
+        this.#tell(member, { kind: "close" });
+        this.#tell(member, { kind: "cut" });
+      }
+      // Another attempt has other workers with the same numbers.
+      await Promise.all(members.map(({ gone }) => gone.promise));
       throw error;
     }
     return [...this.#addresses];
@@ -91,10 +99,12 @@ export class Crew {
     );
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closing = true;
-    for (const member of this.#members.values()) this.#tell(member, { kind: "close" });
+    const members = [...this.#members.values()];
+    for (const member of members) this.#tell(member, { kind: "close" });
     this.#endIfOver();
+    await Promise.all(members.map(({ closed }) => closed.promise));
   }
 
   cut(): void {
@@ -105,12 +115,19 @@ export class Crew {
     thread.postMessage(order);
   }
 
-  #start(number: number): Promise<readonly Address[]> {
+  async #start(number: number): Promise<readonly Address[]> {
     const { ledger, budget, prefix, module = new URL("./worker.ts", import.meta.url) } = this.#options;
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
-    const member: Member = { thread, column, listening: Promise.withResolvers(), applied: [] };
+    const member: Member = {
+      thread,
+      column,
+      listening: Promise.withResolvers(),
+      applied: [],
+      closed: Promise.withResolvers(),
+      gone: Promise.withResolvers(),
+    };
     this.#members.set(number, member);
     thread.addEventListener("message", ({ data }: MessageEvent<Report>) => this.#heard(number, member, data));
     thread.addEventListener("error", ({ message }) => {
@@ -141,8 +158,11 @@ export class Crew {
         return member.listening.reject(new StartError(report.message));
       case "applied":
         return member.applied.shift()?.resolve();
+      case "closed":
+        return member.closed.resolve();
       case "over":
         this.#cut += report.cut;
+        member.closed.resolve();
         if (this.#members.get(number) === member) this.#members.delete(number);
         // It has nothing left to do: nothing is torn out of its hands.
         member.thread.terminate();
@@ -152,13 +172,15 @@ export class Crew {
 
   /** Its sockets are closed by now. What it had counted is given back, and another one takes its place. */
   #died(number: number, member: Member): void {
-    for (const applied of member.applied) applied.resolve();
-    // One of those that were ended below may hold the lock of the ledger: nobody asks for it any more.
-    if (this.#failed) return;
     const { ledger, budget, log } = this.#options;
-    ledger.forget(number);
     budget.forget(member.column);
     returnColumn(member.column);
+    for (const applied of member.applied) applied.resolve();
+    member.closed.resolve();
+    member.gone.resolve();
+    // One of those that were ended below may hold the lock of the ledger: nobody asks for it any more.
+    if (this.#failed) return;
+    ledger.forget(number);
     // One that was told to go has been taken off the list.
     if (this.#members.get(number) !== member) return;
     this.#members.delete(number);
@@ -169,10 +191,13 @@ export class Crew {
     this.#deaths = [...this.#deaths.filter((at) => now - at < WITHIN), now];
     if (this.#addresses.length === 0) return;
     if (this.#deaths.length < DEATHS) {
-      this.#start(number).catch((error: unknown) => {
-        log.error("worker not replaced", { worker: number, error: String(error) });
-        this.#members.get(number)?.thread.terminate();
-      });
+      this.#start(number).then(
+        () => log.info("worker replaced", { worker: number }),
+        (error: unknown) => {
+          log.error("worker not replaced", { worker: number, error: String(error) });
+          this.#members.get(number)?.thread.terminate();
+        },
+      );
       return;
     }
     this.#failed = true;

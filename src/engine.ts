@@ -23,8 +23,6 @@ export interface EngineOptions {
   readonly log: Logger;
   /** Begins the names of its connections. */
   readonly prefix: string;
-  /** Whether other threads open the same ports. */
-  readonly shared: boolean;
 }
 
 /** How many connections are judged again in one turn of the event loop: some milliseconds of work. */
@@ -47,7 +45,8 @@ export class Engine {
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
   #gates: (Gate | undefined)[] = [];
   #ticking: Timer | undefined;
-  #closing = false;
+  /** It was closed, and so are its ports. */
+  #closed = false;
   #cut = 0;
 
   constructor(settings: Settings, options: EngineOptions) {
@@ -83,11 +82,13 @@ export class Engine {
         const entrance = { upstream: listener.upstream, trust: trustIn(credentials), generation: 0 };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
         const handlers = clientHandlers(this.#shared, entrance);
-        const port = listen({ ...listener, address }, credentials, handlers, this.#options.shared);
+        const { worker, memory } = this.#options.ledger;
+        const sockets = { count: memory.shape.workers, last: worker === 0 };
+        const port = listen({ ...listener, address }, credentials, handlers, sockets);
         return this.#gates.push({ port, entrance, settings });
       });
     } catch (error) {
-      for (const gate of this.#gates) gate?.port.stop();
+      for (const gate of this.#gates) void gate?.port.stop(true);
       this.#gates = [];
       throw error;
     }
@@ -101,7 +102,7 @@ export class Engine {
     this.#gates.forEach((gate, i) => {
       const next = settings.entrances[i];
       if (gate === undefined) return;
-      if (next === undefined) return gate.port.stop();
+      if (next === undefined) return void gate.port.stop();
       const { listener, credentials } = next;
       const { sessionTickets } = listener;
       if (
@@ -129,15 +130,19 @@ export class Engine {
     void this.#reconsider(changed);
   }
 
-  /** Accepts no more. */
-  close(): void {
-    this.#closing = true;
-    for (const gate of this.#gates) gate?.port.stop();
+  /**
+   * Accepts no more.
+   * @returns when all ports are closed
+   */
+  async close(): Promise<void> {
+    await Promise.all(this.#gates.map((gate) => gate?.port.stop()));
+    this.#closed = true;
     this.#changed();
   }
 
-  /** Cuts every connection. */
+  /** Closes the ports that are still being left, and cuts every connection. */
   cut(): void {
+    for (const { port } of this.#gates) void port.stop(true);
     for (const connection of this.#shared.connections) {
       this.#cut++;
       connection.cut();
@@ -159,7 +164,7 @@ export class Engine {
   /** Keeps the ticking going exactly as long as there is something to watch, and says when all is over. */
   #changed(): void {
     const { connections, limits } = this.#shared;
-    const done = this.#closing && connections.size === 0;
+    const done = this.#closed && connections.size === 0;
     if (done) this.#over.resolve({ cut: this.#cut });
     if (done || (connections.size === 0 && limits.size === 0)) {
       clearInterval(this.#ticking);

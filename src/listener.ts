@@ -5,6 +5,8 @@ import { formatAddress, type Address } from "./address.ts";
 import type { Listener } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
 import { cannotListen } from "./errors.ts";
+import { leave, type Sockets } from "./handover.ts";
+import { isFree } from "./libc.ts";
 
 /** An open port. */
 export interface Port {
@@ -16,8 +18,13 @@ export interface Port {
    * @throws where TLS cannot use them; then nothing has changed
    */
   replace(credentials: Credentials, sessionTickets: boolean): void;
-  /** Accepts no more; what was accepted goes on. */
-  stop(): void;
+  /**
+   * Accepts no more; what was accepted goes on. A port that the operator shares with others is left without a gap, for
+   * which it goes on accepting for a moment.
+   * @param atOnce whether to lose, rather, what waits to be accepted
+   * @returns when it is closed
+   */
+  stop(atOnce?: boolean): Promise<void>;
 }
 
 // BoringSSL's numbers for the options; TLS 1.3 is what remains (RFC 8446).
@@ -42,16 +49,16 @@ function tlsOptions({ ca, cert, key, crl }: Credentials, sessionTickets: boolean
 
 /**
  * Opens the port: TLS 1.3 only, a client certificate demanded.
- * @param shared whether others of this process open the same port
+ * @param sockets what this process has for the same port, in all its threads
  * @throws StartError where the address cannot be had
  */
 export function listen<Data>(
   { address, sessionTickets, reusePort }: Listener,
   credentials: Credentials,
   handlers: Bun.SocketHandler<Data>,
-  shared = false,
+  sockets: Sockets = { count: 1, last: true },
 ): Port {
-  const reuse = reusePort || shared;
+  const reuse = reusePort || sockets.count > 1;
   const bind = (hostname: string) =>
     Bun.listen<Data>({
       hostname,
@@ -66,10 +73,21 @@ export function listen<Data>(
     });
   try {
     const server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);
+    const hurry = new AbortController();
+    const close = () => server.stop();
+    let closed: Promise<void> | undefined;
     return {
       address: { hostname: server.hostname, port: server.port },
       replace: (next, tickets) => replaceContext(server, tlsOptions(next, tickets) as TlsOptions),
-      stop: () => server.stop(),
+      stop(atOnce = !reusePort) {
+        if (atOnce) {
+          hurry.abort();
+          close();
+        }
+        // What Bun's types leave out.
+        const { fd } = server as unknown as { fd: number };
+        return (closed ??= atOnce ? Promise.resolve() : leave(fd, sockets, hurry.signal).then(close));
+      },
     };
   } catch (error) {
     throw cannotListen(formatAddress(address), error);
@@ -77,17 +95,17 @@ export function listen<Data>(
 }
 
 /**
- * Finds out whether a port is somebody else's, by opening it for a moment: those who share a port do not notice.
+ * Finds out whether a port is somebody else's: those who share a port do not notice.
  * @throws StartError where it is
  */
-export function probePort(address: Address): void {
-  if (address.port === 0) return;
-  const bind = (hostname: string) =>
-    Bun.listen({ hostname, port: address.port, exclusive: true, socket: { data() {} } });
+export async function probePort({ hostname, port }: Address): Promise<void> {
+  if (port === 0 || (await isFree(hostname === "" ? "::" : hostname, port))) return;
+  // Opened for a moment: that tells for sure, and what is wrong.
+  const bind = (host: string) => Bun.listen({ hostname: host, port, exclusive: true, socket: { data() {} } });
   try {
-    (address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname)).stop(true);
+    (hostname === "" ? bindEverywhere(bind) : bind(hostname)).stop(true);
   } catch (error) {
-    throw cannotListen(formatAddress(address), error);
+    throw cannotListen(formatAddress({ hostname, port }), error);
   }
 }
 

@@ -37,5 +37,7 @@ export type Report =
       readonly message: string;
       readonly fields: Fields;
     }
+  /** Its ports are closed. */
+  | { readonly kind: "closed" }
   /** It was closed, and its last connection is gone. */
   | { readonly kind: "over"; readonly cut: number };

@@ -101,7 +101,8 @@ export interface Proxy {
 interface Runner {
   listen(): Address[] | Promise<Address[]>;
   apply(settings: Settings): void | Promise<void>;
-  close(): void;
+  /** Resolves when no port is open any more. */
+  close(): Promise<void>;
   cut(): void;
   readonly over: Promise<{ cut: number }>;
 }
@@ -175,6 +176,7 @@ class RunningProxy implements Proxy {
   #watch: Watch | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
+  #over = false;
   #deadline: Timer | undefined;
   #deadlineAt = Infinity;
 
@@ -197,11 +199,13 @@ class RunningProxy implements Proxy {
     this.#slots = new Slots(this.#ledger);
     const settings = this.#settle(prepared, [...config.listeners.keys()]);
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
-    this.#runner =
-      workers === 1 ? new Engine(settings, { ...shared, shared: false }) : new Crew(settings, shared);
+    this.#runner = workers === 1 ? new Engine(settings, shared) : new Crew(settings, shared);
     this.#pools = makePools(settings, this.#ledger);
     this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
-    this.ended = this.#runner.over.finally(() => this.#rest());
+    this.ended = this.#runner.over.finally(() => {
+      this.#over = true;
+      this.#rest();
+    });
     // Whoever does not ask for the end is not to be told of it as of an error nobody minds.
     this.ended.catch(() => {});
   }
@@ -336,12 +340,14 @@ class RunningProxy implements Proxy {
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {
     if (!this.#closing) {
       this.#rest();
-      this.#runner.close();
-      const connections = this.#ledger.connections();
-      if (connections > 0) this.#log.info("draining", { connections });
+      void this.#runner.close().then(() => {
+        const connections = this.#ledger.connections();
+        if (connections > 0) this.#log.info("draining", { connections });
+      });
     }
     const at = monotonic() + Math.max(0, timeout);
-    if (at < this.#deadlineAt && this.#ledger.connections() > 0) {
+    // A port that is being left may still let somebody in.
+    if (at < this.#deadlineAt && !this.#over) {
       this.#deadlineAt = at;
       clearTimeout(this.#deadline);
       this.#deadline = setTimeout(() => this.#cut(), timeout);

@@ -33,7 +33,7 @@ self.onmessage = ({ data }: MessageEvent<Order>) => {
       engine?.apply(data.settings);
       return report({ kind: "applied" });
     case "close":
-      return engine?.close();
+      return void engine?.close().then(() => report({ kind: "closed" }));
     case "cut":
       return engine?.cut();
   }
@@ -47,7 +47,6 @@ function start(order: Order & { kind: "start" }): void {
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),
     prefix,
-    shared: true,
   });
   void engine.over.then(({ cut }) => report({ kind: "over", cut }));
   try {

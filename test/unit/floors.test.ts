@@ -28,7 +28,9 @@ const FLOORS: readonly (readonly string[])[] = [
     "descriptors.ts",
     "der.ts",
     "server-name.ts",
+    "handover.ts",
   ],
+  ["libc.ts"],
   ["state/limits.ts", "state/balancer.ts"],
   ["state/slots.ts"],
   ["state/health.ts"],
@@ -77,7 +79,7 @@ test.each<[string, RegExp, string[]]>([
   ["only the command line ends the process", /\bprocess\.(exit|abort|kill)\b/, ["main.ts"]],
   ["only the command line listens to signals", /\bprocess\.on\(/, ["main.ts"]],
   ["only these touch the file system", /"node:fs"/, ["config-file.ts", "credentials.ts", "watch.ts"]],
-  ["the system's own functions are called in one place", /"bun:ffi"/, ["clock.ts"]],
+  ["only one calls into the C library", /"bun:ffi"/, ["libc.ts"]],
   ["threads are started in one place", /\bnew Worker\(/, ["crew.ts"]],
   ["only these know the packages", /"(citty|consola[^"]*)"/, ["flags.ts", "log.ts", "main.ts"]],
 ])("%s", (_, pattern, expected) => {

@@ -1,0 +1,74 @@
+// The few calls of the C library that the runtime has no door to. Linux only, and nothing stands or falls with them:
+// where they are missing, something is done a little less well.
+
+import type { FFIFunction, Library } from "bun:ffi";
+
+const FUNCTIONS = {
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
+  inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
+  close: { args: ["i32"], returns: "i32" },
+} as const satisfies Record<string, FFIFunction>;
+
+/** The calls, and where an array is in memory. */
+export type Libc = Library<typeof FUNCTIONS>["symbols"] & {
+  readonly ptr: (array: NodeJS.TypedArray) => number;
+};
+
+/** Finds the library, which is there already; undefined where this system has none. */
+export async function libc(): Promise<Libc | undefined> {
+  if (process.platform !== "linux") return undefined;
+  try {
+    // Most proxies never need it.
+    const { dlopen, ptr } = await import("bun:ffi");
+    // musl answers to this name too.
+    return { ...dlopen("libc.so.6", FUNCTIONS).symbols, ptr };
+  } catch {
+    return undefined;
+  }
+}
+
+const SOL_SOCKET = 1;
+
+/** Sets an option of a socket, and answers whether it could be. */
+export function setOption(
+  { setsockopt }: Libc,
+  fd: number,
+  option: number,
+  value: NodeJS.TypedArray,
+): boolean {
+  return setsockopt(fd, SOL_SOCKET, option, value, value.byteLength) === 0;
+}
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM_CLOEXEC = 0o2000001;
+const SO_REUSEADDR = 2;
+
+/**
+ * Whether a port is nobody's. It is not opened for that: no client can mistake it for a server.
+ * @returns undefined where it cannot be told: a name rather than an address, for one
+ */
+export async function isFree(hostname: string, port: number): Promise<boolean | undefined> {
+  const calls = await libc();
+  if (calls === undefined) return undefined;
+  const family = hostname.includes(":") ? AF_INET6 : AF_INET;
+  // struct sockaddr_in: family, port, address; struct sockaddr_in6 has a flow before the address.
+  const address = new Uint8Array(family === AF_INET ? 16 : 28);
+  new DataView(address.buffer).setUint16(0, family, true);
+  new DataView(address.buffer).setUint16(2, port);
+  const bytes = new Uint8Array(16);
+  if (calls.inet_pton(family, Buffer.from(`${hostname}\0`), bytes) !== 1) return undefined;
+  address.set(family === AF_INET ? bytes.subarray(0, 4) : bytes, family === AF_INET ? 4 : 8);
+  const fd = calls.socket(family, SOCK_STREAM_CLOEXEC, 0);
+  if (fd < 0) return undefined;
+  try {
+    // What is left of connections that have ended is no hindrance.
+    setOption(calls, fd, SO_REUSEADDR, Int32Array.of(1));
+    return calls.bind(fd, address, address.length) === 0;
+  } finally {
+    calls.close(fd);
+  }
+}
