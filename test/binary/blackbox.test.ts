@@ -1,4 +1,5 @@
-// The built binary as a black box: copied somewhere, run in a bare environment, watched from outside.
+// The built binary as a black box: copied somewhere, run in a bare environment, watched from outside. All of this holds
+// with several worker threads too: see blackbox-workers.test.ts.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -31,6 +32,7 @@ function configFile(name: string, targets: string[], over: object = {}): string 
       },
       upstreams: [{ name: "test", targets, authorizedGroups: ["admin"] }],
       rateLimit: { capacity: 1_000_000, fillRate: 1 },
+      workers: Run.workers,
       ...over,
     }),
   );
@@ -267,6 +269,8 @@ describe("under load", () => {
       "1000000",
       "--fill-rate",
       "1ms",
+      "--workers",
+      String(Run.workers),
       "--ca",
       certPath("ca.crt"),
       ...small,
@@ -348,6 +352,8 @@ describe("under load", () => {
     })();
     // The reader of the pipe sleeps; the pipe holds 64 KiB, a few hundred lines.
     const flags = [
+      "--workers",
+      String(Run.workers),
       "--targets",
       origin.target,
       "--ca",
@@ -456,7 +462,7 @@ test("the log has one line for each connection, with its fields", async () => {
     time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
     level: "info",
     msg: "closed",
-    id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-z]+$/),
+    id: expect.stringMatching(/^[0-9a-f]{8}(-[0-9a-z]+){1,2}$/),
     client: "alice@admin",
     remote: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
     upstream: "echo",
@@ -470,7 +476,15 @@ test("the log has one line for each connection, with its fields", async () => {
 
 test("the checked-in demonstration certificates work with the built-in configuration", async () => {
   using origin = echoOrigin();
-  await using run = await Run.start(["127.0.0.1:0", "--targets", origin.target, "--log-format", "json"]);
+  await using run = await Run.start([
+    "127.0.0.1:0",
+    "--targets",
+    origin.target,
+    "--log-format",
+    "json",
+    "--workers",
+    String(Run.workers),
+  ]);
   const port = await run.port();
   const folder = new URL("../../certs", import.meta.url).pathname;
   for (const name of ["alice", "bob"]) {

@@ -36,6 +36,9 @@ export interface RunOptions {
 
 /** A running binary. Leaving the scope kills it. */
 export class Run implements AsyncDisposable {
+  /** Worker threads of the proxies that are started from here on, where a test does not say. */
+  static workers = 1;
+
   readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">;
   readonly stdout: Promise<string>;
   stderr = "";
@@ -89,6 +92,8 @@ export class Run implements AsyncDisposable {
         "1000000",
         "--fill-rate",
         "1ms",
+        "--workers",
+        String(Run.workers),
         ...certs,
         ...args,
       ],

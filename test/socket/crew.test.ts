@@ -1,0 +1,122 @@
+// Worker threads that die: their connections are lost, nobody else notices, and others take their places.
+
+import { describe, expect, test } from "bun:test";
+import { StartError } from "../../src/errors.ts";
+import { startCrew, type TestCrew } from "../support/crew.ts";
+import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { until } from "../support/proxy.ts";
+
+async function echoes(client: Peer): Promise<boolean> {
+  await client.send("x");
+  return (await client.read(1)).length === 1;
+}
+
+/** So many clients, all of them served. With 30 of them, no worker goes away empty-handed but once in 10^9 times. */
+async function crowd({ port }: TestCrew, count = 30): Promise<Peer[]> {
+  const clients = await Promise.all(Array.from({ length: count }, () => connect(port)));
+  expect(await Promise.all(clients.map(echoes))).toEqual(Array(count).fill(true));
+  return clients;
+}
+
+const isLost = (client: Peer) =>
+  Promise.race([client.closed.then(() => true), Bun.sleep(0).then(() => false)]);
+
+const open = ({ ledger }: TestCrew) => ledger.targets.open.total[0]!;
+
+describe("a worker that dies", () => {
+  test.each([
+    "an error thrown in a timer",
+    "a rejection that nobody handles",
+    "a stack that overflows",
+    "an error while it is being told something",
+    "its own end",
+  ] as const)("of %s is logged, its counts are given back, and another takes its place", async (way) => {
+    using origin = echoOrigin();
+    await using crew = await startCrew([origin.target]);
+    const clients = await crowd(crew);
+    expect(crew.ledger.connections()).toBe(30);
+    expect(crew.budget.used).toBe(60);
+
+    crew.kill(0, way);
+    expect(await crew.log.line("worker died")).toMatchObject({ level: "error", worker: 0 });
+    const lost = (await Promise.all(clients.map(isLost))).filter((each) => each).length;
+    expect(lost).toBeGreaterThan(0);
+    expect(lost).toBeLessThan(30);
+    expect(crew.ledger.connections()).toBe(30 - lost);
+    expect(open(crew)).toBe(30 - lost);
+    expect(crew.budget.used).toBe(2 * (30 - lost));
+
+    // The others never notice.
+    const served = (await Promise.all(clients.map(echoes))).filter((each) => each).length;
+    expect(served).toBe(30 - lost);
+
+    await crew.log.line("worker replaced");
+    const more = await crowd(crew);
+    for (const client of [...clients, ...more]) client.close();
+    const closed = await crew.log.count("closed", 60 - lost);
+    expect(new Set(closed.map(({ id }) => String(id).split("-")[1]))).toEqual(new Set(["1", "2"]));
+    await until(() => crew.ledger.connections() === 0 && crew.budget.used === 0, "all is given back");
+    expect(open(crew)).toBe(0);
+  });
+
+  test("while others dial and shake hands is no reason for a count to be off", async () => {
+    using origin = echoOrigin();
+    await using crew = await startCrew([origin.target]);
+    let ended = false;
+    const coming = Array.from({ length: 8 }, async () => {
+      while (!ended) {
+        const client = await connect(crew.port).catch(() => undefined);
+        if (client === undefined) continue;
+        await client.send("x");
+        await client.read(1);
+        client.close();
+      }
+    });
+    for (const [i, worker] of [0, 1, 0].entries()) {
+      const { length } = crew.log.lines;
+      await until(() => crew.log.lines.length > length + 40, "connections come and go");
+      crew.kill(worker);
+      await crew.log.count("worker replaced", i + 1);
+    }
+    ended = true;
+    await Promise.all(coming);
+    await until(() => crew.ledger.connections() === 0, "all have gone");
+    expect(open(crew)).toBe(0);
+    expect(crew.budget.used).toBe(0);
+    await crowd(crew, 10);
+  });
+
+  test("is not replaced while the crew is closing, and does not hold up its end", async () => {
+    using origin = echoOrigin();
+    await using crew = await startCrew([origin.target]);
+    const clients = await crowd(crew);
+    await crew.crew.close();
+    crew.kill(0);
+    await crew.log.line("worker died");
+    crew.crew.cut();
+    const { cut } = await crew.crew.over;
+    expect(cut).toBeGreaterThan(0);
+    expect(cut).toBeLessThan(30);
+    expect(crew.ledger.connections()).toBe(0);
+    expect(crew.log.lines.filter(({ msg }) => msg === "worker replaced")).toEqual([]);
+    for (const client of clients) client.reset();
+  });
+
+  test("again and again is the end of all: with a clear error, not in a circle", async () => {
+    using origin = new Origin();
+    await using crew = await startCrew([origin.target]);
+    for (let i = 0; i < 4; i++) {
+      crew.kill(i % 2);
+      await crew.log.count("worker replaced", i + 1);
+    }
+    crew.kill(0);
+    const error: unknown = await crew.crew.over.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(StartError);
+    expect((error as StartError).message).toBe("worker threads keep dying: 5 within 60 s");
+    await expect(connect(crew.port)).rejects.toThrow();
+    await until(() => crew.budget.used === 0, "descriptors are given back");
+  });
+});

@@ -1,0 +1,56 @@
+// A crew of worker threads that die when they are told to.
+
+import { Crew } from "../../src/crew.ts";
+import { loadCredentials } from "../../src/credentials.ts";
+import { DescriptorBudget } from "../../src/descriptors.ts";
+import { resolveConfig } from "../../src/resolve-config.ts";
+import { makeSettings, targetKeys } from "../../src/settings.ts";
+import { Ledger } from "../../src/state/ledger.ts";
+import type { ProxyConfig } from "tcpproxy";
+import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";
+import { Log, testConfig } from "./proxy.ts";
+
+/** A crew that listens. Leaving the scope cuts it off. */
+export interface TestCrew extends AsyncDisposable {
+  readonly crew: Crew;
+  readonly port: number;
+  readonly log: Log;
+  readonly ledger: Ledger;
+  readonly budget: DescriptorBudget;
+  /** Lets one of the workers die. */
+  kill(worker: number, way?: Way): void;
+}
+
+/** Starts a crew in front of these targets. */
+export async function startCrew(targets: string[], over: Partial<ProxyConfig> = {}): Promise<TestCrew> {
+  const config = resolveConfig(
+    testConfig(targets, { workers: 2, ...over }),
+    { directory: "/", cores: 2 },
+    [],
+  );
+  const ledger = Ledger.make({ workers: config.workers, targets: 16, clients: 64 });
+  const budget = new DescriptorBudget(10_000);
+  const slots = targetKeys(config).map((keys) => [...keys.keys()]);
+  const settings = makeSettings(config, loadCredentials(config, []), [0], slots, 1_000);
+  const log = new Log();
+  const module = new URL("./mortal-worker.ts", import.meta.url);
+  const crew = new Crew(settings, { ledger, budget, log, prefix: "test", module });
+  crew.over.catch(() => {});
+  const [address] = await crew.listen();
+  const channel = new BroadcastChannel(CHANNEL);
+  return {
+    crew,
+    port: address!.port,
+    log,
+    ledger,
+    budget,
+    kill: (worker, way = "an error thrown in a timer") =>
+      channel.postMessage({ worker, way } satisfies Death),
+    async [Symbol.asyncDispose]() {
+      channel.close();
+      void crew.close();
+      crew.cut();
+      await crew.over.catch(() => {});
+    },
+  };
+}
