@@ -1,0 +1,66 @@
+// A new proxy in the place of an old one, on the same port, while clients keep coming.
+
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { Run } from "../support/binary.ts";
+import { certPath, connect, echoOrigin } from "../support/peer.ts";
+import { testConfig, until } from "../support/proxy.ts";
+
+describe.if(process.platform === "linux")("a swap while clients come without a pause", () => {
+  test.each([1, 2])("loses no connection, with %i workers", async (workers) => {
+    const folder = mkdtempSync(`${tmpdir()}/tcpproxy-swap-`);
+    using origin = echoOrigin();
+    const port = (() => {
+      using free = echoOrigin();
+      return free.port;
+    })();
+    const config = `${folder}/proxy.json`;
+    const listener = {
+      address: `127.0.0.1:${port}`,
+      ca: certPath("ca.crt"),
+      certificate: certPath("server-ecdsa.crt"),
+      privateKey: certPath("ecdsa.pem"),
+      reusePort: true,
+    };
+    writeFileSync(config, JSON.stringify(testConfig([origin.target], { workers, listener })));
+    const start = async () => {
+      const run = await Run.start(["--config", config, "--log-format", "json"]);
+      await run.port();
+      return run;
+    };
+
+    const runs = [await start()];
+    let coming = true;
+    let served = 0;
+    const failures: string[] = [];
+    const clients = Array.from({ length: 8 }, async () => {
+      while (coming) {
+        try {
+          const client = await connect(port, { name: "ecdsa", key: "ecdsa.pem" });
+          await client.send("hello");
+          const answer = (await client.read(5)).toString();
+          if (answer === "hello") served++;
+          else failures.push(`answered "${answer}"`);
+          client.close();
+        } catch (error) {
+          failures.push(String(error));
+        }
+      }
+    });
+    for (let i = 0; i < 10; i++) {
+      const next = await start();
+      const { length } = origin.accepted;
+      await until(() => origin.accepted.length > length + 20, "clients have come");
+      runs.at(-1)!.child.kill("SIGTERM");
+      expect(await runs.at(-1)!.exit()).toBe(0);
+      runs.push(next);
+    }
+    coming = false;
+    await Promise.all(clients);
+    expect(failures).toEqual([]);
+    expect(served).toBeGreaterThan(200);
+    for (const run of runs) await run[Symbol.asyncDispose]();
+    rmSync(folder, { recursive: true });
+  });
+});

@@ -1,0 +1,110 @@
+// One port, two proxies: by mistake it is refused, whatever the number of worker threads; on purpose it is not.
+
+import { describe, expect, test } from "bun:test";
+import { StartError } from "../../src/errors.ts";
+import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
+import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
+import { createProxy } from "tcpproxy";
+
+/** A proxy that is started on a port that may be somebody else's: the error, if it is. */
+async function second(port: number, workers: number, reusePort: boolean, hostname = "127.0.0.1") {
+  const config = testConfig(["127.0.0.1:1"], {
+    workers,
+    listener: { address: `${hostname}:${port}`, reusePort },
+  });
+  const proxy = createProxy(config, { logger: new Log() });
+  const error: unknown = await proxy.listen().then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  return { error, [Symbol.asyncDispose]: async () => void (await proxy.close({ timeout: 0 })) };
+}
+
+describe("by mistake", () => {
+  test.each([
+    [1, 1],
+    [1, 2],
+    [2, 1],
+    [2, 2],
+  ])("a proxy of %i and then one of %i workers: the second is refused", async (first, workers) => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { workers: first });
+    await using other = await second(proxy.port, workers, false);
+    expect(other.error).toBeInstanceOf(StartError);
+    expect((other.error as StartError).message).toContain("in use");
+    // The first one never notices.
+    const client = await connect(proxy.port);
+    await client.send("x");
+    expect((await client.read(1)).toString()).toBe("x");
+    client.close();
+    await proxy.log.line("closed");
+    expect(proxy.log.lines.filter(({ msg }) => msg === "refused")).toEqual([]);
+  });
+
+  test.each([
+    [1, true, 1, false],
+    [1, true, 2, false],
+    [2, true, 1, false],
+    [2, true, 2, false],
+    [1, false, 1, true],
+    [1, false, 2, true],
+  ])(
+    "%i workers with reusePort %p and %i workers with reusePort %p: one alone cannot share",
+    async (first, shares, workers, sharesToo) => {
+      using origin = echoOrigin();
+      await using proxy = await startProxy([origin.target], {
+        workers: first,
+        listener: { address: "127.0.0.1:0", reusePort: shares },
+      });
+      await using other = await second(proxy.port, workers, sharesToo);
+      expect(String(other.error)).toContain("in use");
+    },
+  );
+
+  test("a port that is taken on one interface is taken on all", async () => {
+    await using proxy = await startProxy(["127.0.0.1:1"], { workers: 2 });
+    await using other = await second(proxy.port, 2, false, "");
+    expect(String(other.error)).toContain("in use");
+  });
+
+  test("whoever looks for the port while a proxy of several workers starts never finds it open and then shut", async () => {
+    const { port } = await (async () => {
+      using origin = echoOrigin();
+      return origin;
+    })();
+    let found = false;
+    let shut = 0;
+    let looking = true;
+    const look = (async () => {
+      while (looking) {
+        const there = await connectPlain(port).then(
+          (probe) => (probe.reset(), true),
+          () => false,
+        );
+        if (found && !there) shut++;
+        found ||= there;
+      }
+    })();
+    await using proxy = await second(port, 2, false);
+    expect(proxy.error).toBeUndefined();
+    await until(() => found, "it is open");
+    looking = false;
+    await look;
+    expect(shut).toBe(0);
+  });
+});
+
+test.each([
+  [1, 1],
+  [1, 2],
+  [2, 2],
+])("on purpose, proxies of %i and of %i workers share a port", async (first, workers) => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], {
+    workers: first,
+    listener: { address: "127.0.0.1:0", reusePort: true },
+  });
+  await using other = await second(proxy.port, workers, true);
+  expect(other.error).toBeUndefined();
+  for (let i = 0; i < 20; i++) (await connect(proxy.port)).close();
+});
