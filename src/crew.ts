@@ -14,6 +14,9 @@ import type { Ledger } from "./state/ledger.ts";
 const DEATHS = 5;
 const WITHIN = 60_000;
 
+/** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
+const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
+
 /** What a crew is given beside its settings. */
 export interface CrewOptions {
   readonly ledger: Ledger;
@@ -66,6 +69,7 @@ export class Crew {
     for (const entrance of this.#settings.entrances) {
       if (entrance !== undefined && !entrance.listener.reusePort) await probePort(entrance.listener.address);
     }
+    if (this.#closing) throw new StartError("closed before it was open");
     try {
       // The first one's ports are the others', where the system picks them.
       this.#addresses = await this.#start(0);
@@ -131,7 +135,8 @@ export class Crew {
     this.#members.set(number, member);
     thread.addEventListener("message", ({ data }: MessageEvent<Report>) => this.#heard(number, member, data));
     thread.addEventListener("error", ({ message }) => {
-      this.#options.log.error("worker failed", { worker: number, error: message });
+      const error = message.replace(EXCERPT, "").trimEnd();
+      this.#options.log.error("worker failed", { worker: number, error });
     });
     thread.addEventListener("close", () => this.#died(number, member));
     this.#tell(member, {

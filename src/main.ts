@@ -50,7 +50,8 @@ const run = defineCommand<ArgsDef>({
     process.on("SIGHUP", () => void prepared.then((proxy) => proxy.reload()).catch(() => {}));
     const proxy = await prepared;
     const stopped = onSignals((again) => proxy.close(again ? { timeout: 0 } : {}));
-    await proxy.listen();
+    // A signal may come first: then there is nothing to wait for.
+    await Promise.race([proxy.listen(), stopped]);
     const { cut } = await Promise.race([stopped, proxy.ended.then(() => stopped)]);
     return cut > 0 ? FAILED : DONE;
   },

@@ -1,6 +1,8 @@
 // Worker threads that die: their connections are lost, nobody else notices, and others take their places.
 
 import { describe, expect, test } from "bun:test";
+import { appendFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { StartError } from "../../src/errors.ts";
 import { startCrew, type TestCrew } from "../support/crew.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
@@ -39,6 +41,10 @@ describe("a worker that dies", () => {
 
     crew.kill(0, way);
     expect(await crew.log.line("worker died")).toMatchObject({ level: "error", worker: 0 });
+    // No piece of the source before it.
+    if (way !== "its own end") {
+      expect((await crew.log.line("worker failed"))["error"]).toMatch(/^(error|RangeError): /);
+    }
     const lost = (await Promise.all(clients.map(isLost))).filter((each) => each).length;
     expect(lost).toBeGreaterThan(0);
     expect(lost).toBeLessThan(30);
@@ -119,4 +125,23 @@ describe("a worker that dies", () => {
     await expect(connect(crew.port)).rejects.toThrow();
     await until(() => crew.budget.used === 0, "descriptors are given back");
   });
+});
+
+test("the command line says why it ends when workers keep dying, and exits 1", async () => {
+  const folder = mkdtempSync(`${tmpdir()}/tcpproxy-mortal-`);
+  const root = new URL("../..", import.meta.url).pathname;
+  for (const name of ["src", "package.json"])
+    cpSync(`${root}/${name}`, `${folder}/${name}`, { recursive: true });
+  for (const name of ["node_modules", "certs"]) symlinkSync(`${root}/${name}`, `${folder}/${name}`);
+  appendFileSync(`${folder}/src/worker.ts`, 'setTimeout(() => { throw new Error("gone wrong"); }, 200);\n');
+  const run = Bun.spawn([process.execPath, "src/main.ts", "127.0.0.1:0", "--workers", "2"], {
+    cwd: folder,
+    stderr: "pipe",
+  });
+  const lines = (await new Response(run.stderr).text()).trimEnd().split("\n");
+  expect(await run.exited).toBe(1);
+  expect(lines.filter((line) => !line.startsWith("{"))).toEqual([
+    "proxy: worker threads keep dying: 5 within 60 s",
+  ]);
+  rmSync(folder, { recursive: true });
 });
