@@ -4,10 +4,10 @@
 import type { Address } from "./address.ts";
 import { returnColumn, takeColumn, type DescriptorBudget } from "./descriptors.ts";
 import { StartError } from "./errors.ts";
-import { probePort } from "./listener.ts";
+import { claimPort, probePort, type Claim } from "./listener.ts";
 import type { Logger } from "./log.ts";
 import type { Order, Report } from "./messages.ts";
-import type { Settings } from "./settings.ts";
+import type { EntranceSettings, Settings } from "./settings.ts";
 import type { Ledger } from "./state/ledger.ts";
 
 /** So many deaths, over all workers, within so many milliseconds are too many. */
@@ -47,6 +47,8 @@ export class Crew {
   readonly #members = new Map<number, Member>();
   #settings: Settings;
   #addresses: readonly Address[] = [];
+  /** Of the ports that are not to be shared, by their places among the settings' entrances. */
+  #claims = new Map<number, Claim>();
   #started = 0;
   #closing = false;
   #failed = false;
@@ -65,18 +67,25 @@ export class Crew {
    */
   async listen(): Promise<Address[]> {
     const { workers } = this.#options.ledger.memory.shape;
-    // Workers share their ports among themselves, so that nobody would notice somebody else there.
-    for (const entrance of this.#settings.entrances) {
-      if (entrance !== undefined && !entrance.listener.reusePort) await probePort(entrance.listener.address);
-    }
-    if (this.#closing) throw new StartError("closed before it was open");
     try {
+      // Workers share their ports among themselves, so that nobody would notice somebody else there.
+      for (const [i, { listener }] of this.#unshared()) {
+        if (listener.address.port === 0) continue;
+        this.#claims.set(i, claimPort(listener.address));
+        await probePort(listener.address);
+      }
+      if (this.#closing) throw new StartError("closed before it was open");
       // The first one's ports are the others', where the system picks them.
       this.#addresses = await this.#start(0);
+      for (const [i] of this.#unshared()) {
+        const address = this.#addresses[i];
+        if (address !== undefined && !this.#claims.has(i)) this.#claims.set(i, claimPort(address));
+      }
       if (this.#closing) return [...this.#addresses];
       await Promise.all(Array.from({ length: workers - 1 }, (_, i) => this.#start(i + 1)));
     } catch (error) {
       this.#addresses = [];
+      this.#release();
       const members = [...this.#members.values()];
       this.#members.clear();
       for (const member of members) {
@@ -101,6 +110,11 @@ export class Crew {
         return applied.promise;
       }),
     );
+    settings.entrances.forEach((entrance, i) => {
+      if (entrance !== undefined) return;
+      this.#claims.get(i)?.release();
+      this.#claims.delete(i);
+    });
   }
 
   async close(): Promise<void> {
@@ -109,10 +123,23 @@ export class Crew {
     for (const member of members) this.#tell(member, { kind: "close" });
     this.#endIfOver();
     await Promise.all(members.map(({ closed }) => closed.promise));
+    this.#release();
   }
 
   cut(): void {
     for (const member of this.#members.values()) this.#tell(member, { kind: "cut" });
+  }
+
+  /** Entrances whose ports this process has for itself. */
+  #unshared(): [number, EntranceSettings][] {
+    return [...this.#settings.entrances.entries()].filter(
+      (entry): entry is [number, EntranceSettings] => entry[1]?.listener.reusePort === false,
+    );
+  }
+
+  #release(): void {
+    for (const claim of this.#claims.values()) claim.release();
+    this.#claims.clear();
   }
 
   #tell({ thread }: Member, order: Order): void {
@@ -209,6 +236,7 @@ export class Crew {
     this.#over.reject(new StartError(`worker threads keep dying: ${DEATHS} within ${WITHIN / 1_000} s`));
     for (const { thread } of this.#members.values()) thread.terminate();
     this.#members.clear();
+    this.#release();
   }
 
   #endIfOver(): void {

@@ -51,6 +51,9 @@ export interface Sockets {
 export async function leave(fd: number, { count, last }: Sockets, signal: AbortSignal): Promise<void> {
   const calls = await libc();
   if (calls === undefined || signal.aborted) return;
+  // Left behind, it would rule over those who stay. Before the last one leaves, the kernel would again choose among ours.
+  const detach = () => void setOption(calls, fd, SO_DETACH_REUSEPORT_BPF, Int32Array.of(0));
+  signal.addEventListener("abort", detach, { once: true });
   // Whoever is new goes to the first socket that is not ours; where there is none, the kernel chooses as ever.
   attach(calls, fd, SO_ATTACH_REUSEPORT_CBPF, [[RETURN, 0, 0, count]]);
   if (attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS)) {
@@ -61,8 +64,7 @@ export async function leave(fd: number, { count, last }: Sockets, signal: AbortS
       await sleep(1, signal);
     }
   }
-  // Before that, the kernel would again choose among those of ours that are still there.
-  if (last) setOption(calls, fd, SO_DETACH_REUSEPORT_BPF, Int32Array.of(0));
+  if (last && !signal.aborted) detach();
 }
 
 /** struct sock_fprog: the number of instructions, and where they are. */

@@ -71,6 +71,8 @@ export function listen<Data>(
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
       socket: handlers,
     });
+  // Whoever shares a port shares it with those who share it too.
+  if (reusePort && address.port !== 0) claimPort(address).release();
   try {
     const server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);
     const hurry = new AbortController();
@@ -89,6 +91,30 @@ export function listen<Data>(
         return (closed ??= atOnce ? Promise.resolve() : leave(fd, sockets, hurry.signal).then(close));
       },
     };
+  } catch (error) {
+    throw cannotListen(formatAddress(address), error);
+  }
+}
+
+/** A port that is kept to this process. */
+export interface Claim {
+  release(): void;
+}
+
+/**
+ * Keeps a port to this process, whose threads open it in the way in which others could too: the kernel would let them.
+ * What is taken for a sign is a name among the kernel's sockets, which ends with the process.
+ * @throws StartError where the port is kept by another
+ */
+export function claimPort(address: Address): Claim {
+  if (process.platform !== "linux") return { release() {} };
+  try {
+    const sign = Bun.listen({
+      unix: `\0tcpproxy ${formatAddress(address)}`,
+      socket: { open: (socket) => socket.terminate(), data() {} },
+    });
+    sign.unref();
+    return { release: () => sign.stop(true) };
   } catch (error) {
     throw cannotListen(formatAddress(address), error);
   }

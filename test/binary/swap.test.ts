@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { Run } from "../support/binary.ts";
 import { certPath, connect, echoOrigin } from "../support/peer.ts";
-import { testConfig, until } from "../support/proxy.ts";
+import { startProxy, testConfig, until } from "../support/proxy.ts";
 
 describe.if(process.platform === "linux")("a swap while clients come without a pause", () => {
   test.each([1, 2])("loses no connection, with %i workers", async (workers) => {
@@ -62,5 +62,21 @@ describe.if(process.platform === "linux")("a swap while clients come without a p
     expect(served).toBeGreaterThan(200);
     for (const run of runs) await run[Symbol.asyncDispose]();
     rmSync(folder, { recursive: true });
+  });
+
+  test("leaves the port to all workers of the new one", async () => {
+    using origin = echoOrigin();
+    await using old = await startProxy([origin.target], {
+      listener: { address: "127.0.0.1:0", reusePort: true },
+    });
+    await using next = await startProxy([origin.target], {
+      workers: 3,
+      listener: { address: `127.0.0.1:${old.port}`, reusePort: true },
+    });
+    await old.proxy.close();
+    const clients = await Promise.all(Array.from({ length: 40 }, () => connect(next.port)));
+    for (const client of clients) client.close();
+    const closed = await next.log.count("closed", 40);
+    expect(new Set(closed.map(({ id }) => String(id).split("-")[1])).size).toBe(3);
   });
 });

@@ -48,6 +48,8 @@ describe("by mistake", () => {
     [2, true, 2, false],
     [1, false, 1, true],
     [1, false, 2, true],
+    [2, false, 1, true],
+    [2, false, 2, true],
   ])(
     "%i workers with reusePort %p and %i workers with reusePort %p: one alone cannot share",
     async (first, shares, workers, sharesToo) => {
@@ -60,6 +62,31 @@ describe("by mistake", () => {
       expect(String(other.error)).toContain("in use");
     },
   );
+
+  test("of several that are started at the same moment, one gets the port", async () => {
+    const port = (() => {
+      using free = echoOrigin();
+      return free.port;
+    })();
+    const all = await Promise.all(Array.from({ length: 4 }, () => second(port, 2, false)));
+    expect(all.filter(({ error }) => error === undefined)).toHaveLength(1);
+    for (const { error } of all) if (error !== undefined) expect(String(error)).toContain("in use");
+    for (const each of all) await each[Symbol.asyncDispose]();
+  });
+
+  test("the port is free again as soon as it is left, though connections go on", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { workers: 2 });
+    const client = await connect(proxy.port);
+    await client.send("x");
+    await client.read(1);
+    const closing = proxy.proxy.close();
+    await proxy.log.line("draining");
+    await using other = await second(proxy.port, 2, false);
+    expect(other.error).toBeUndefined();
+    client.close();
+    await closing;
+  });
 
   test("a port that is taken on one interface is taken on all", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"], { workers: 2 });

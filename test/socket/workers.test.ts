@@ -59,6 +59,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
     });
     expect((await many(30, proxy)).filter(isServed)).toHaveLength(3);
     expect((await many(30, proxy, "bob")).filter(isServed)).toHaveLength(3);
+    await proxy.log.count("refused", 54);
     expect(reasons(proxy)).toEqual(Array(54).fill("rate_limited"));
     expect(writers(proxy, "refused").size).toBe(workers);
     expect(proxy.proxy.stats().clients).toBe(2);
@@ -72,6 +73,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
     });
     const clients = (await many(40, proxy)).filter(isServed);
     expect(clients).toHaveLength(5);
+    await proxy.log.count("refused", 35);
     expect(reasons(proxy)).toEqual(Array(35).fill("connection_limit"));
     clients[0]!.close();
     await proxy.log.count("closed", 1);
