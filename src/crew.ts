@@ -14,6 +14,9 @@ import type { Ledger } from "./state/ledger.ts";
 const DEATHS = 5;
 const WITHIN = 60_000;
 
+/** The most milliseconds that the others' ends are waited for then. */
+const PATIENCE = 1_000;
+
 /** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
 const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
@@ -233,13 +236,17 @@ export class Crew {
       return;
     }
     this.#failed = true;
-    this.#over.reject(new StartError(`worker threads keep dying: ${DEATHS} within ${WITHIN / 1_000} s`));
-    for (const { thread } of this.#members.values()) thread.terminate();
+    const members = [...this.#members.values()];
     this.#members.clear();
-    this.#release();
+    for (const { thread } of members) thread.terminate();
+    const gone = Promise.all(members.map((each) => each.gone.promise));
+    void Promise.race([gone, Bun.sleep(PATIENCE)]).then(() => {
+      this.#release();
+      this.#over.reject(new StartError(`worker threads keep dying: ${DEATHS} within ${WITHIN / 1_000} s`));
+    });
   }
 
   #endIfOver(): void {
-    if (this.#closing && this.#members.size === 0) this.#over.resolve({ cut: this.#cut });
+    if (this.#closing && !this.#failed && this.#members.size === 0) this.#over.resolve({ cut: this.#cut });
   }
 }

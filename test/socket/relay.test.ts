@@ -334,7 +334,8 @@ describe("broken off", () => {
     await client.send(data);
     client.end();
     await until(() => proxy.proxy.stats().connections === 1, "it is there");
-    await Bun.sleep(50);
+    // On a busy machine too, the proxy has read it all by then: what its kernel still holds is lost with a reset.
+    await Bun.sleep(500);
     client.reset();
     await Bun.sleep(50);
     server.socket.resume();
