@@ -2,6 +2,7 @@
 // workers, tells them of changes, writes what they log, and puts a new one in the place of one that has died.
 
 import type { Address } from "./address.ts";
+import { monotonic } from "./clock.ts";
 import { returnColumn, takeColumn, type DescriptorBudget } from "./descriptors.ts";
 import { StartError } from "./errors.ts";
 import { claimPort, probePort, type Claim } from "./listener.ts";
@@ -150,7 +151,7 @@ export class Crew {
   }
 
   async #start(number: number): Promise<readonly Address[]> {
-    const { ledger, budget, prefix, module = new URL("./worker.ts", import.meta.url) } = this.#options;
+    const { module = new URL("./worker.ts", import.meta.url) } = this.#options;
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
@@ -169,22 +170,36 @@ export class Crew {
       this.#options.log.error("worker failed", { worker: number, error });
     });
     thread.addEventListener("close", () => this.#died(number, member));
-    this.#tell(member, {
+    return member.listening.promise;
+  }
+
+  #orderToStart(worker: number, { column }: Member): Order {
+    const { ledger, budget, prefix } = this.#options;
+    return {
       kind: "start",
+      now: monotonic(),
       settings: this.#settings,
       ledger: ledger.memory,
-      worker: number,
+      worker,
       descriptors: budget.memory,
       column,
       prefix: `${prefix}-${(this.#started++).toString(36)}`,
       ports: this.#addresses.map(({ port }) => port),
-    });
-    return member.listening.promise;
+    };
   }
 
   #heard(number: number, member: Member, report: Report): void {
     const { log } = this.#options;
     switch (report.kind) {
+      case "ready":
+        if (this.#members.get(number) === member && !this.#closing) {
+          return this.#tell(member, this.#orderToStart(number, member));
+        }
+        // Closed before it had begun.
+        if (this.#members.get(number) === member) this.#members.delete(number);
+        member.listening.reject(new StartError("closed before it was open"));
+        member.thread.terminate();
+        return this.#endIfOver();
       case "log":
         return log[report.level](report.message, report.fields);
       case "listening":

@@ -142,7 +142,7 @@ export class Engine {
 
   /** Closes the ports that are still being left, and cuts every connection. */
   cut(): void {
-    for (const { port } of this.#gates) void port.stop(true);
+    for (const gate of this.#gates) void gate?.port.stop(true);
     for (const connection of this.#shared.connections) {
       this.#cut++;
       connection.cut();

@@ -6,10 +6,12 @@ import type { Fields, Logger } from "./log.ts";
 import type { Settings } from "./settings.ts";
 import type { LedgerMemory } from "./state/ledger.ts";
 
-/** To a worker. The first is `start`. */
+/** To a worker. The first is `start`, once it is ready. */
 export type Order =
   | {
       readonly kind: "start";
+      /** What the clock says. */
+      readonly now: number;
       readonly settings: Settings;
       readonly ledger: LedgerMemory;
       /** Its number in the ledger. */
@@ -27,6 +29,8 @@ export type Order =
 
 /** From a worker. */
 export type Report =
+  /** It listens to orders. */
+  | { readonly kind: "ready" }
   | { readonly kind: "listening"; readonly addresses: readonly Address[] }
   /** It could not listen. */
   | { readonly kind: "failed"; readonly message: string }

@@ -1,5 +1,6 @@
 // A worker thread: an engine that does what it is told. Importing this file is being one.
 
+import { setClock } from "./clock.ts";
 import type { LogLevel } from "./config.ts";
 import { DescriptorBudget } from "./descriptors.ts";
 import { Engine } from "./engine.ts";
@@ -40,7 +41,8 @@ self.onmessage = ({ data }: MessageEvent<Order>) => {
 };
 
 function start(order: Order & { kind: "start" }): void {
-  const { settings, ledger, worker, descriptors, column, prefix, ports } = order;
+  const { now, settings, ledger, worker, descriptors, column, prefix, ports } = order;
+  setClock(now);
   level = settings.config.logLevel;
   engine = new Engine(settings, {
     ledger: Ledger.attach(ledger, worker),
@@ -56,3 +58,6 @@ function start(order: Order & { kind: "start" }): void {
     report({ kind: "failed", message: error.message });
   }
 }
+
+// Not before: a thread takes its time to come up, and the clock that it is told of goes on.
+report({ kind: "ready" });

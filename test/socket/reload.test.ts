@@ -776,11 +776,10 @@ test("a thread that begins after a listener went opens the others, and can be cl
     budget: new DescriptorBudget(100),
     log: new Log(),
     prefix: "test",
-    shared: false,
   });
   expect(engine.listen()).toHaveLength(1);
   engine.apply(settings);
-  engine.close();
+  await engine.close();
   expect(await engine.over).toEqual({ cut: 0 });
 });
 

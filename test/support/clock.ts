@@ -1,7 +1,12 @@
-// A thread that says what time it is, once it is asked.
+// A thread that sets its clock by what it is told, and then says what time it is whenever it is asked.
 
-import { monotonic } from "../../src/clock.ts";
+import { monotonic, setClock } from "../../src/clock.ts";
 
 declare const self: Worker;
 
-self.onmessage = () => self.postMessage(monotonic());
+self.onmessage = ({ data }: MessageEvent<number | "now">) => {
+  if (data !== "now") setClock(data);
+  self.postMessage(monotonic());
+};
+
+self.postMessage("ready");
