@@ -23,40 +23,67 @@ export function trustIn({ ca, crl }: { ca: readonly string[]; crl: readonly stri
 }
 
 /**
- * Judges a chain whose signatures have been verified before.
+ * Judges a chain that was good in the handshake. It may be good now by another way than then, so that every signature on
+ * the way is verified anew. What cannot be read is not trusted.
  * @param chain DER, the client's certificate first, as far as TLS followed it or as the client sent it
- * @returns undefined where it is still good
+ * @returns undefined where it is still good; what is worse than being out of date comes first
  */
 export function judge(chain: readonly Uint8Array[], trust: Trust, now: Date): Verdict | undefined {
-  const path: X509Certificate[] = [];
-  let anchors: X509Certificate[] = [];
-  for (const der of chain) {
-    const certificate = new X509Certificate(der);
-    anchors = trust.authorities.filter((authority) => isAnchored(certificate, authority));
-    // An authority needs nobody to vouch for it, and no revocation list of its own.
-    if (!trust.authorities.some((authority) => authority.raw.equals(certificate.raw))) path.push(certificate);
-    if (anchors.length > 0) break;
+  try {
+    const [leaf, ...sent] = chain.map((der) => new X509Certificate(der));
+    if (leaf === undefined) return "certificate_untrusted";
+    const issuers = [...trust.authorities, ...sent.filter(({ ca }) => ca)];
+    return judgeOne(leaf, issuers, trust, now, new Map());
+  } catch {
+    return "certificate_untrusted";
   }
-  if (anchors.length === 0) return "certificate_untrusted";
-  if (!path.every((each) => isCurrent(each, now)) || !anchors.some((each) => isCurrent(each, now))) {
-    return "certificate_expired";
-  }
-  for (const { raw } of trust.revocations === undefined ? [] : path) {
-    const { serial, issuer } = readCertificateId(raw);
-    const lists = trust.revocations!.filter((list) => list.issuer === issuer);
-    if (lists.some(({ serials }) => serials.has(serial))) return "certificate_revoked";
-    // Nobody knows: a full handshake would be refused too.
-    if (!lists.some(({ nextUpdate }) => nextUpdate === undefined || now < nextUpdate)) {
-      return "certificate_untrusted";
-    }
-  }
-  return undefined;
 }
 
-/** An authority itself, or issued by it. */
-function isAnchored(certificate: X509Certificate, authority: X509Certificate): boolean {
-  if (authority.raw.equals(certificate.raw)) return true;
-  return certificate.checkIssued(authority) && certificate.verify(authority.publicKey);
+/** @param known what has been found out of others; whoever is being judged is not yet trusted to vouch for itself */
+function judgeOne(
+  certificate: X509Certificate,
+  issuers: readonly X509Certificate[],
+  trust: Trust,
+  now: Date,
+  known: Map<string, Verdict | undefined>,
+): Verdict | undefined {
+  const id = certificate.fingerprint256;
+  if (known.has(id)) return known.get(id);
+  known.set(id, "certificate_untrusted");
+  const late = isCurrent(certificate, now) ? undefined : "certificate_expired";
+  let verdict: Verdict | undefined;
+  if (isRoot(certificate, trust)) verdict = late;
+  else {
+    verdict = revocationOf(certificate, trust, now);
+    if (verdict === undefined) {
+      const above = issuers
+        .filter((issuer) => certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey))
+        .map((issuer) => judgeOne(issuer, issuers, trust, now, known));
+      // Of several ways up, the best one counts.
+      verdict = above.includes(undefined)
+        ? late
+        : above.includes("certificate_expired")
+          ? "certificate_expired"
+          : (above[0] ?? "certificate_untrusted");
+    }
+  }
+  known.set(id, verdict);
+  return verdict;
+}
+
+/** A root needs nobody to vouch for it, and no revocation list of its own. An authority under another one does. */
+function isRoot(certificate: X509Certificate, { authorities }: Trust): boolean {
+  return certificate.checkIssued(certificate) && authorities.some(({ raw }) => raw.equals(certificate.raw));
+}
+
+function revocationOf({ raw }: X509Certificate, { revocations }: Trust, now: Date): Verdict | undefined {
+  if (revocations === undefined) return undefined;
+  const { serial, issuer } = readCertificateId(raw);
+  const lists = revocations.filter((list) => list.issuer === issuer);
+  if (lists.some(({ serials }) => serials.has(serial))) return "certificate_revoked";
+  // Nobody knows: a full handshake would be refused too.
+  const known = lists.some(({ nextUpdate }) => nextUpdate === undefined || now < nextUpdate);
+  return known ? undefined : "certificate_untrusted";
 }
 
 function isCurrent({ validFromDate, validToDate }: X509Certificate, now: Date): boolean {

@@ -304,7 +304,7 @@ describe("what cannot be said", () => {
   const long = `${"a".repeat(1_000)}@admin`;
   const asLong = async (port: number): Promise<Peer> => {
     using folder = new Folder();
-    await Bun.write(folder.path("long.crt"), issue(long));
+    await Bun.write(folder.path("long.crt"), issue(long).cert);
     for (const name of ["ca.crt", "key.pem"]) await Bun.write(folder.path(name), cert(name));
     return connect(port, { name: "long", folder: folder.path(".") });
   };

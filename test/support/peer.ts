@@ -141,6 +141,10 @@ export interface ClientOptions {
   /** Where the certificates are. Default: test/certs. */
   folder?: string;
   hostname?: string;
+  /** PEM of a certificate, or a chain, and its key, in the place of files. */
+  identity?: { readonly cert: string; readonly key: string };
+  /** What it asks for (SNI); "" for nothing. Default: `"localhost"`. */
+  serverName?: string;
 }
 
 /**
@@ -149,6 +153,7 @@ export interface ClientOptions {
  */
 export async function connect(port: number, options: ClientOptions = {}): Promise<Peer> {
   const { name = "alice", key = "key.pem", folder = CERTS, hostname = "127.0.0.1" } = options;
+  const { serverName = "localhost", identity } = options;
   const pem = (file: string) => readFileSync(`${folder}/${file}`, "utf8");
   const peer = new Peer();
   const ready = Promise.withResolvers<void>();
@@ -159,9 +164,10 @@ export async function connect(port: number, options: ClientOptions = {}): Promis
     allowHalfOpen: true,
     tls: {
       ca: pem("ca.crt"),
-      ...(name !== null && { cert: pem(`${name}.crt`), key: pem(key) }),
-      serverName: "localhost",
-      rejectUnauthorized: true,
+      ...(name !== null && (identity ?? { cert: pem(`${name}.crt`), key: pem(key) })),
+      serverName,
+      // The proxy's certificate is for one name; those that are only asked for are not in it.
+      rejectUnauthorized: serverName === "localhost",
     },
     socket: {
       ...Peer.handlers,

@@ -1,7 +1,8 @@
-import { X509Certificate } from "node:crypto";
+import { X509Certificate, createPrivateKey } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { pemBlocks, readCertificateId, readRevocationList } from "../../src/der.ts";
 import { judge, type Trust } from "../../src/trust.ts";
+import { issue, makeAuthority, revoke, testAuthority, type Authority } from "../support/issue.ts";
 import { cert } from "../support/peer.ts";
 import { Random } from "../support/random.ts";
 
@@ -147,4 +148,103 @@ describe("a chain that was good", () => {
     expect(judge(der("expired.crt"), one, new Date(validToDate.getTime() - 1))).toBeUndefined();
     expect(judge(der("expired.crt"), one, validToDate)).toBe("certificate_expired");
   });
+});
+
+describe("a way up", () => {
+  const bytes = (pem: string) => pemBlocks(pem, "CERTIFICATE")[0]!.der;
+  const trusting = (authorities: Authority[], ...lists: string[]): Trust => ({
+    authorities: authorities.map((each) => new X509Certificate(each.cert)),
+    revocations:
+      lists.length === 0
+        ? undefined
+        : lists.map((pem) => readRevocationList(pemBlocks(pem, "X509 CRL")[0]!.der)),
+  });
+  const old = makeAuthority([["CN", "old root"]]);
+  const fresh = makeAuthority([["CN", "new root"]]);
+  const middleOfOld = makeAuthority([["CN", "middle"]], old);
+  const middleOfNew = makeAuthority([["CN", "middle"]], fresh, { serial: 77 });
+
+  test("is by signatures, not by names: another's certificate beside one's own vouches for nobody", () => {
+    const client = issue("alice@admin", middleOfOld);
+    for (const chain of [
+      [client.cert, middleOfNew.cert],
+      [client.cert, middleOfNew.cert, middleOfOld.cert],
+      [client.cert, middleOfOld.cert, issue("bob@admin", fresh).cert],
+      [client.cert, middleOfOld.cert, fresh.cert],
+    ]) {
+      expect(judge(chain.map(bytes), trusting([fresh]), now)).toBe("certificate_untrusted");
+      expect(judge([...chain, middleOfOld.cert].map(bytes), trusting([old]), now)).toBeUndefined();
+    }
+  });
+
+  test("does not lead through a certificate that is no CA's", () => {
+    const alice = issue("alice@admin", fresh);
+    const forger: Authority = {
+      ...fresh,
+      name: [["CN", "alice@admin"]],
+      signer: createPrivateKey(alice.key),
+    };
+    const forged = issue("root@admin", forger);
+    expect(judge([forged.cert, alice.cert].map(bytes), trusting([fresh]), now)).toBe("certificate_untrusted");
+  });
+
+  test("ends in a root: an authority under another one does not stand alone, as in a handshake", () => {
+    const client = issue("alice@admin", middleOfNew);
+    const chain = [client.cert, middleOfNew.cert].map(bytes);
+    expect(judge(chain, trusting([middleOfNew]), now)).toBe("certificate_untrusted");
+    expect(judge(chain, trusting([middleOfNew, fresh]), now)).toBeUndefined();
+  });
+
+  test("is closed by a revoked intermediate, whether the client sent it or it is an authority", () => {
+    const client = issue("alice@admin", middleOfNew);
+    const chain = [client.cert, middleOfNew.cert].map(bytes);
+    const lists = (serials: number[]) => [revoke(serials, fresh), revoke([], middleOfNew)];
+    for (const authorities of [[fresh], [middleOfNew, fresh]]) {
+      expect(judge(chain, trusting(authorities, ...lists([77])), now)).toBe("certificate_revoked");
+      expect(judge(chain, trusting(authorities, ...lists([78])), now)).toBeUndefined();
+    }
+  });
+
+  test("is out of date where one on it is, and that is said last", () => {
+    const late = makeAuthority([["CN", "middle"]], fresh, { notAfter: new Date("2026-05-01"), serial: 5 });
+    const client = issue("alice@admin", late, { serial: 6 });
+    const chain = [client.cert, late.cert].map(bytes);
+    expect(judge(chain, trusting([fresh]), now)).toBe("certificate_expired");
+    expect(judge(chain, trusting([fresh], revoke([], fresh), revoke([6], late)), now)).toBe(
+      "certificate_revoked",
+    );
+    expect(judge(chain, trusting([old]), now)).toBe("certificate_untrusted");
+  });
+
+  test("is found when the same root is there twice, old and new, under one key", () => {
+    const expired = issue("x", fresh);
+    const again = { ...fresh, cert: rootAgain(fresh) };
+    expect(judge([bytes(expired.cert)], trusting([again, fresh]), now)).toBeUndefined();
+    expect(judge([bytes(expired.cert)], trusting([again]), now)).toBe("certificate_expired");
+  });
+
+  test("is none through a maze of certificates that all vouch for each other", () => {
+    const maze = Array.from({ length: 15 }, (_, serial) =>
+      bytes(
+        makeAuthority([["CN", "maze"]], { ...old, name: [["CN", "maze"]] }, { serial, key: old.key }).cert,
+      ),
+    );
+    const client = issue("alice@admin", { ...old, name: [["CN", "maze"]] });
+    expect(judge([bytes(client.cert), ...maze], trusting([testAuthority]), now)).toBe(
+      "certificate_untrusted",
+    );
+  });
+
+  test("is none from what cannot be read, and none from nothing", () => {
+    expect(judge([], trusting([fresh]), now)).toBe("certificate_untrusted");
+    expect(judge([Buffer.from("rubbish")], trusting([fresh]), now)).toBe("certificate_untrusted");
+    const chain = [bytes(issue("x", fresh).cert), new Uint8Array()];
+    expect(judge(chain, trusting([fresh]), now)).toBe("certificate_untrusted");
+  });
+
+  /** A root's certificate of old, for the same name and key. */
+  function rootAgain({ name, signer }: Authority): string {
+    const notAfter = new Date("2026-01-01");
+    return makeAuthority(name, { ...fresh, signer }, { notAfter, key: fresh.key }).cert;
+  }
 });
