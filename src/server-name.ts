@@ -13,11 +13,12 @@ export interface Route {
  */
 export function parseServerName(text: unknown): string | undefined {
   if (typeof text !== "string") return undefined;
-  const name = text.toLowerCase().replace(/\.$/, "");
+  const name = text.replace(/\.$/, "");
   const host = name.startsWith("*.") ? name.slice(2) : name;
   const labels = host.split(".");
-  const fits = labels.every((label) => /^[a-z\d_]([a-z\d_-]{0,61}[a-z\d_])?$/.test(label));
-  return fits && host.length <= 253 && !/^[\d.]+$/.test(host) ? name : undefined;
+  // Before letters become small ones: there are others outside ASCII that become a to z.
+  const fits = labels.every((label) => /^[a-z\d_]([a-z\d_-]{0,61}[a-z\d_])?$/i.test(label));
+  return fits && host.length <= 253 && !/^[\d.]+$/.test(host) ? name.toLowerCase() : undefined;
 }
 
 /** Finds the upstream for a server name: exact names first, then the longest suffix, then the one that takes the rest. */
@@ -40,9 +41,9 @@ export class Router {
    * @returns the upstream's name
    */
   route(asked: string | undefined): string | undefined {
-    const name = asked?.toLowerCase().replace(/\.$/, "");
+    const name = parseServerName(asked);
     // A star in what a client asks for is no wildcard.
-    if (name === undefined || name === "" || name.includes("*")) return this.#rest;
+    if (name === undefined || name.startsWith("*")) return this.#rest;
     const exact = this.#byName.get(name);
     if (exact !== undefined) return exact;
     for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1)) {
