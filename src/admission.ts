@@ -138,18 +138,20 @@ export function admit(
 
 /**
  * Looks at a connection that is open once more, after a reload.
- * @param judged whether whom the entrance trusts has changed too
- * @returns why it would not be let in now; undefined where it would
+ * @param judged whether its certificate is looked at too: whom the entrance trusts has changed
+ * @returns why it would not be let in now; undefined where it would, or where only the date is against it and dates end
+ *   no connections
  */
 export function reconsider(
   socket: ClientSocket,
   { client, pool }: Pick<Admission, "client" | "pool">,
   entrance: Entrance,
-  judged: boolean,
+  { judged, disconnectExpired }: { judged: boolean; disconnectExpired: boolean },
 ): RefusalReason | "upstream_removed" | undefined {
   if (pool.removed) return "upstream_removed";
   if (!isAuthorized(client.slice(client.indexOf("@") + 1), pool)) return "group_not_authorized";
-  return judged ? judgeSocket(socket, entrance) : undefined;
+  const verdict = judged ? judgeSocket(socket, entrance) : undefined;
+  return verdict === "certificate_expired" && !disconnectExpired ? undefined : verdict;
 }
 
 function isAuthorized(group: string, { upstream, removed }: Pool): boolean {

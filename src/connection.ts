@@ -231,6 +231,7 @@ export class Connection implements Dialer {
       (this.#tried ??= new Set()).add(this.#pick.slot);
       if (this.#pick.failed(now())) log.warn("target is out", this.#whereTo);
     }
+    if (this.#endsFor === "authorization_revoked") return this.#break(this.#endsFor);
     if (this.#admission !== undefined) this.#dialNext(this.#admission);
   }
 
@@ -393,24 +394,35 @@ export class Connection implements Dialer {
   /**
    * The rules have changed: whoever would not be let in now, has to go. Meets every phase.
    * @param trustChanged whom the entrance trusts is another matter too
-   * @returns whether it has to go: at once, or within `revocationGrace`
+   * @returns whether it has to go, at once or within `revocationGrace`, and did not before
    */
   reconsider(trustChanged: boolean): boolean {
-    // What is in its handshake is judged at its end.
-    if (this.#admission === undefined || this.#phase === "over" || this.#clientGone) return false;
-    if (this.#endsFor === "authorization_revoked") return true;
-    const why = reconsider(this.#client, this.#admission, this.#entrance, trustChanged);
+    // What is in its handshake is judged at its end; what is closing has nothing left to send or to take.
+    if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return false;
+    const { rules, now } = this.#shared;
+    const { disconnectExpired, revocationGrace } = rules.config;
+    const before = this.#endsFor === "authorization_revoked";
+    if (before && this.#clientGone) return false;
+    const why = reconsider(this.#client, this.#admission, this.#entrance, {
+      // A client that has gone has no certificate to look at; what it sent is on its way.
+      judged: (trustChanged || before) && !this.#clientGone,
+      disconnectExpired,
+    });
     if (why === undefined) {
+      this.#endsFor = "max_duration";
+      this.#detail = undefined;
       this.#limit();
       return false;
     }
-    const { rules, now } = this.#shared;
-    const grace = rules.config.revocationGrace;
     this.#detail = why;
     this.#endsFor = "authorization_revoked";
-    this.#endsAt = Math.min(this.#endsAt, now() + grace * Math.random());
+    // Where no target has answered there is nothing to bring to an end in peace.
+    const grace = this.#phase === "dialing" ? 0 : revocationGrace;
+    if (!before || this.#endsAt > now() + grace) {
+      this.#endsAt = Math.min(this.#endsAt, now() + grace * Math.random());
+    }
     if (grace === 0) this.#break("authorization_revoked");
-    return true;
+    return !before;
   }
 
   /** The listener it came through. */

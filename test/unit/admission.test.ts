@@ -1,0 +1,354 @@
+// Who gets in and who stays, with a socket that says what real TLS says rarely or never.
+
+import { X509Certificate } from "node:crypto";
+import { describe, expect, test } from "bun:test";
+import {
+  admit,
+  reconsider,
+  type Circumstances,
+  type ClientSocket,
+  type Entrance,
+  type Pool,
+  type Refusal,
+} from "../../src/admission.ts";
+import { resolveConfig } from "../../src/resolve-config.ts";
+import { Router } from "../../src/server-name.ts";
+import { Balancer } from "../../src/state/balancer.ts";
+import { Limits } from "../../src/state/limits.ts";
+import { trustIn } from "../../src/trust.ts";
+import { issue, makeAuthority, revoke, testAuthority, type Identity } from "../support/issue.ts";
+import { cert } from "../support/peer.ts";
+import { small } from "../support/ledger.ts";
+
+const day = 86_400_000;
+const alice = issue("alice@admin", testAuthority, { serial: 501 });
+const expired = issue("alice@admin", testAuthority, { notAfter: new Date(Date.now() - day) });
+const early = issue("alice@admin", testAuthority, { notBefore: new Date(Date.now() + day) });
+
+type Chain = readonly string[];
+
+/** A socket after a good handshake with this chain; `over` is what it says otherwise. */
+function socketOf(chain: Chain, over: Partial<Record<keyof ClientSocket, unknown>> = {}): ClientSocket {
+  type Link = { raw: Buffer; issuerCertificate?: Link };
+  const links = chain.map((pem): Link => ({ raw: new X509Certificate(pem).raw }));
+  links.forEach((link, i) => (link.issuerCertificate = links[i + 1] ?? link));
+  const [leaf] = chain;
+  return {
+    authorized: true,
+    getPeerX509Certificate: () => leaf && new X509Certificate(leaf),
+    getPeerCertificate: () => links[0],
+    getServername: () => "db.example.com",
+    isSessionReused: () => false,
+    getCipher: () => ({ name: "TLS_AES_128_GCM_SHA256" }),
+    alpnProtocol: null,
+    remoteAddress: "127.0.0.1",
+    remotePort: 40_000,
+    localAddress: "127.0.0.1",
+    localPort: 5_000,
+    ...over,
+  } as unknown as ClientSocket;
+}
+
+/** Everything around a socket: two upstreams, one of them without server names. */
+function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = []) {
+  const config = resolveConfig(
+    {
+      upstreams: [
+        {
+          name: "db",
+          targets: ["127.0.0.1:1"],
+          authorizedGroups: ["admin"],
+          serverNames: ["db.example.com"],
+        },
+        { name: "others", targets: ["127.0.0.1:2"], authorizedGroups: ["ops"] },
+        ...upstreams,
+      ],
+      rateLimit: { capacity: 1, fillRate: "1h" },
+    },
+    { directory: "/", cores: 1 },
+    [],
+  );
+  const ledger = small();
+  const limits = new Limits(ledger, config.rateLimit);
+  const pools = new Map(
+    config.upstreams.map((upstream): [string, Pool] => [
+      upstream.name,
+      {
+        upstream,
+        targets: new Map(),
+        tls: undefined,
+        balancer: new Balancer(ledger, [], upstream),
+        removed: false,
+      },
+    ]),
+  );
+  const circumstances: Circumstances = {
+    rules: { config, maxConnections: 10, router: new Router(config.upstreams, config.rest), pools },
+    limits,
+    entrance: { upstream: undefined, trust: trusting(), generation: 3, ...entrance },
+    generation: 3,
+    id: "x-1",
+    now: 0,
+  };
+  return { circumstances, limits, pools };
+}
+
+const trusting = (crl?: string[], ca = [cert("ca.crt")]) => trustIn({ ca, crl });
+
+/** What came of it; a refusal has taken no token. */
+function attempt(
+  socket: ClientSocket,
+  { circumstances, limits }: ReturnType<typeof world>,
+  over: object = {},
+) {
+  const result = admit(socket, true, null, { ...circumstances, ...over });
+  expect(limits.size).toBe("reason" in result ? 0 : 1);
+  return result as Partial<Refusal> & { client?: string; pool?: Pool; expiresAt?: number };
+}
+
+describe("the verdict of TLS", () => {
+  test.each<[string, boolean, Error | null, Partial<Record<keyof ClientSocket, unknown>>]>([
+    ["a handshake that failed", false, null, {}],
+    ["a handshake that failed, of a socket that calls itself authorized", false, new Error("x"), {}],
+    ["an error beside success", true, new Error("x"), {}],
+    ["a socket that is not authorized", true, null, { authorized: false }],
+    ["a socket that does not say", true, null, { authorized: undefined }],
+  ])("is final: %s", (_, success, error, over) => {
+    const { circumstances, limits } = world();
+    const result = admit(socketOf([alice.cert], over), success, error, circumstances);
+    expect("reason" in result && result.reason).toBeOneOf(["handshake_failed", "certificate_untrusted"]);
+    expect(limits.size).toBe(0);
+  });
+
+  test("is enough where nothing has changed and nothing was resumed", () => {
+    const result = attempt(socketOf([alice.cert]), world());
+    expect(result).toMatchObject({ client: "alice@admin" });
+    expect(result.pool?.upstream.name).toBe("db");
+    expect(result.expiresAt).toBe(new X509Certificate(alice.cert).validToDate.getTime());
+  });
+
+  test("without a certificate is no identity", () => {
+    const none = { getPeerX509Certificate: () => undefined };
+    expect(attempt(socketOf([alice.cert], none), world()).reason).toBe("identity_invalid");
+  });
+});
+
+const again: [string, object, object, string][] = [
+  ["a resumed session", { isSessionReused: () => true }, {}, "resumed session"],
+  ["a handshake from before a reload", {}, { generation: 2 }, "after a reload"],
+];
+
+describe.each(again)("%s", (_, over, circumstances, detail) => {
+  const middle = makeAuthority([["CN", "middle"]], testAuthority, { serial: 601 });
+  const chained = issue("alice@admin", middle, { serial: 602 });
+  const other = makeAuthority([["CN", "another CA"]]);
+
+  test.each<[string, Chain, Entrance["trust"]]>([
+    ["a certificate that is still good", [alice.cert, cert("ca.crt")], trusting()],
+    ["without the root in its chain", [alice.cert], trusting()],
+    ["another one revoked", [alice.cert], trusting([revoke([9])])],
+    ["a chain", [chained.cert, middle.cert, cert("ca.crt")], trusting([revoke([]), revoke([], middle)])],
+    ["one of two roots gone", [alice.cert], trusting(undefined, [other.cert, cert("ca.crt")])],
+  ])("gets in with %s", (_case, chain, trust) => {
+    const result = attempt(socketOf(chain, over), world({ trust }), circumstances);
+    expect(result.client).toBe("alice@admin");
+  });
+
+  test.each<[string, Chain, Entrance["trust"], string]>([
+    ["no chain at all", [], trusting(), "certificate_untrusted"],
+    ["an expired certificate", [expired.cert, cert("ca.crt")], trusting(), "certificate_expired"],
+    ["one that is not valid yet", [early.cert], trusting(), "certificate_expired"],
+    ["a revoked one", [alice.cert], trusting([revoke([501])]), "certificate_revoked"],
+    ["a revoked and expired list", [alice.cert], trusting([outdated([501])]), "certificate_revoked"],
+    ["a list that has run out", [alice.cert], trusting([outdated([])]), "certificate_untrusted"],
+    [
+      "no list of its CA's among those there are",
+      [alice.cert],
+      trusting([revoke([], other)]),
+      "certificate_untrusted",
+    ],
+    [
+      "a CA that is gone",
+      [alice.cert, cert("ca.crt")],
+      trusting(undefined, [other.cert]),
+      "certificate_untrusted",
+    ],
+    [
+      "a CA with the same name and another key",
+      [alice.cert, cert("ca.crt")],
+      trusting(undefined, [cert("stranger-ca.crt")]),
+      "certificate_untrusted",
+    ],
+    [
+      "a revoked CA between",
+      [chained.cert, middle.cert],
+      trusting([revoke([601]), revoke([], middle)]),
+      "certificate_revoked",
+    ],
+    ["a CA between that is missing", [chained.cert], trusting(), "certificate_untrusted"],
+  ])("is refused with %s", (_case, chain, trust, reason) => {
+    const result = attempt(socketOf(chain, over), world({ trust }), circumstances);
+    expect(result).toEqual({ reason, detail } as object);
+  });
+
+  test("is refused where the socket has no chain to show, or one without bytes", () => {
+    for (const answer of [undefined, null, {}, { raw: undefined }, { raw: new Uint8Array() }]) {
+      const socket = socketOf([alice.cert], { ...over, getPeerCertificate: () => answer });
+      expect(attempt(socket, world(), circumstances).reason).toBe("certificate_untrusted");
+    }
+  });
+
+  test("has its chain followed even where it is a circle", () => {
+    const [first, second] = [{ raw: raw(chained) }, { raw: new X509Certificate(middle.cert).raw }] as {
+      raw: Buffer;
+      issuerCertificate: unknown;
+    }[];
+    first!.issuerCertificate = second;
+    second!.issuerCertificate = first;
+    const socket = socketOf([chained.cert], { ...over, getPeerCertificate: () => first });
+    expect(attempt(socket, world(), circumstances).client).toBe("alice@admin");
+  });
+
+  test("passes identity, group and limits as anybody does", () => {
+    const nobody = issue("nobody");
+    expect(attempt(socketOf([nobody.cert], over), world(), circumstances).reason).toBe("identity_invalid");
+    const ops = issue("bob@ops");
+    expect(attempt(socketOf([ops.cert], over), world(), circumstances).reason).toBe("group_not_authorized");
+    const busy = world();
+    expect(attempt(socketOf([alice.cert], over), busy, circumstances).client).toBe("alice@admin");
+    const second = admit(socketOf([alice.cert], over), true, null, {
+      ...busy.circumstances,
+      ...circumstances,
+    });
+    expect(second).toEqual({ reason: "rate_limited", client: "alice@admin", upstream: "db" });
+  });
+
+  function outdated(serials: number[]): string {
+    return revoke(serials, testAuthority, new Date(Date.now() - day));
+  }
+
+  function raw(identity: Identity): Buffer {
+    return new X509Certificate(identity.cert).raw;
+  }
+});
+
+test("a list that runs out between two connections is noticed at the second", () => {
+  const trust = trusting([revoke([], testAuthority, new Date(Date.now() + 2_000))]);
+  const resumed = { isSessionReused: () => true };
+  expect(attempt(socketOf([alice.cert], resumed), world({ trust })).client).toBe("alice@admin");
+  while (Date.now() < trust.revocations![0]!.nextUpdate!.getTime()) Bun.sleepSync(50);
+  expect(attempt(socketOf([alice.cert], resumed), world({ trust })).reason).toBe("certificate_untrusted");
+});
+
+describe("the server name", () => {
+  const asking = (answer: unknown) => socketOf([alice.cert], { getServername: () => answer });
+  const ops = (answer: unknown) => socketOf([issue("bob@ops").cert], { getServername: () => answer });
+
+  test.each([null, undefined, false, true, "", 0, {}, "x".repeat(70_000), "db.example.com.evil", "\0"])(
+    "%p leads to the upstream for the rest",
+    (answer) => {
+      expect(attempt(ops(answer), world()).pool?.upstream.name).toBe("others");
+      expect(attempt(asking(answer), world())).toEqual({
+        reason: "group_not_authorized",
+        client: "alice@admin",
+        upstream: "others",
+      });
+    },
+  );
+
+  test("that nobody is meant for is in the refusal, cut short", () => {
+    const { circumstances } = world();
+    const rules = {
+      ...circumstances.rules,
+      router: new Router(circumstances.rules.config.upstreams, undefined),
+    };
+    for (const [answer, detail] of [
+      [undefined, undefined],
+      ["elsewhere.org", "elsewhere.org"],
+      ["x".repeat(70_000), "x".repeat(255)],
+    ] as const) {
+      expect(attempt(asking(answer), world(), { rules })).toEqual({
+        reason: "unknown_server_name",
+        client: "alice@admin",
+        detail,
+      } as object);
+    }
+  });
+
+  test("means nothing where the listener is pinned", () => {
+    expect(attempt(asking("db.example.com"), world({ upstream: "others" })).reason).toBe(
+      "group_not_authorized",
+    );
+    expect(attempt(asking("elsewhere.org"), world({ upstream: "db" })).pool?.upstream.name).toBe("db");
+  });
+
+  test("leads nowhere where the upstream it is pinned to is not there", () => {
+    expect(attempt(asking("db.example.com"), world({ upstream: "gone" })).reason).toBe("unknown_server_name");
+  });
+
+  test("that cannot be in a PROXY header, where there has to be one, takes no token", () => {
+    const proxied = {
+      name: "proxied",
+      targets: ["127.0.0.1:3"],
+      authorizedGroups: ["admin"],
+      serverNames: ["p.example.com"],
+      proxyProtocol: "v2",
+    };
+    const pinned = world({ upstream: "proxied" }, [proxied]);
+    expect(attempt(asking("a b"), pinned).reason).toBe("proxy_header");
+    expect(attempt(asking("p.example.com"), pinned).client).toBe("alice@admin");
+  });
+});
+
+describe("whoever is inside", () => {
+  const judged = { judged: true, disconnectExpired: true };
+  const inside = (pool: Pool) => ({ client: "alice@admin", pool });
+
+  test("stays while nothing is against it", () => {
+    const { circumstances, pools } = world();
+    const db = inside(pools.get("db")!);
+    expect(reconsider(socketOf([alice.cert]), db, circumstances.entrance, judged)).toBeUndefined();
+  });
+
+  test("stays where the server name leads elsewhere by now, or the listener is pinned elsewhere", () => {
+    const { circumstances, pools } = world({ upstream: "others" });
+    const db = inside(pools.get("db")!);
+    expect(reconsider(socketOf([alice.cert]), db, circumstances.entrance, judged)).toBeUndefined();
+  });
+
+  test("goes for the upstream, then for the group, then for the certificate", () => {
+    const { circumstances, pools } = world({ trust: trusting([revoke([501])]) });
+    const { entrance } = circumstances;
+    const socket = socketOf([alice.cert]);
+    const db = pools.get("db")!;
+    expect(reconsider(socket, inside(db), entrance, judged)).toBe("certificate_revoked");
+    db.upstream = { ...db.upstream, authorizedGroups: ["Admin", "ops"] };
+    expect(reconsider(socket, inside(db), entrance, judged)).toBe("group_not_authorized");
+    db.removed = true;
+    expect(reconsider(socket, inside(db), entrance, judged)).toBe("upstream_removed");
+  });
+
+  test("has its certificate looked at only where whom the listener trusts has changed", () => {
+    const { circumstances, pools } = world({ trust: trusting([revoke([501])]) });
+    const rest = { ...judged, judged: false };
+    const db = inside(pools.get("db")!);
+    expect(reconsider(socketOf([alice.cert]), db, circumstances.entrance, rest)).toBeUndefined();
+  });
+
+  test("may be out of date where that ends no connection, but not revoked or a stranger's", () => {
+    const late = issue("alice@admin", testAuthority, {
+      serial: 700,
+      notAfter: new Date(Date.now() - day),
+    });
+    const lenient = { judged: true, disconnectExpired: false };
+    const verdict = (trust: Entrance["trust"], how: typeof judged) => {
+      const { circumstances, pools } = world({ trust });
+      return reconsider(socketOf([late.cert]), inside(pools.get("db")!), circumstances.entrance, how);
+    };
+    expect(verdict(trusting(), judged)).toBe("certificate_expired");
+    expect(verdict(trusting(), lenient)).toBeUndefined();
+    expect(verdict(trusting([revoke([1])]), lenient)).toBeUndefined();
+    expect(verdict(trusting([revoke([700])]), lenient)).toBe("certificate_revoked");
+    expect(verdict(trusting(undefined, [cert("ca2.crt")]), lenient)).toBe("certificate_untrusted");
+  });
+});
