@@ -1,0 +1,310 @@
+// Sessions that are resumed: no signature is made and no certificate sent, but who the client is, and whether it may come
+// in, is decided by the rules and the clock of now.
+
+import { expect, test } from "bun:test";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { issue, makeAuthority, revoke, testAuthority } from "../support/issue.ts";
+import { cert, certPath, echoOrigin, Origin } from "../support/peer.ts";
+import { startProxy, testConfig, until } from "../support/proxy.ts";
+import { visit, type VisitOptions } from "../support/visit.ts";
+
+class Folder implements AsyncDisposable {
+  readonly path = mkdtempSync(`${tmpdir()}/tcpproxy-resumption-`);
+
+  async file(name: string, text: string): Promise<string> {
+    await Bun.write(`${this.path}/${name}`, text);
+    return `${this.path}/${name}`;
+  }
+
+  async [Symbol.asyncDispose]() {
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+const calm = { watch: false };
+const mallory = issue("mallory@admin", testAuthority, { serial: 800 });
+
+/** Comes for the first time, is served, and leaves with a ticket. */
+async function ticketFor(port: number, options: VisitOptions = {}): Promise<Buffer> {
+  const first = await visit(port, options);
+  expect(first.served).toBe(true);
+  expect(first.reused).toBe(false);
+  first.leave();
+  if (first.session === undefined) throw new Error("there was no ticket");
+  return first.session;
+}
+
+test("a client that comes again resumes, and is the same client", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  let session = await ticketFor(proxy.port);
+  for (let i = 0; i < 3; i++) {
+    const again = await visit(proxy.port, { session });
+    expect([again.served, again.reused]).toEqual([true, true]);
+    session = again.session ?? session;
+    again.leave();
+  }
+  const lines = await proxy.log.count("closed", 4);
+  expect(lines.map(({ client }) => client)).toEqual(Array(4).fill("alice@admin"));
+});
+
+test("whoever has the ticket is who it was given to, whatever certificate comes with it", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port);
+  const again = await visit(proxy.port, { identity: mallory, session });
+  expect([again.served, again.reused]).toEqual([true, true]);
+  again.leave();
+  const [, second] = await proxy.log.count("closed", 2);
+  expect(second!["client"]).toBe("alice@admin");
+});
+
+test("a chain with an intermediate is resumed too, also where there are revocation lists", async () => {
+  await using folder = new Folder();
+  const middle = makeAuthority([["CN", "middle"]], testAuthority);
+  const leaf = issue("grace@admin", middle);
+  const identity = { cert: leaf.cert + middle.cert, key: leaf.key };
+  const crl = await folder.file("lists.pem", revoke([]) + revoke([], middle));
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], { ...calm, listener: { crl } });
+  const session = await ticketFor(proxy.port, { identity });
+  const again = await visit(proxy.port, { identity, session });
+  expect([again.served, again.reused]).toEqual([true, true]);
+  again.leave();
+});
+
+test.each([true, false])(
+  "a certificate that expires between two connections is refused on the second, with disconnectExpired = %p",
+  async (disconnectExpired) => {
+    using origin = new Origin(async (peer) => {
+      await peer.send(await peer.some());
+    });
+    await using proxy = await startProxy([origin.target], { ...calm, disconnectExpired });
+    // Enough for a handshake on a busy machine; dates in certificates are whole seconds.
+    const notAfter = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
+    const identity = issue("mallory@admin", testAuthority, { notAfter });
+    const session = await ticketFor(proxy.port, { identity });
+    await until(() => Date.now() >= notAfter.getTime(), "it has expired");
+    const again = await visit(proxy.port, { identity, session });
+    expect(again.served).toBe(false);
+    expect(await proxy.log.line("refused")).toMatchObject({
+      reason: "certificate_expired",
+      detail: "resumed session",
+    });
+    expect(origin.accepted).toHaveLength(1);
+  },
+);
+
+test("a revocation list that runs out between two connections refuses the second", async () => {
+  await using folder = new Folder();
+  const nextUpdate = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
+  const crl = await folder.file("crl.pem", revoke([], testAuthority, nextUpdate));
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], { ...calm, listener: { crl } });
+  const session = await ticketFor(proxy.port);
+  await until(() => Date.now() >= nextUpdate.getTime(), "it has run out");
+  expect((await visit(proxy.port, { session })).served).toBe(false);
+  expect(await proxy.log.line("refused")).toMatchObject({
+    reason: "certificate_untrusted",
+    detail: "resumed session",
+  });
+});
+
+test("one that is revoked in between is refused, and its ticket is worth nothing", async () => {
+  await using folder = new Folder();
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port, { identity: mallory });
+  const crl = await folder.file("crl.pem", revoke([800]));
+  await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener: { crl } }));
+  const again = await visit(proxy.port, { identity: mallory, session });
+  expect(again.served).toBe(false);
+  expect(await proxy.log.line("refused")).toMatchObject({
+    reason: "certificate_revoked",
+    detail: "CERT_REVOKED",
+  });
+  expect(origin.accepted).toHaveLength(1);
+});
+
+test.each<[string, (folder: Folder) => Promise<object>]>([
+  ["CRL", async (folder) => ({ crl: await folder.file("crl.pem", revoke([800])) })],
+  ["CA", async (folder) => ({ ca: await folder.file("ca.pem", cert("ca2.crt") + cert("ca.crt")) })],
+  [
+    "certificate",
+    async () => ({ certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem") }),
+  ],
+])("a change of %s, and its undoing, invalidate the tickets of before", async (_, change) => {
+  await using folder = new Folder();
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port);
+  const listener = await change(folder);
+  await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener }));
+  const second = await visit(proxy.port, { session });
+  expect([second.served, second.reused]).toEqual([true, false]);
+  second.leave();
+  await proxy.proxy.reload(testConfig([origin.target], calm));
+  for (const old of [session, second.session]) {
+    const third = await visit(proxy.port, { session: old });
+    expect([third.served, third.reused]).toEqual([true, false]);
+    third.leave();
+  }
+});
+
+test("a reload that changes nothing of it leaves tickets as they are", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port);
+  await proxy.proxy.reload(testConfig([origin.target], { ...calm, timeout: "10m" }));
+  const again = await visit(proxy.port, { session });
+  expect([again.served, again.reused]).toEqual([true, true]);
+  again.leave();
+});
+
+test("group and upstream are those of now, not of the session", async () => {
+  using origin = echoOrigin();
+  using other = echoOrigin();
+  const upstreams = (group: string) => [
+    { name: "one", targets: [origin.target], authorizedGroups: [group], serverNames: ["one.test"] },
+    { name: "two", targets: [other.target], authorizedGroups: ["ops"], serverNames: ["two.test"] },
+  ];
+  await using proxy = await startProxy([], { ...calm, upstreams: upstreams("admin") });
+  const session = await ticketFor(proxy.port, { serverName: "one.test" });
+  // The session of one upstream opens no door to another.
+  expect((await visit(proxy.port, { serverName: "two.test", session })).served).toBe(false);
+  expect((await visit(proxy.port, { serverName: "three.test", session })).served).toBe(false);
+  await proxy.proxy.reload(testConfig([], { ...calm, upstreams: upstreams("ops") }));
+  expect((await visit(proxy.port, { serverName: "one.test", session })).served).toBe(false);
+  const refused = await proxy.log.count("refused", 3);
+  expect(refused.map(({ reason, upstream }) => [reason, upstream])).toEqual([
+    ["group_not_authorized", "two"],
+    ["unknown_server_name", undefined],
+    ["group_not_authorized", "one"],
+  ]);
+  expect(other.accepted).toHaveLength(0);
+});
+
+test("the name that a resumed session asks for is its own, not the first one's", async () => {
+  using one = echoOrigin();
+  using two = echoOrigin();
+  const upstreams = [one, two].map(({ target }, i) => ({
+    name: `u${i}`,
+    targets: [target],
+    authorizedGroups: ["admin"],
+    serverNames: [`u${i}.test`],
+  }));
+  await using proxy = await startProxy([], { ...calm, upstreams });
+  const session = await ticketFor(proxy.port, { serverName: "u0.test" });
+  const again = await visit(proxy.port, { serverName: "u1.test", session });
+  expect(again.served).toBe(true);
+  again.leave();
+  expect([one.accepted.length, two.accepted.length]).toEqual([1, 1]);
+});
+
+test("limits count a resumed session as any other", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], {
+    ...calm,
+    rateLimit: { capacity: 2, fillRate: "1h" },
+  });
+  const session = await ticketFor(proxy.port);
+  const second = await visit(proxy.port, { session });
+  expect([second.served, second.reused]).toEqual([true, true]);
+  second.leave();
+  expect((await visit(proxy.port, { session })).served).toBe(false);
+  expect(await proxy.log.line("refused")).toMatchObject({ reason: "rate_limited", client: "alice@admin" });
+});
+
+test("an open connection that was resumed is judged at a reload as any other", async () => {
+  await using folder = new Folder();
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port, { identity: mallory });
+  const bad = await visit(proxy.port, { identity: mallory, session });
+  const good = await visit(proxy.port, { session: await ticketFor(proxy.port) });
+  expect([bad.reused, good.reused]).toEqual([true, true]);
+  await proxy.log.count("closed", 2);
+  const crl = await folder.file("crl.pem", revoke([800]));
+  await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener: { crl } }));
+  expect((await proxy.log.count("closed", 3))[2]).toMatchObject({
+    client: "mallory@admin",
+    reason: "authorization_revoked",
+    detail: "certificate_revoked",
+  });
+  expect(proxy.proxy.stats().connections).toBe(1);
+  bad.leave();
+  good.leave();
+});
+
+test("a resumed session ends with its certificate as any other", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const notAfter = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
+  const identity = issue("mallory@admin", testAuthority, { notAfter });
+  const session = await ticketFor(proxy.port, { identity });
+  const again = await visit(proxy.port, { identity, session });
+  expect([again.served, again.reused]).toEqual([true, true]);
+  expect((await proxy.log.line("closed", "certificate_expired")).client).toBe("mallory@admin");
+  expect(Date.now()).toBeGreaterThanOrEqual(notAfter.getTime());
+  again.leave();
+});
+
+test("with sessionTickets = false there are none", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], { ...calm, listener: { sessionTickets: false } });
+  for (let i = 0; i < 2; i++) {
+    const { served, session, leave } = await visit(proxy.port);
+    expect([served, session]).toEqual([true, undefined]);
+    leave();
+  }
+});
+
+test("a reload turns tickets off, those of before included, and on again", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port);
+  const off = { ...calm, listener: { sessionTickets: false } };
+  await proxy.proxy.reload(testConfig([origin.target], off));
+  const without = await visit(proxy.port, { session });
+  expect([without.served, without.reused, without.session]).toEqual([true, false, undefined]);
+  without.leave();
+  await proxy.proxy.reload(testConfig([origin.target], calm));
+  expect((await visit(proxy.port, { session })).reused).toBe(false);
+  const again = await visit(proxy.port, { session: await ticketFor(proxy.port) });
+  expect(again.reused).toBe(true);
+  again.leave();
+});
+
+test("a damaged ticket makes nobody of another", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], calm);
+  const session = await ticketFor(proxy.port);
+  // Damage to what the client keeps for itself may leave the ticket whole: then it is alice's, and resumed.
+  for (let at = 0; at < session.length; at += 97) {
+    const damaged = Buffer.from(session);
+    damaged[at] = damaged[at]! ^ 0xff;
+    const carol = { cert: cert("carol.crt"), key: cert("key.pem") };
+    const { served, reused, leave } = await visit(proxy.port, { identity: carol, session: damaged });
+    if (served) expect(reused).toBe(true);
+    leave();
+  }
+  const lines = proxy.log.lines.filter(({ msg }) => msg === "internal error");
+  expect(lines).toEqual([]);
+});
+
+test("with two workers a client that comes again gets in, resumed or not", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], { ...calm, workers: 2 });
+  let session = await ticketFor(proxy.port);
+  for (let i = 0; i < 12; i++) {
+    const again = await visit(proxy.port, { session });
+    expect(again.served).toBe(true);
+    session = again.session ?? session;
+    again.leave();
+  }
+  expect((await proxy.log.count("closed", 13)).map(({ client }) => client)).toEqual(
+    Array(13).fill("alice@admin"),
+  );
+});
