@@ -75,7 +75,7 @@ test("a chain with an intermediate is resumed too, also where there are revocati
   again.leave();
 });
 
-test.each([true, false])(
+test.concurrent.each([true, false])(
   "a certificate that expires between two connections is refused on the second, with disconnectExpired = %p",
   async (disconnectExpired) => {
     using origin = new Origin(async (peer) => {
@@ -97,7 +97,7 @@ test.each([true, false])(
   },
 );
 
-test("a revocation list that runs out between two connections refuses the second", async () => {
+test.concurrent("a revocation list that runs out between two connections refuses the second", async () => {
   await using folder = new Folder();
   const nextUpdate = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
   const crl = await folder.file("crl.pem", revoke([], testAuthority, nextUpdate));
@@ -238,7 +238,7 @@ test("an open connection that was resumed is judged at a reload as any other", a
   good.leave();
 });
 
-test("a resumed session ends with its certificate as any other", async () => {
+test.concurrent("a resumed session ends with its certificate as any other", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const notAfter = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
