@@ -40,7 +40,8 @@ export function targetKeys({ upstreams }: Config): string[][] {
 
 /**
  * Pairs the ports that are open with the listeners of a new configuration: by address, then, where as many are left on
- * both sides, in order. Addresses do not change before a restart. Where none is the same, all are paired in order: a
+ * both sides, by their place in the list: there an address was changed, which it does not before a restart. A port never
+ * gets the trust of a listener that was written down elsewhere. Where no address is the same, all are paired by place: a
  * reload leaves no proxy without a port.
  * @returns for each open port the place of its listener, or undefined where there is none any more
  */
@@ -55,11 +56,9 @@ export function pairPorts(
     if (same !== undefined) free.delete(same);
     return same;
   });
-  const rest = [...free];
   const left = open.filter((port, i) => port !== undefined && pairs[i] === undefined);
-  return rest.length === left.length || rest.length === next.length
-    ? pairs.map((pair, i) => (open[i] === undefined ? undefined : (pair ?? rest.shift())))
-    : pairs;
+  if (free.size !== left.length && free.size !== next.length) return pairs;
+  return pairs.map((pair, i) => (pair === undefined && open[i] !== undefined && free.has(i) ? i : pair));
 }
 
 /** A configuration and its files, for ports that are paired with its listeners. */

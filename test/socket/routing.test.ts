@@ -429,6 +429,44 @@ describe("by listener", () => {
     one.leave();
   });
 
+  test("a port whose listener is gone closes, and does not take over the trust of one that is new", async () => {
+    using web = new Named("web");
+    const at = (hostname: string, ca: string) => listener({ address: `${hostname}:0`, ca: certPath(ca) });
+    const config = (...listeners: object[]): ProxyConfig => ({
+      ...generous,
+      upstreams: [upstream(web)],
+      listeners,
+    });
+    const second = at("127.0.0.2", "ca2.crt");
+    await using proxy = await start(config(at("127.0.0.1", "ca.crt"), second));
+    const [port] = proxy.ports as [number];
+    await proxy.reload(config(second, at("127.0.0.3", "ca2.crt")));
+    await expect(connect(port, { identity: stranger })).rejects.toThrow();
+    expect(await proxy.log.line("listener removed")).toMatchObject({ address: "127.0.0.1:0" });
+    expect(await proxy.log.line("needs a restart")).toMatchObject({
+      key: "listeners[1].address",
+      running: "none",
+    });
+  });
+
+  test("a port whose listener has another address stays where it is, with all else that is new", async () => {
+    using web = new Named("web");
+    const config = (...addresses: string[]): ProxyConfig => ({
+      ...generous,
+      upstreams: [upstream(web)],
+      listeners: addresses.map((address) => listener({ address, ca: certPath("ca2.crt") })),
+    });
+    await using proxy = await start(twoCas(web, { address: "127.0.0.2:0" }));
+    const [port] = proxy.ports as [number];
+    await proxy.reload(config("127.0.0.3:0", "127.0.0.2:0"));
+    expect(await answer(port, { identity: stranger })).toBe("web");
+    expect(await proxy.log.line("needs a restart")).toMatchObject({
+      key: "listeners[0].address",
+      running: "127.0.0.1:0",
+      configured: "127.0.0.3:0",
+    });
+  });
+
   test("a reload that takes a CA from one listener closes its clients, and nobody else's", async () => {
     using web = new Named("web");
     const both = makeAuthority([["CN", "both"]]);
