@@ -41,8 +41,7 @@ export function targetKeys({ upstreams }: Config): string[][] {
 /**
  * Pairs the ports that are open with the listeners of a new configuration: by address, then, where as many are left on
  * both sides, by their place in the list: there an address was changed, which it does not before a restart. A port never
- * gets the trust of a listener that was written down elsewhere. Where no address is the same, all are paired by place: a
- * reload leaves no proxy without a port.
+ * gets the trust of a listener that was written down elsewhere. Where no address is the same, all are paired by place.
  * @returns for each open port the place of its listener, or undefined where there is none any more
  */
 export function pairPorts(

@@ -33,7 +33,7 @@ describe("ports are paired with listeners", () => {
     ["by address", ["1", "2"], ["1", "2"], [0, 1]],
     ["by address, whatever the order", ["1", "2", "3"], ["3", "1", "2"], [1, 2, 0]],
     ["one that changed its address with the one that is left", ["1", "2"], ["1", "9"], [0, 1]],
-    ["one that changed its address, in another order", ["1", "2"], ["9", "1"], [1, 0]],
+    ["one that is new elsewhere in the list with none", ["1", "2"], ["9", "1"], [1, undefined]],
     ["all that changed their address, in order", ["1", "2"], ["8", "9"], [0, 1]],
     ["one that is new with none", ["1"], ["9", "1"], [1]],
     ["one that is gone with nothing", ["1", "2"], ["2"], [undefined, 0]],
@@ -50,7 +50,12 @@ describe("ports are paired with listeners", () => {
     ["more that are new than are gone: those with nothing", ["1", "2"], ["1", "8", "9"], [0, undefined]],
     ["the only one that is left, though others are new", ["1"], ["8", "9"], [0]],
     ["the first one where all have changed and fewer are left", ["1", "2"], ["9"], [0, undefined]],
-    ["the first that is open where all have changed", ["", "2", "3"], ["9"], [undefined, 0, undefined]],
+    [
+      "none where all have changed and their places are gone",
+      ["", "2", "3"],
+      ["9"],
+      [undefined, undefined, undefined],
+    ],
   ])("%s", (_, open, next, pairs) => {
     expect(pair(open, next)).toEqual(pairs);
   });
