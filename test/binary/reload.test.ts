@@ -258,13 +258,11 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     host.write(two.target, "watch = 5");
     run.child.kill("SIGHUP");
     await run.line("reload refused");
-    const before = run.lines().length;
     expect(await isServed(run.port, "carol")).toBe(false);
-    expect(await isServed(run.port)).toBe(true);
     host.write(two.target, 'watch = false\nlogLevel = "info"');
     run.child.kill("SIGHUP");
     await run.line("reloaded");
-    expect(run.lines()[before]).toMatchObject({ msg: "reloaded" });
+    expect(messages(run, "refused")).toEqual([]);
     expect(await isServed(run.port, "carol")).toBe(false);
     await run.line("refused", "group_not_authorized");
   });
