@@ -473,7 +473,9 @@ export class Connection implements Dialer {
     this.#phase = "over";
     this.#broken ??= reason;
     this.#attempt?.abandon();
-    this.#client.close();
+    // A socket that still holds something would not close before it is sent or some 12 s are over, whatever is done to it
+    // after that: who does not read is not waited for.
+    if (!this.#toClient.waiting) this.#client.close();
     if (!this.#clientGone) this.#client.terminate();
     this.#upstream?.terminate();
     this.#release();

@@ -33,6 +33,11 @@ export class Relay {
   // What a sink on trial has taken, to be sent again to another one; undefined when there is no way back.
   #taken: Uint8Array[] | undefined;
 
+  /** Holds bytes that the sink has not taken yet. */
+  get waiting(): boolean {
+    return this.#pending !== undefined;
+  }
+
   /**
    * The source received a chunk. It is the relay's from now on: nobody may write into it any more.
    * @returns false where the sink turned out to be broken. It has to be acted upon: a socket whose write has failed may
