@@ -267,6 +267,28 @@ describe("broken off", () => {
     client.reset();
   });
 
+  test("by the server: a client that is not reading is not waited for", async () => {
+    using origin = new Origin();
+    await using proxy = await startProxy([origin.target]);
+    const all = await Promise.all(
+      Array.from({ length: 8 }, async () => {
+        const client = await connect(proxy.port);
+        client.socket.pause();
+        return client;
+      }),
+    );
+    const servers = await Promise.all(all.map(() => origin.next()));
+    const sent = servers.map((server) => server.send(new Uint8Array(32 * MiB)));
+    await Bun.sleep(300);
+    const start = performance.now();
+    for (const server of servers) server.reset();
+    expect(await Promise.all(sent)).toEqual(Array(8).fill(false));
+    await proxy.log.count("closed", 8);
+    // The runtime would wait for twelve seconds.
+    expect(performance.now() - start).toBeLessThan(9_000);
+    for (const client of all) client.reset();
+  });
+
   test("by the client, while the server is not reading and much is held for it", async () => {
     using origin = new Origin((peer) => peer.socket.pause());
     await using proxy = await startProxy([origin.target]);
