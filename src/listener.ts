@@ -71,8 +71,6 @@ export function listen<Data>(
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
       socket: handlers,
     });
-  // Whoever shares a port shares it with those who share it too.
-  if (reusePort && address.port !== 0) claimPort(address).release();
   try {
     const server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);
     const hurry = new AbortController();
@@ -103,21 +101,40 @@ export interface Claim {
 
 /**
  * Keeps a port to this process, whose threads open it in the way in which others could too: the kernel would let them.
- * What is taken for a sign is a name among the kernel's sockets, which ends with the process.
+ * The sign of it is a name among the kernel's local sockets, which ends with the process.
  * @throws StartError where the port is kept by another
  */
 export function claimPort(address: Address): Claim {
   if (process.platform !== "linux") return { release() {} };
   try {
     const sign = Bun.listen({
-      unix: `\0tcpproxy ${formatAddress(address)}`,
+      unix: `\0${signOf(address)}`,
       socket: { open: (socket) => socket.terminate(), data() {} },
     });
     sign.unref();
     return { release: () => sign.stop(true) };
   } catch (error) {
+    // A host whose name is too long for a sign does without.
+    if ((error as { code?: string }).code !== "EADDRINUSE") return { release() {} };
     throw cannotListen(formatAddress(address), error);
   }
+}
+
+/**
+ * Whoever shares a port shares it with those who share it too.
+ * @throws StartError where the port is kept by another
+ */
+export async function mayShare(address: Address): Promise<void> {
+  // Where there is no such list, there are no such names.
+  const names = await Bun.file("/proc/net/unix")
+    .text()
+    .catch(() => "");
+  if (!names.split("\n").some((line) => line.endsWith(` @${signOf(address)}`))) return;
+  throw cannotListen(formatAddress(address), Object.assign(new Error("kept"), { code: "EADDRINUSE" }));
+}
+
+function signOf(address: Address): string {
+  return `tcpproxy ${formatAddress(address)}`;
 }
 
 /**

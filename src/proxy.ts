@@ -12,6 +12,7 @@ import { PER_CONNECTION, processBudget } from "./descriptors.ts";
 import { Engine } from "./engine.ts";
 import { ConfigError, type Fault } from "./errors.ts";
 import { HealthChecks } from "./health-check.ts";
+import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import { unresolved } from "./names.ts";
@@ -232,6 +233,8 @@ class RunningProxy implements Proxy {
   }
 
   async #open(): Promise<Address> {
+    for (const { address, reusePort } of this.config.listeners) if (reusePort) await mayShare(address);
+    if (this.#closing) throw new Error("the proxy has been closed; make a new one");
     this.#addresses = await this.#runner.listen();
     for (const warning of this.warnings) this.#log.warn(warning, {});
     for (const address of this.#addresses) this.#log.info("listening", { address: formatAddress(address) });
