@@ -41,6 +41,8 @@ export interface Entrance {
   trust: Trust;
   /** Counts the changes of trust: a handshake that began under another number was verified by older rules. */
   generation: number;
+  /** A reload took it away: nobody says any more whom it trusts, so that it trusts nobody. */
+  removed: boolean;
 }
 
 /** The part of a client's socket that says who it is. */
@@ -103,6 +105,7 @@ export function admit(
     const [reason, detail] = handshakeRefusal(success, error);
     return { reason, detail };
   }
+  if (entrance.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
   // What TLS has verified, it has verified by the rules of then: those of the first session, or of before a reload.
   const reused = socket.isSessionReused();
   if (reused || generation !== entrance.generation) {
@@ -147,7 +150,8 @@ export function reconsider(
   { client, pool }: Pick<Admission, "client" | "pool">,
   entrance: Entrance,
   { judged, disconnectExpired }: { judged: boolean; disconnectExpired: boolean },
-): RefusalReason | "upstream_removed" | undefined {
+): RefusalReason | "upstream_removed" | "listener_removed" | undefined {
+  if (entrance.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
   if (!isAuthorized(client.slice(client.indexOf("@") + 1), pool)) return "group_not_authorized";
   const verdict = judged ? judgeSocket(socket, entrance) : undefined;

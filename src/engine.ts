@@ -79,7 +79,8 @@ export class Engine {
       this.#settings.entrances.forEach((settings, i) => {
         if (settings === undefined) return this.#gates.push(undefined);
         const { listener, credentials } = settings;
-        const entrance = { upstream: listener.upstream, trust: trustIn(credentials), generation: 0 };
+        const { upstream } = listener;
+        const entrance = { upstream, trust: trustIn(credentials), generation: 0, removed: false };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
         const handlers = clientHandlers(this.#shared, entrance);
         const { worker, memory } = this.#options.ledger;
@@ -95,22 +96,22 @@ export class Engine {
     return this.#gates.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
   }
 
-  /** Runs on other settings from now on, and ends what they have no room for; nobody else notices. */
+  /**
+   * Runs on other settings from now on, and ends what they have no room for; nobody else notices.
+   * @throws where TLS cannot use them; then nothing has changed
+   */
   apply(settings: Settings): void {
     const { config } = settings;
     const changed = new Set<Entrance>();
+    this.#replaceContexts(settings);
     this.#gates.forEach((gate, i) => {
       const next = settings.entrances[i];
       if (gate === undefined) return;
-      if (next === undefined) return void gate.port.stop();
-      const { listener, credentials } = next;
-      const { sessionTickets } = listener;
-      if (
-        !isSame(credentials, gate.settings.credentials) ||
-        sessionTickets !== gate.settings.listener.sessionTickets
-      ) {
-        gate.port.replace(credentials, sessionTickets);
+      if (next === undefined) {
+        gate.entrance.removed = true;
+        return void gate.port.stop();
       }
+      const { listener, credentials } = next;
       gate.entrance.upstream = listener.upstream;
       const { ca, crl } = credentials;
       if (!isSame({ ca, crl }, { ca: gate.settings.credentials.ca, crl: gate.settings.credentials.crl })) {
@@ -128,6 +129,24 @@ export class Engine {
     this.#ticking = undefined;
     this.#changed();
     void this.#reconsider(changed);
+  }
+
+  /** All of them, or none. */
+  #replaceContexts({ entrances }: Settings): void {
+    const done: Gate[] = [];
+    const replace = ({ port }: Gate, { credentials, listener }: EntranceSettings) =>
+      port.replace(credentials, listener.sessionTickets);
+    try {
+      this.#gates.forEach((gate, i) => {
+        const next = entrances[i];
+        if (gate === undefined || next === undefined || isSameContext(next, gate.settings)) return;
+        replace(gate, next);
+        done.push(gate);
+      });
+    } catch (error) {
+      for (const gate of done) replace(gate, gate.settings);
+      throw error;
+    }
   }
 
   /**
@@ -191,6 +210,10 @@ function tickEvery(config: Settings["config"]): number {
   const { timeout, handshakeTimeout, connectTimeout, maxConnectionDuration = Infinity } = config;
   const shortest = Math.min(timeout, handshakeTimeout, connectTimeout, maxConnectionDuration);
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
+}
+
+function isSameContext(a: EntranceSettings, b: EntranceSettings): boolean {
+  return a.listener.sessionTickets === b.listener.sessionTickets && isSame(a.credentials, b.credentials);
 }
 
 function isSame(a: Partial<Credentials>, b: Partial<Credentials>): boolean {

@@ -261,11 +261,11 @@ class RunningProxy implements Proxy {
       const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
       const pairs = pairPorts(open, prepared.config.listeners);
       const settings = this.#settle(prepared, pairs);
+      await this.#runner.apply(settings);
       this.#sayWhatStays(prepared.config, open, pairs);
       this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
       this.#input = input;
       this.#prepared = prepared;
-      await this.#runner.apply(settings);
       this.#pools = makePools(settings, this.#ledger, this.#pools);
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", {});

@@ -334,7 +334,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     ]);
   });
 
-  test("a listener that went accepts nobody, those who came through it go on, and the others do as before", async () => {
+  test("a listener that went accepts nobody and keeps nobody, and the others do as before", async () => {
     using origin = echoOrigin();
     const listener = (address: string) => ({ address, ca: certPath("ca.crt"), ...RSA });
     const { listener: _, ...rest } = config([origin.target]);
@@ -342,20 +342,24 @@ describe.each([1, 2])("with %p workers", (workers) => {
     const two = [listener("127.0.0.1:0"), listener("127.0.0.1:0")];
     const proxy = createProxy({ ...rest, listeners: two }, { logger: log });
     await proxy.listen();
-    const [going, staying] = proxy.addresses.map(({ port }) => port) as [number, number];
-    const client = (await served(going))!;
+    const [kept, gone] = proxy.addresses.map(({ port }) => port) as [number, number];
+    const client = (await served(kept))!;
+    const theirs = (await served(gone))!;
     // Which of two that are alike is meant cannot be seen; the first is taken to stay.
     await proxy.reload({ ...rest, listeners: [listener("127.0.0.1:0")] });
     expect(messages(log, "listener removed")).toHaveLength(1);
-    await expect(connectPlain(staying)).rejects.toThrow();
-    expect(await isServed(going)).toBe(true);
+    await expect(connectPlain(gone)).rejects.toThrow();
+    await theirs.ended;
+    theirs.close();
+    expect(await log.line("closed", "authorization_revoked")).toMatchObject({ detail: "listener_removed" });
+    expect(await isServed(kept)).toBe(true);
     expect(await echoes(client)).toBe(true);
     // What is closed stays closed until a restart, and the rest applies.
     await proxy.reload({ ...rest, listeners: two.map((each) => ({ ...each, ...ECDSA })) });
     expect(messages(log, "needs a restart")).toEqual([
       expect.objectContaining({ key: "listeners[1].address", running: "none", configured: "127.0.0.1:0" }),
     ]);
-    const again = (await served(going))!;
+    const again = (await served(kept))!;
     expect(shown(again)).toBe("server-ecdsa.crt");
     again.close();
     client.close();

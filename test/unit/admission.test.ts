@@ -85,7 +85,7 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
   const circumstances: Circumstances = {
     rules: { config, maxConnections: 10, router: new Router(config.upstreams, config.rest), pools },
     limits,
-    entrance: { upstream: undefined, trust: trusting(), generation: 3, ...entrance },
+    entrance: { upstream: undefined, trust: trusting(), generation: 3, removed: false, ...entrance },
     generation: 3,
     id: "x-1",
     now: 0,
@@ -326,6 +326,8 @@ describe("whoever is inside", () => {
     expect(reconsider(socket, inside(db), entrance, judged)).toBe("group_not_authorized");
     db.removed = true;
     expect(reconsider(socket, inside(db), entrance, judged)).toBe("upstream_removed");
+    entrance.removed = true;
+    expect(reconsider(socket, inside(db), entrance, judged)).toBe("listener_removed");
   });
 
   test("has its certificate looked at only where whom the listener trusts has changed", () => {
