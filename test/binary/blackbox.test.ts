@@ -300,7 +300,7 @@ describe("under load", () => {
     const round = async (count: number) => {
       for (let i = 0; i < count; i += 25) await Promise.all(Array.from({ length: 25 }, one));
       const ended = () => run.lines().filter(({ msg }) => msg === "closed" || msg === "refused").length;
-      await until(() => ended() === total, `all ${total} have their line`, 20_000);
+      await until(() => ended() === total, `all ${total} have their line`, 60_000);
     };
     await round(500);
     const [descriptors, memory] = [run.descriptors, run.memory];
@@ -308,7 +308,7 @@ describe("under load", () => {
     expect(run.descriptors).toBe(descriptors);
     expect(run.memory - memory).toBeLessThan(24 * 2 ** 20);
     expect(run.lines().filter(({ msg }) => msg === "internal error")).toEqual([]);
-  });
+  }, 120_000);
 
   test("random bytes, at every stage of a connection, harm nobody else", async () => {
     using origin = echoOrigin();
