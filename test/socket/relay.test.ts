@@ -340,11 +340,12 @@ describe("broken off", () => {
     await Bun.sleep(50);
     client.socket.resume();
     const back = await client.rest();
-    // What the server's own kernel still held is lost with the reset; what is not is whole and ends in order.
+    // Where the reset has overtaken the end, what is on its way is lost, as it would be without a proxy.
     const line = await proxy.log.line("closed");
     expect(hash(back)).toBe(hash(data.subarray(0, back.length)));
-    expect(line.bytesOut).toBe(back.length);
+    expect(line.bytesOut).toBeGreaterThanOrEqual(back.length);
     if (line.reason === "closed") expect(back.length).toBe(data.length);
+    else expect(line.reason).toBe("upstream_reset");
     client.reset();
   });
 
