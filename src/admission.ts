@@ -163,23 +163,20 @@ function isAuthorized(group: string, { upstream, removed }: Pool): boolean {
 }
 
 function judgeSocket(socket: ClientSocket, { trust }: Entrance): Verdict | undefined {
-  return judge(chainOf(socket), trust, new Date());
+  return judge(socket.getPeerX509Certificate(), () => sentBy(socket), trust, new Date());
 }
 
-/** The client's certificate and those above it, as far as TLS has them; an authority, which issues itself, ends it. */
-function chainOf(socket: ClientSocket): Uint8Array[] {
+/** The certificates above the client's, as far as TLS has them; an authority, which issues itself, ends it. */
+function sentBy(socket: ClientSocket): Uint8Array[] {
   type Link = { raw?: Uint8Array; issuerCertificate?: Link } | null | undefined;
   const chain: Uint8Array[] = [];
   // The argument asks for the whole chain; Bun's types leave it out.
   let link = (socket.getPeerCertificate as (abbreviated: boolean) => Link).call(socket, false);
   for (; link?.raw !== undefined && chain.length < 16; link = link.issuerCertificate) {
-    if (link.issuerCertificate === link) {
-      chain.push(link.raw);
-      break;
-    }
     chain.push(link.raw);
+    if (link.issuerCertificate === link) break;
   }
-  return chain;
+  return chain.slice(1);
 }
 
 /** What the client asked for, if anything. */

@@ -23,16 +23,24 @@ export function trustIn({ ca, crl }: { ca: readonly string[]; crl: readonly stri
 }
 
 /**
- * Judges a chain that was good in the handshake. It may be good now by another way than then, so that every signature on
- * the way is verified anew. What cannot be read is not trusted.
- * @param chain DER, the client's certificate first, as far as TLS followed it or as the client sent it
+ * Judges a certificate that was good in the handshake. It may be good now by another way than then, so that every
+ * signature on the way is verified anew. What cannot be read is not trusted.
+ * @param sent answers, in DER, what there is above the certificate: as far as TLS followed it, or as the client sent it.
+ *   Asked only where the authorities alone do not tell, as it takes its time
  * @returns undefined where it is still good; what is worse than being out of date comes first
  */
-export function judge(chain: readonly Uint8Array[], trust: Trust, now: Date): Verdict | undefined {
+export function judge(
+  leaf: X509Certificate | undefined,
+  sent: () => readonly Uint8Array[],
+  trust: Trust,
+  now: Date,
+): Verdict | undefined {
+  if (leaf === undefined) return "certificate_untrusted";
   try {
-    const [leaf, ...sent] = chain.map((der) => new X509Certificate(der));
-    if (leaf === undefined) return "certificate_untrusted";
-    const issuers = [...trust.authorities, ...sent.filter(({ ca }) => ca)];
+    const verdict = judgeOne(leaf, trust.authorities, trust, now, new Map());
+    if (verdict === undefined || verdict === "certificate_revoked") return verdict;
+    const between = sent().map((der) => new X509Certificate(der));
+    const issuers = [...trust.authorities, ...between.filter(({ ca }) => ca)];
     return judgeOne(leaf, issuers, trust, now, new Map());
   } catch {
     return "certificate_untrusted";

@@ -193,9 +193,16 @@ describe.each(again)("%s", (_, over, circumstances, detail) => {
 
   test("is refused where the socket has no chain to show, or one without bytes", () => {
     for (const answer of [undefined, null, {}, { raw: undefined }, { raw: new Uint8Array() }]) {
-      const socket = socketOf([alice.cert], { ...over, getPeerCertificate: () => answer });
+      const socket = socketOf([chained.cert], { ...over, getPeerCertificate: () => answer });
       expect(attempt(socket, world(), circumstances).reason).toBe("certificate_untrusted");
     }
+    const nobody = socketOf([alice.cert], { ...over, getPeerX509Certificate: () => undefined });
+    expect(attempt(nobody, world(), circumstances).reason).toBe("certificate_untrusted");
+  });
+
+  test("needs no chain where an authority itself has signed the certificate", () => {
+    const socket = socketOf([alice.cert], { ...over, getPeerCertificate: () => undefined });
+    expect(attempt(socket, world(), circumstances).client).toBe("alice@admin");
   });
 
   test("has its chain followed even where it is a circle", () => {

@@ -1,7 +1,7 @@
 import { X509Certificate, createPrivateKey } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { pemBlocks, readCertificateId, readRevocationList } from "../../src/der.ts";
-import { judge, type Trust } from "../../src/trust.ts";
+import { judge as judgeLeaf, type Trust } from "../../src/trust.ts";
 import { issue, makeAuthority, revoke, testAuthority, type Authority } from "../support/issue.ts";
 import { cert } from "../support/peer.ts";
 import { Random } from "../support/random.ts";
@@ -9,6 +9,12 @@ import { Random } from "../support/random.ts";
 /** All PEM blocks of a file, as DER. */
 function der(name: string): Uint8Array[] {
   return pemBlocks(cert(name), "[A-Z0-9 ]+").map((block) => block.der);
+}
+
+/** A chain, the client's certificate first. */
+function judge(chain: readonly Uint8Array[], trust: Trust, at: Date): ReturnType<typeof judgeLeaf> {
+  const [leaf, ...above] = chain;
+  return judgeLeaf(leaf && new X509Certificate(leaf), () => above, trust, at);
 }
 
 const list = (name: string) => readRevocationList(der(name)[0]!);
@@ -237,9 +243,12 @@ describe("a way up", () => {
 
   test("is none from what cannot be read, and none from nothing", () => {
     expect(judge([], trusting([fresh]), now)).toBe("certificate_untrusted");
-    expect(judge([Buffer.from("rubbish")], trusting([fresh]), now)).toBe("certificate_untrusted");
-    const chain = [bytes(issue("x", fresh).cert), new Uint8Array()];
-    expect(judge(chain, trusting([fresh]), now)).toBe("certificate_untrusted");
+    expect(judge([...der("alice.crt"), Buffer.from("rubbish")], trusting([fresh]), now)).toBe(
+      "certificate_untrusted",
+    );
+    expect(judge([bytes(issue("x", old).cert), new Uint8Array()], trusting([fresh]), now)).toBe(
+      "certificate_untrusted",
+    );
   });
 
   /** A root's certificate of old, for the same name and key. */
