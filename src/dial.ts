@@ -66,6 +66,11 @@ export class Attempt<D extends Dialer> {
     if (this.#socket !== undefined) this.#done(this.#socket);
   }
 
+  /** Given up, but not yet by the kernel, which takes some two minutes where nobody answers. */
+  get lingers(): boolean {
+    return this.#state === "abandoned";
+  }
+
   /** TCP is there; over TLS the handshake is yet to come. */
   opened(socket: Bun.Socket<unknown>): void {
     const { header, serverName, secure } = this.#opening;

@@ -19,6 +19,9 @@ export interface CheckOptions {
   now(): number;
 }
 
+/** Checks of one target that the kernel has not given up yet: with as many, it is left alone until it has. */
+const MOST_LINGERING = 8;
+
 /** The checks of one target, one after the other. */
 class Check implements Dialer {
   #rule: HealthCheck;
@@ -28,6 +31,8 @@ class Check implements Dialer {
   readonly #options: CheckOptions;
   #timer: Timer;
   #attempt: Attempt<Check> | undefined;
+  /** Each holds a descriptor. */
+  #lingering: Attempt<Check>[] = [];
   #up = true;
   /** Checks in a row that say otherwise. */
   #against = 0;
@@ -76,11 +81,15 @@ class Check implements Dialer {
   }
 
   #begin(): void {
+    this.#lingering = this.#lingering.filter(({ lingers }) => lingers);
+    if (this.#lingering.length >= MOST_LINGERING) return this.#ended(false, "ETIMEDOUT");
     const { upstream, tls } = this.#pool;
     const header = upstream.proxyProtocol && ownHeader(upstream.proxyProtocol);
-    this.#attempt = dial(this.#target.address, tls, header, this, this.#options.descriptors);
+    const attempt = dial(this.#target.address, tls, header, this, this.#options.descriptors);
+    this.#attempt = attempt;
     this.#timer = setTimeout(() => {
-      this.#attempt?.abandon();
+      attempt.abandon();
+      this.#lingering.push(attempt);
       this.#ended(false, "ETIMEDOUT");
     }, this.#rule.timeout);
   }

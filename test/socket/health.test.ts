@@ -269,6 +269,18 @@ describe("what a check sends", () => {
     await until(() => descriptors() <= before + 5, "descriptors are back");
     expect(said(proxy, "target is down")).toEqual([]);
   });
+
+  test.if(process.platform === "linux")("and holds few where nobody ever answers", async () => {
+    const descriptors = () => readdirSync("/proc/self/fd").length;
+    await using hole = await Blackhole.open();
+    const before = descriptors();
+    await using proxy = await startProxy([hole.target], {
+      upstreams: [upstream([hole.target], { healthCheck: { interval: 2, timeout: 2, rise: 1, fall: 40 } })],
+    });
+    // By then there have been forty.
+    await proxy.log.line("target is down");
+    expect(descriptors()).toBeLessThan(before + 20);
+  });
 });
 
 describe("checks end", () => {
