@@ -122,11 +122,15 @@ export class Engine {
       gate.settings = next;
     });
     const { ledger, limits, now } = { ...this.#options, ...this.#shared };
+    const before = this.#settings.config;
     this.#settings = settings;
     this.#shared.rules = rulesOf(settings, makePools(settings, ledger, this.#shared.rules.pools));
     limits.setRule(config.rateLimit, now());
-    clearInterval(this.#ticking);
-    this.#ticking = undefined;
+    // Not every time: with reloads in quick succession it would never tick.
+    if (tickEvery(config) !== tickEvery(before)) {
+      clearInterval(this.#ticking);
+      this.#ticking = undefined;
+    }
     this.#changed();
     void this.#reconsider(changed);
   }
