@@ -45,7 +45,8 @@ export interface Sockets {
  * the system does not help, resolves as soon as that is known. The socket goes on accepting meanwhile.
  *
  * The process's own sockets are the first of those that share the port, as long as nobody else was there before them. If
- * somebody was, or a worker thread has died since, new clients may be a second late; none is lost.
+ * somebody was, or a worker thread has died since, new clients may be a second late; none is lost, unless the kernel
+ * does not let this user filter: then what comes in the very moment of the end may be.
  * @param signal ends the waiting
  */
 export async function leave(fd: number, { count, last }: Sockets, signal: AbortSignal): Promise<void> {
@@ -55,8 +56,10 @@ export async function leave(fd: number, { count, last }: Sockets, signal: AbortS
   const detach = () => void setOption(calls, fd, SO_DETACH_REUSEPORT_BPF, Int32Array.of(0));
   signal.addEventListener("abort", detach, { once: true });
   // Whoever is new goes to the first socket that is not ours; where there is none, the kernel chooses as ever.
-  attach(calls, fd, SO_ATTACH_REUSEPORT_CBPF, [[RETURN, 0, 0, count]]);
-  if (attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS)) {
+  const sent = attach(calls, fd, SO_ATTACH_REUSEPORT_CBPF, [[RETURN, 0, 0, count]]);
+  // In case somebody is sent here all the same. Newer kernels let only CAP_NET_ADMIN do that.
+  const shut = attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS);
+  if (sent || shut) {
     await sleep(last ? PATIENCE + LONGER : PATIENCE, signal);
     const waiting = Int32Array.of(fd, POLLIN);
     const deadline = performance.now() + MOST;
