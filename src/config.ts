@@ -2,6 +2,7 @@
 // The way from the one to the other is resolve-config.ts.
 
 import type { Address, TargetAddress } from "./address.ts";
+import type { ProxyProtocolVersion } from "./proxy-protocol.ts";
 
 /** A text such as `"250ms"`, `"60s"`, `"1m30s"`, `"1h"`, or a number of milliseconds; 1 ms to just under 25 days. */
 export type Duration = string | number;
@@ -9,9 +10,6 @@ export type Duration = string | number;
 /** From most to least; `silent` writes nothing. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
-
-/** Versions of the PROXY protocol. */
-export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
 
 /**
  * What the proxy does, as one writes it: in TypeScript, TOML, YAML or JSON. Every key may be left out and then has its
@@ -124,7 +122,7 @@ export interface UpstreamConfig {
     serverName?: string;
   };
   /** Tells the targets who is calling, before the first byte and before TLS: the PROXY protocol. Built in: it does not. */
-  proxyProtocol?: (typeof PROXY_PROTOCOLS)[number];
+  proxyProtocol?: ProxyProtocolVersion;
 }
 
 /** A target with more to say than where it is. */
@@ -189,7 +187,7 @@ export interface Upstream {
   readonly fall: number;
   readonly slowStart: number;
   readonly tls: UpstreamTls | undefined;
-  readonly proxyProtocol: (typeof PROXY_PROTOCOLS)[number] | undefined;
+  readonly proxyProtocol: ProxyProtocolVersion | undefined;
 }
 
 /** A server of an upstream. */

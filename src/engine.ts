@@ -113,15 +113,14 @@ export class Engine {
       }
       const { listener, credentials } = next;
       gate.entrance.upstream = listener.upstream;
-      const { ca, crl } = credentials;
-      if (!isSame({ ca, crl }, { ca: gate.settings.credentials.ca, crl: gate.settings.credentials.crl })) {
+      if (!isSame(trustPart(credentials), trustPart(gate.settings.credentials))) {
         gate.entrance.trust = trustIn(credentials);
         gate.entrance.generation++;
         changed.add(gate.entrance);
       }
       gate.settings = next;
     });
-    const { ledger, limits, now } = { ...this.#options, ...this.#shared };
+    const { ledger, limits, now } = this.#shared;
     const before = this.#settings.config;
     this.#settings = settings;
     this.#shared.rules = rulesOf(settings, makePools(settings, ledger, this.#shared.rules.pools));
@@ -218,6 +217,11 @@ function tickEvery(config: Settings["config"]): number {
 
 function isSameContext(a: EntranceSettings, b: EntranceSettings): boolean {
   return a.listener.sessionTickets === b.listener.sessionTickets && isSame(a.credentials, b.credentials);
+}
+
+/** What decides whom an entrance trusts. */
+function trustPart({ ca, crl }: Credentials): Partial<Credentials> {
+  return { ca, crl };
 }
 
 function isSame(a: Partial<Credentials>, b: Partial<Credentials>): boolean {

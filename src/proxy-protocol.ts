@@ -5,7 +5,8 @@ import { isIPv4, isIPv6 } from "node:net";
 import type { Address } from "./address.ts";
 
 /** `v1` has the addresses only; `v2` also says which client it is. */
-export type ProxyProtocolVersion = "v1" | "v2";
+export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
+export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
 
 /** What a target may learn of a client and its connection. */
 export interface Caller {

@@ -7,7 +7,6 @@ import {
   BUILT_IN,
   HEALTH_CHECK,
   LOG_LEVELS,
-  PROXY_PROTOCOLS,
   type Config,
   type Listener,
   type Target,
@@ -15,6 +14,7 @@ import {
 } from "./config.ts";
 import { quote, type Fault } from "./errors.ts";
 import { isGroupName } from "./identity.ts";
+import { PROXY_PROTOCOLS } from "./proxy-protocol.ts";
 import { Reader } from "./reader.ts";
 import { parseServerName, restOf } from "./server-name.ts";
 
