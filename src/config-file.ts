@@ -2,19 +2,31 @@
 
 import { readFileSync } from "node:fs";
 import { extname, resolve } from "node:path";
+import { DuplicateError, refuseDuplicates } from "./duplicates.ts";
 import { ConfigError, cannotRead, quote } from "./errors.ts";
 
-/** By extension: the parser, and the module loader's name for the same language. */
-const LANGUAGES: Record<string, { parse: (text: string) => unknown; loader: string }> = {
-  ".toml": { parse: Bun.TOML.parse, loader: "toml" },
-  ".yaml": { parse: Bun.YAML.parse, loader: "yaml" },
-  ".yml": { parse: Bun.YAML.parse, loader: "yaml" },
-  ".json": { parse: JSON.parse, loader: "jsonc" },
+/** A language of configuration files. */
+interface Language {
+  parse(text: string): unknown;
+  /** The module loader's name for it. */
+  readonly loader: string;
+  /** Whether the parser itself refuses a key that is given twice. */
+  readonly strict: boolean;
+}
+
+const YAML: Language = { parse: Bun.YAML.parse, loader: "yaml", strict: false };
+
+/** By extension. */
+const LANGUAGES: Record<string, Language> = {
+  ".toml": { parse: Bun.TOML.parse, loader: "toml", strict: true },
+  ".yaml": YAML,
+  ".yml": YAML,
+  ".json": { parse: (text) => JSON.parse(text), loader: "jsonc", strict: false },
 };
 
 /**
  * Reads a file into what {@link resolveConfig} takes.
- * @throws ConfigError that names the file and, for a syntax error, the line
+ * @throws ConfigError that names the file and, for a syntax error or a key that is given twice, the line
  */
 export async function readConfigFile(path: string): Promise<unknown> {
   const fail = (problem: string) => new ConfigError([{ key: path, problem }]);
@@ -29,8 +41,11 @@ export async function readConfigFile(path: string): Promise<unknown> {
     throw fail(cannotRead(error));
   }
   try {
-    return language.parse(text);
+    const input = language.parse(text);
+    if (!language.strict) refuseDuplicates(text, language.parse, input);
+    return input;
   } catch (error) {
+    if (error instanceof DuplicateError) throw fail(error.message);
     throw fail(`${await positionOf(path, language.loader)}${(error as Error).message}`);
   }
 }

@@ -1,4 +1,4 @@
-// Where a file is broken: said each time, also when it is broken again elsewhere.
+// What is wrong with a file, and where: said each time, also when it is broken again elsewhere. Keys that are given twice.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -35,4 +35,15 @@ test.each([
 test("a comment in JSON, which the module loader takes, does not hide the lines of later faults", async () => {
   expect(await saidOf("json", "{\n // a comment\n}")).toMatch(/config\.json: .*Unrecognized token/);
   expect(await saidOf("json", '{\n\n "timeout" 1}')).toMatch(/config\.json: line 3, column \d+: /);
+});
+
+test.each([
+  ["toml", 'timeout = "1m"\ntimeout = "2m"\n'],
+  ["toml", '[rateLimit]\ncapacity = 1\nfillRate = "1s"\ncapacity = 2\n'],
+  ["yaml", "timeout: 1m\ntimeout: 2m\n"],
+  ["yml", "rateLimit:\n  capacity: 1\n  fillRate: 1s\n  capacity: 2\n"],
+  ["json", '{ "timeout": "1m", "timeout": "2m" }'],
+  ["json", '{ "rateLimit": { "capacity": 1, "c\\u0061pacity": 2 } }'],
+])("a key that is given twice in %s is a fault", async (extension, text) => {
+  expect(await saidOf(extension, text)).toMatch(/config\.\w+: line \d.*(given twice|redefine)/i);
 });
