@@ -20,7 +20,7 @@ export function summary(config: Config, warnings: readonly string[]): string {
       ["  reached by", reachedBy(upstream, config)],
       ...wire(upstream),
     ]),
-    ["rate limit", `${rateLimit.capacity} connections, one more every ${formatDuration(rateLimit.fillRate)}`],
+    ["rate limit", buckets(config)],
     ["open at once", `${rateLimit.maxConnections ?? "no limit"} per client, ${total(config)} in all`],
     ["timeouts", timeouts(config)],
     ["workers", String(workers)],
@@ -53,6 +53,11 @@ function wire({ healthCheck, tls, proxyProtocol }: Upstream): [string, string][]
     ...(healthCheck === undefined ? [] : [`checked every ${formatDuration(healthCheck.interval)}`]),
   ];
   return ways.length === 0 ? [] : [["  by", ways.join(", ")]];
+}
+
+function buckets({ rateLimit: { capacity, fillRate } }: Config): string {
+  if (capacity === Infinity) return "none";
+  return `${capacity} connections, one more every ${formatDuration(fillRate)}`;
 }
 
 function total({ maxConnections }: Config): string {

@@ -5,7 +5,7 @@
 
 /** The size of a bucket and how fast it fills. */
 export interface BucketRule {
-  /** Tokens in a full bucket, at least 1. */
+  /** Tokens in a full bucket, at least 1; Infinity for no bucket: nothing is ever taken from one. */
   readonly capacity: number;
   /** Milliseconds until one token comes back, at least 1. */
   readonly fillRate: number;
@@ -17,13 +17,14 @@ export interface BucketRule {
  * @returns the new `fullAt`, or undefined where no whole token is left
  */
 export function takeToken(fullAt: number, now: number, rule: BucketRule): number | undefined {
+  if (rule.capacity === Infinity) return fullAt;
   const next = Math.max(fullAt, now) + rule.fillRate;
   return next - now <= rule.capacity * rule.fillRate ? next : undefined;
 }
 
 /** Gives back a token that was taken. */
 export function returnToken(fullAt: number, rule: BucketRule): number {
-  return fullAt - rule.fillRate;
+  return rule.capacity === Infinity ? fullAt : fullAt - rule.fillRate;
 }
 
 /**
@@ -32,6 +33,7 @@ export function returnToken(fullAt: number, rule: BucketRule): number {
  */
 export function changeRule(fullAt: number, now: number, from: BucketRule, to: BucketRule): number {
   if (fullAt <= now) return fullAt;
+  if (to.capacity === Infinity) return now;
   const wait = Math.ceil(((fullAt - now) * to.fillRate) / from.fillRate);
   return now + Math.min(wait, to.capacity * to.fillRate);
 }

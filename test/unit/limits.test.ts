@@ -247,3 +247,28 @@ test("over random schedules the table is as good as a Map, however crowded", () 
     expect(limits[0]!.size).toBe(0);
   }
 });
+
+test("without a rate limit open connections are still counted and capped, and clients are forgotten", () => {
+  const limits = new Limits(small(), { capacity: Infinity, fillRate: hour, maxConnections: 100 });
+  const leases = Array.from({ length: 100 }, () => admitted(limits.admit("a@x", 0)));
+  expect(limits.admit("a@x", 0)).toBe("connection_limit");
+  leases.pop()!.cancel();
+  for (const lease of leases) lease.release();
+  limits.sweep(0);
+  expect(limits.size).toBe(0);
+});
+
+test("a rate limit that is switched off and on again, in every thread, begins with full buckets", () => {
+  const ledger = Ledger.make({ workers: 2, targets: 1, clients: 16 });
+  const rule = { capacity: 2, fillRate: hour };
+  const [one, two] = [0, 1].map((worker) => new Limits(Ledger.attach(ledger.memory, worker), rule));
+  for (let i = 0; i < 2; i++) admitted(one!.admit("a@x", 0));
+  expect(two!.admit("a@x", 0)).toBe("rate_limited");
+  for (const each of [one!, two!]) each.setRule({ capacity: Infinity, fillRate: hour }, 0);
+  for (let i = 0; i < 50; i++) admitted((i % 2 ? one! : two!).admit("a@x", 0));
+  for (const each of [two!, one!]) each.setRule(rule, 0);
+  admitted(one!.admit("a@x", 0));
+  admitted(two!.admit("a@x", 0));
+  expect(one!.admit("a@x", 0)).toBe("rate_limited");
+  expect(one!.open("a@x")).toBe(54);
+});

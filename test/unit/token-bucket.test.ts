@@ -67,3 +67,15 @@ test.each([
 ])("under another rule as many tokens are missing: %s", (_, fullAt, to, expected) => {
   expect(changeRule(fullAt, 2_000, rule, to)).toBe(expected);
 });
+
+test("an unlimited bucket gives without end, and owes nothing when it becomes a limited one", () => {
+  const unlimited = { capacity: Infinity, fillRate: 1_000 };
+  let fullAt = takeToken(0, 5_000, rule)!;
+  fullAt = changeRule(fullAt, 5_000, rule, unlimited);
+  for (let i = 0; i < 1_000; i++) fullAt = takeToken(fullAt, 5_000, unlimited)!;
+  fullAt = returnToken(fullAt, unlimited);
+  fullAt = changeRule(fullAt, 5_000, unlimited, rule);
+  expect(Number.isInteger(fullAt)).toBe(true);
+  for (let i = 0; i < 3; i++) fullAt = takeToken(fullAt, 5_000, rule)!;
+  expect(takeToken(fullAt, 5_000, rule)).toBeUndefined();
+});
