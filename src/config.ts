@@ -4,7 +4,10 @@
 import type { Address, TargetAddress } from "./address.ts";
 import type { ProxyProtocolVersion } from "./proxy-protocol.ts";
 
-/** A text such as `"250ms"`, `"60s"`, `"1m30s"`, `"1h"`, or a number of milliseconds; 1 ms to just under 25 days. */
+/**
+ * A text such as `"250ms"`, `"60s"`, `"1m30s"`, `"1h"`; 1 ms to just under 25 days. In TypeScript also a number of
+ * milliseconds, which a configuration file and a flag refuse.
+ */
 export type Duration = string | number;
 
 /** From most to least; `silent` writes nothing. */
@@ -13,7 +16,8 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /**
  * What the proxy does, as one writes it: in TypeScript, TOML, YAML or JSON. Every key may be left out and then has its
- * built-in value, except within an entry of a list, which has none: nobody gets in by omission.
+ * built-in value, except within an entry of a list, which has none: nobody gets in by omission. In a configuration file
+ * `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have none either: those are the demonstration's.
  */
 export interface ProxyConfig {
   /** Idle time, no byte in either direction, after which a connection is closed. Built in: `"5m"`. */
@@ -52,8 +56,11 @@ export interface ProxyConfig {
   upstreams?: UpstreamConfig[];
   /** What each client may do, over all upstreams; a client is a whole Common Name. */
   rateLimit?: {
-    /** Size of each client's token bucket, 1 to 1,000,000; one token per connection. Built in: `10`. */
-    capacity?: number;
+    /**
+     * Size of each client's token bucket, 1 to 1,000,000; one token per connection. `"unlimited"`: there are no buckets.
+     * Built in: `10`.
+     */
+    capacity?: number | "unlimited";
     /** How often one token comes back. Built in: `"1s"`. */
     fillRate?: Duration;
     /** Connections one client may have open at a time, at least 1. Built in: no such limit. */
@@ -155,6 +162,7 @@ export interface Config {
   /** The name of the upstream for connections that no server name leads elsewhere; undefined for none. */
   readonly rest: string | undefined;
   readonly rateLimit: {
+    /** Infinity where there are no buckets. */
     readonly capacity: number;
     readonly fillRate: number;
     readonly maxConnections: number | undefined;

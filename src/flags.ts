@@ -22,7 +22,7 @@ export const FLAGS = {
   key: { type: "string", valueHint: "file", description: "the certificate's private key (PEM)" },
   targets: { type: "string", valueHint: "a:1,b:2", description: "upstream servers to balance over" },
   groups: { type: "string", valueHint: "x,y", description: "groups whose members are let through" },
-  capacity: { type: "string", valueHint: "n", description: "size of each client's token bucket" },
+  capacity: { type: "string", valueHint: "n|unlimited", description: "size of each client's token bucket" },
   "fill-rate": {
     type: "string",
     valueHint: "duration",
@@ -109,7 +109,8 @@ export function choose<T extends string>(
 }
 
 /**
- * Lays flags over a configuration. What is no table is left for the resolver to find fault with.
+ * Lays flags over a configuration. What is no table is left for the resolver to find fault with. Without a file, flags
+ * for an upstream change the built-in one; a file that has none leaves them without a name, which is a fault.
  * @param directory what paths on the command line are taken from, whatever the file's own are taken from
  * @throws UsageError where a flag could mean one of several listeners or upstreams
  */
@@ -126,7 +127,8 @@ export function applyFlags(input: unknown, flags: FlagValues, directory: string)
     privateKey: map(key, path),
   };
   const upstream = { targets: map(targets, list), authorizedGroups: map(groups, list) };
-  const { listeners, upstreams = BUILT_IN.upstreams } = input;
+  const { listeners, upstreams = flags["config"] === undefined ? BUILT_IN.upstreams : unnamed(upstream) } =
+    input;
   return {
     ...input,
     ...given({
@@ -141,6 +143,11 @@ export function applyFlags(input: unknown, flags: FlagValues, directory: string)
     upstreams: mergeOnly(upstreams, upstream, "upstreams"),
     rateLimit: merge(input.rateLimit, { capacity: map(capacity, number), fillRate: flags["fill-rate"] }),
   };
+}
+
+/** What flags for an upstream change where there is none, if there are such flags. */
+function unnamed(upstream: Record<string, unknown>): unknown[] | undefined {
+  return Object.keys(given(upstream)).length > 0 ? [{}] : undefined;
 }
 
 /** Changes the only entry of a list; with several, a flag does not say which. */

@@ -33,9 +33,12 @@ export function identify(subject: string | undefined): Identity | undefined {
   return { client, user, group };
 }
 
-/** Whether a group can be part of an identity at all. */
+/**
+ * Whether a group can be authorized: it can be part of an identity, and has no `*`, which somebody would write who takes
+ * it for a pattern.
+ */
 export function isGroupName(text: string): boolean {
-  return text !== "" && !text.includes("@") && !UNFIT.test(text);
+  return text !== "" && !/[@*]/.test(text) && !UNFIT.test(text);
 }
 
 /** Separators, white space, control characters, invisible formatting characters, unpaired surrogates. */

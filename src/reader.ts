@@ -8,11 +8,16 @@ import { quote, type Fault } from "./errors.ts";
 export class Reader {
   readonly #faults: Fault[];
   readonly #absolute: (path: string) => string;
+  readonly #numbersAreMs: boolean;
 
-  /** @param absolute what a path comes to that people wrote */
-  constructor(faults: Fault[], absolute: (path: string) => string) {
+  /**
+   * @param absolute what a path comes to that people wrote
+   * @param numbersAreMs whether a duration may be a number of milliseconds; else it is a text with a unit
+   */
+  constructor(faults: Fault[], absolute: (path: string) => string, numbersAreMs: boolean) {
     this.#faults = faults;
     this.#absolute = absolute;
+    this.#numbersAreMs = numbersAreMs;
   }
 
   /** `value` is not `what`; `hint` says what would be right. */
@@ -27,7 +32,7 @@ export class Reader {
 
   /** A table over its built-in values, with no key that is not known. */
   table(value: unknown, key: string, builtIn: object, others: readonly string[]): Record<string, unknown> {
-    const known = [...Object.keys(builtIn), ...others];
+    const known = [...new Set([...Object.keys(builtIn), ...others])];
     if (value === undefined && key !== "" && !key.includes("[")) return { ...builtIn };
     if (!isTable(value)) {
       this.reject(value, key, "a table", `its keys are ${known.join(", ")}`);
@@ -92,6 +97,10 @@ export class Reader {
   }
 
   duration(value: unknown, key: string): number {
+    if (this.#hasNoUnit(value)) {
+      this.reject(value, key, "a duration", `it has no unit: write "${value}s" or "${value}ms"`);
+      return 1;
+    }
     const ms = parseDuration(value);
     if (ms === undefined) {
       const hint = `write it like "250ms", "60s" or "1m30s", from 1ms to ${formatDuration(LONGEST)}`;
@@ -100,9 +109,14 @@ export class Reader {
     return ms ?? 1;
   }
 
+  #hasNoUnit(value: unknown): boolean {
+    if (typeof value === "number") return !this.#numbersAreMs && Number.isSafeInteger(value) && value > 0;
+    return typeof value === "string" && /^0*[1-9]\d*$/.test(value);
+  }
+
   /** A duration, or none at all: 0, "0s". */
   durationOrNone(value: unknown, key: string): number {
-    return value === 0 || (typeof value === "string" && /^0(h|m|s|ms)$/.test(value))
+    return value === 0 || (typeof value === "string" && /^0(h|m|s|ms)?$/.test(value))
       ? 0
       : this.duration(value, key);
   }

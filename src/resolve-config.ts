@@ -9,6 +9,7 @@ import {
   LOG_LEVELS,
   type Config,
   type Listener,
+  type ProxyConfig,
   type Target,
   type Upstream,
 } from "./config.ts";
@@ -27,6 +28,11 @@ export interface Surroundings {
   readonly directory: string;
   /** Cores, for `workers = "auto"`. */
   readonly cores: number;
+  /**
+   * Whether the input was read from a configuration file. Then a number is no duration, and the demonstration's
+   * certificates and upstreams are not built in.
+   */
+  readonly fromFile?: boolean;
 }
 
 /**
@@ -35,9 +41,17 @@ export interface Surroundings {
  * @param faults collects what is wrong, in the order of the keys; the result is fit for use only if it stays empty.
  *   A path that is at fault comes back as ""
  */
-export function resolveConfig(input: unknown, { directory, cores }: Surroundings, faults: Fault[]): Config {
-  const read = new Reader(faults, (path) => (isAbsolute(path) ? path : resolvePath(directory, path)));
-  const top = read.table(input, "", BUILT_IN, ["maxConnectionDuration", "maxConnections", "listeners"]);
+export function resolveConfig(
+  input: unknown,
+  { directory, cores, fromFile = false }: Surroundings,
+  faults: Fault[],
+): Config {
+  const absolute = (path: string) => (isAbsolute(path) ? path : resolvePath(directory, path));
+  const read = new Reader(faults, absolute, !fromFile);
+  const { listener: _, upstreams, ...always } = BUILT_IN;
+  const builtIn = fromFile ? always : { ...always, upstreams };
+  const optional = ["maxConnectionDuration", "maxConnections", "listener", "listeners", "upstreams"];
+  const top = read.table(input, "", builtIn, optional);
   const millions = (key: string) => (value: unknown) => read.count(value, key, 1_000_000);
   const config = {
     timeout: read.duration(top.timeout, "timeout"),
@@ -56,12 +70,15 @@ export function resolveConfig(input: unknown, { directory, cores }: Surroundings
         : read.count(top.workers, "workers", MOST_WORKERS, ', or "auto"'),
     watch: read.flag(top.watch, "watch"),
     logLevel: read.choice(top.logLevel, "logLevel", LOG_LEVELS),
-    listeners: listeners(read, input, top),
+    listeners: listeners(read, input, top, fromFile),
     upstreams: read.list(top.upstreams, "upstreams", "upstream").map((value, i) => upstream(read, value, i)),
     rateLimit: (() => {
       const rateLimit = read.table(top.rateLimit, "rateLimit", BUILT_IN.rateLimit, ["maxConnections"]);
       return {
-        capacity: read.count(rateLimit.capacity, "rateLimit.capacity", 1_000_000),
+        capacity:
+          rateLimit.capacity === "unlimited"
+            ? Infinity
+            : read.count(rateLimit.capacity, "rateLimit.capacity", 1_000_000, ', or "unlimited"'),
         fillRate: read.duration(rateLimit.fillRate, "rateLimit.fillRate"),
         maxConnections: read.optional(rateLimit.maxConnections, millions("rateLimit.maxConnections")),
       };
@@ -70,13 +87,27 @@ export function resolveConfig(input: unknown, { directory, cores }: Surroundings
   return deepFreeze({ ...config, rest: routing(read, config) });
 }
 
+/** Whether a configuration that was not read from a file leaves a listener's file to the demonstration's. */
+export function usesDemonstration({ listener = {}, listeners }: ProxyConfig): boolean {
+  const { ca, certificate, privateKey } = listener;
+  return listeners === undefined && [ca, certificate, privateKey].includes(undefined);
+}
+
 /** Either the one `listener` over its built-in values, or the list, whose entries have none for what identifies them. */
-function listeners(read: Reader, input: unknown, top: Record<string, unknown>): Listener[] {
-  if (top.listeners === undefined) return [listener(read, top.listener, "listener", BUILT_IN.listener)];
+function listeners(
+  read: Reader,
+  input: unknown,
+  top: Record<string, unknown>,
+  fromFile: boolean,
+): Listener[] {
+  const { address, sessionTickets, reusePort } = BUILT_IN.listener;
+  if (top.listeners === undefined) {
+    const builtIn = fromFile ? { address, sessionTickets, reusePort } : BUILT_IN.listener;
+    return [listener(read, top.listener, "listener", builtIn)];
+  }
   if ((input as { listener?: unknown }).listener !== undefined) {
     read.fault("listeners", "is given beside listener; it takes its place, so give one of them");
   }
-  const { sessionTickets, reusePort } = BUILT_IN.listener;
   const all = read
     .list(top.listeners, "listeners", "listener")
     .map((value, i) => listener(read, value, `listeners[${i}]`, { sessionTickets, reusePort }));
@@ -133,7 +164,10 @@ function upstream(read: Reader, value: unknown, index: number): Upstream {
   );
   const groups = read.list(table.authorizedGroups, `${key}.authorizedGroups`, "group").map((group, i) => {
     if (typeof group === "string" && isGroupName(group)) return group;
-    const hint = "it is what follows the @ of a Common Name, without @ and white space";
+    const hint =
+      typeof group === "string" && group.includes("*")
+        ? "a group cannot be called so, and there are no patterns: list each group by its name"
+        : "it is what follows the @ of a Common Name, without @ and white space";
     read.reject(group, `${key}.authorizedGroups[${i}]`, "a group", hint);
     return "";
   });

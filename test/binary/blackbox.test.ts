@@ -31,7 +31,7 @@ function configFile(name: string, targets: string[], over: object = {}): string 
         privateKey: certPath("key.pem"),
       },
       upstreams: [{ name: "test", targets, authorizedGroups: ["admin"] }],
-      rateLimit: { capacity: 1_000_000, fillRate: 1 },
+      rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
       workers: Run.workers,
       ...over,
     }),

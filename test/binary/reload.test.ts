@@ -51,7 +51,7 @@ ${crl ? 'crl = "crl.pem"' : ""}
 
 [rateLimit]
 capacity = 1_000_000
-fillRate = 1
+fillRate = "1ms"
 
 [[upstreams]]
 name = "test"

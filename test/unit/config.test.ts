@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { BUILT_IN, type Config } from "../../src/config.ts";
+import { BUILT_IN, type Config, type ProxyConfig } from "../../src/config.ts";
 import type { Fault } from "../../src/errors.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
+import { resolveConfig, usesDemonstration } from "../../src/resolve-config.ts";
 
 function resolved(input: unknown, directory = "/etc/proxy"): { config: Config; faults: Fault[] } {
   const faults: Fault[] = [];
@@ -382,6 +382,7 @@ describe("faults", () => {
         "upstreams[0].authorizedGroups[2]",
         "upstreams[0].authorizedGroups[3]",
         "upstreams[0].authorizedGroups[4]",
+        "upstreams[0].authorizedGroups[5]",
         "upstreams[0].authorizedGroups[6]",
       ],
     ],
@@ -401,9 +402,101 @@ describe("faults", () => {
       'timeout: "soon" is not a duration; write it like "250ms", "60s" or "1m30s", from 1ms to 596h31m23s647ms',
       'upstreams[0].targets[0]: "a" is not host:port; write it like "10.0.0.5:5432", "[::1]:5432" or "unix:/run/db.sock"',
       "upstreams[0].authorizedGroups: is missing; it is a list; at least one group is needed",
-      "rateLimit.capacity: 0 is not a whole number from 1 to 1000000",
+      'rateLimit.capacity: 0 is not a whole number from 1 to 1000000, or "unlimited"',
     ]);
   });
+
+  test("a pattern is not a group, and the fault says that there are none", () => {
+    for (const group of ["*", "team-*"]) {
+      const { faults } = resolved({ upstreams: [{ ...upstream, authorizedGroups: [group] }] });
+      expect(faults.map(({ problem }) => problem)).toEqual([
+        `"${group}" is not a group; a group cannot be called so, and there are no patterns: list each group by its name`,
+      ]);
+    }
+  });
+
+  test("a number in a text has no unit, in a library's configuration too", () => {
+    expect(resolved({ timeout: "60" }).faults).toEqual([
+      { key: "timeout", problem: '"60" is not a duration; it has no unit: write "60s" or "60ms"' },
+    ]);
+  });
+});
+
+test('a capacity of "unlimited" is no limit', () => {
+  const { config, faults } = resolved({ rateLimit: { capacity: "unlimited" } });
+  expect(faults).toEqual([]);
+  expect(config.rateLimit.capacity).toBe(Infinity);
+});
+
+describe("a configuration from a file", () => {
+  const files = { ca: "a", certificate: "b", privateKey: "c" };
+  const fromFile = (input: unknown) => {
+    const faults: Fault[] = [];
+    const config = resolveConfig(input, { directory: "/etc", cores: 1, fromFile: true }, faults);
+    return { config, faults: faults.map(({ key, problem }) => `${key}: ${problem}`) };
+  };
+
+  test.each([{}, { listener: {} }])("has nothing of the demonstration: %p", (input) => {
+    expect(fromFile(input).faults).toEqual([
+      "listener.ca: is missing; it is the path of a PEM file",
+      "listener.certificate: is missing; it is the path of a PEM file",
+      "listener.privateKey: is missing; it is the path of a PEM file",
+      "upstreams: is missing; it is a list; at least one upstream is needed",
+    ]);
+  });
+
+  test("lacks one file: that one is named, and the demonstration's does not take its place", () => {
+    const { config, faults } = fromFile({ listener: { ...files, ca: undefined }, upstreams: [upstream] });
+    expect(faults).toEqual(["listener.ca: is missing; it is the path of a PEM file"]);
+    expect(config.listeners[0]?.ca).toBe("");
+  });
+
+  test("has the other built-in values", () => {
+    const { config, faults } = fromFile({ listener: files, upstreams: [upstream] });
+    expect(faults).toEqual([]);
+    expect(config).toMatchObject({
+      timeout: 300_000,
+      revocationGrace: 0,
+      listeners: [{ address: { hostname: "", port: 5000 }, ca: "/etc/a", sessionTickets: true }],
+      rateLimit: { capacity: 10, fillRate: 1_000 },
+    });
+  });
+
+  test.each([60, "60"])("has no duration without a unit: %p", (value) => {
+    const said = `${JSON.stringify(value)} is not a duration; it has no unit: write "60s" or "60ms"`;
+    const { faults } = fromFile({
+      ...{ timeout: value, handshakeTimeout: value, connectTimeout: value, shutdownTimeout: value },
+      ...{ maxConnectionDuration: value, revocationGrace: value },
+      listener: files,
+      upstreams: [{ ...upstream, slowStart: value, healthCheck: { interval: value, timeout: value } }],
+      rateLimit: { fillRate: value },
+    });
+    expect(faults).toEqual(
+      [
+        ...["timeout", "handshakeTimeout", "connectTimeout", "shutdownTimeout", "maxConnectionDuration"],
+        ...["revocationGrace", "upstreams[0].healthCheck.interval", "upstreams[0].healthCheck.timeout"],
+        ...["upstreams[0].slowStart", "rateLimit.fillRate"],
+      ].map((key) => `${key}: ${said}`),
+    );
+  });
+
+  test.each([0, "0", "0s", "0ms"])("may say %p where no time at all is a choice", (none) => {
+    const input = { revocationGrace: none, listener: files, upstreams: [{ ...upstream, slowStart: none }] };
+    expect(fromFile(input).faults).toEqual([]);
+    expect(fromFile({ ...input, timeout: none }).faults).toEqual([
+      expect.stringMatching(/^timeout: "?0m?s?"? is not a duration; write it like "250ms", "60s"/),
+    ]);
+  });
+});
+
+test.each<[boolean, ProxyConfig]>([
+  [true, {}],
+  [true, { listener: { address: ":1" }, upstreams: [upstream] }],
+  [true, { listener: { ca: "a", certificate: "b" } }],
+  [false, { listener: { ca: "a", certificate: "b", privateKey: "c" } }],
+  [false, { listeners: [{ address: ":1" }] }],
+])("whether a file is left to the demonstration's: %p in %p", (uses, input) => {
+  expect(usesDemonstration(input)).toBe(uses);
 });
 
 describe("the upstream that takes the rest", () => {

@@ -82,6 +82,19 @@ describe("flags over a configuration", () => {
     });
   });
 
+  test("over a file that has no upstream give it no name, and no others' targets or groups", () => {
+    expect(applyFlags({}, { config: "p.toml", targets: "x:1" }, "/here")).toMatchObject({
+      upstreams: [{ targets: ["x:1"] }],
+    });
+    expect(applyFlags({}, { config: "p.toml", ca: "x" }, "/here")).toMatchObject({ upstreams: undefined });
+  });
+
+  test('a capacity may be "unlimited"', () => {
+    expect(applyFlags({}, { capacity: "unlimited" }, "/here")).toMatchObject({
+      rateLimit: { capacity: "unlimited" },
+    });
+  });
+
   test("what is no table is left for the resolver to refuse", () => {
     expect(applyFlags(null, { ca: "x" }, "/")).toBeNull();
     const odd = { listener: 5, upstreams: "x", rateLimit: [] };

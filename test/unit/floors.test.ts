@@ -14,7 +14,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["connection.ts", "settings.ts", "health-check.ts"],
   ["admission.ts", "listener.ts"],
   ["dial.ts", "log.ts", "config-file.ts", "credentials.ts", "echo.ts", "summary.ts", "names.ts", "watch.ts"],
-  ["resolve-config.ts"],
+  ["resolve-config.ts", "changes.ts"],
   ["config.ts", "reader.ts"],
   ["trust.ts", "proxy-protocol.ts"],
   [
@@ -29,6 +29,8 @@ const FLOORS: readonly (readonly string[])[] = [
     "der.ts",
     "server-name.ts",
     "handover.ts",
+    "duplicates.ts",
+    "reminder.ts",
   ],
   ["libc.ts"],
   ["state/limits.ts", "state/balancer.ts"],
