@@ -1,7 +1,6 @@
 // The command line: commands, signals and exit codes. The only place that ends the process.
 
 import { defineCommand, renderUsage, runCommand, type ArgsDef } from "citty";
-import { dirname, resolve } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { version } from "../package.json";
 import { formatAddress, parseListenAddress } from "./address.ts";
@@ -44,11 +43,14 @@ const run = defineCommand<ArgsDef>({
   args: { address, ...FLAGS },
   async run({ args }) {
     const flags = valuesOf(args);
-    const prepared = prepare(flags, loggerFor(flags));
+    const logger = loggerFor(flags);
+    let running: Proxy | undefined;
+    ignoreSignals(guarded(logger, () => running?.config.logLevel ?? BUILT_IN.logLevel));
+    const prepared = prepare(flags, logger);
     // From the first moment on: unheard it would end the process. What is wrong with a configuration is in the log; the
     // one in force goes on.
     process.on("SIGHUP", () => void prepared.then((proxy) => proxy.reload()).catch(() => {}));
-    const proxy = await prepared;
+    const proxy = (running = await prepared);
     const stopped = onSignals((again) => proxy.close(again ? { timeout: 0 } : {}));
     // A signal may come first: then there is nothing to wait for.
     await Promise.race([proxy.listen(), stopped]);
@@ -86,6 +88,7 @@ const echoes = defineCommand<ArgsDef>({
     const flags = valuesOf(args);
     const level = choose("log-level", flags["log-level"], LOG_LEVELS) ?? BUILT_IN.logLevel;
     const log = guarded(loggerFor(flags), () => level);
+    ignoreSignals(log);
     const wanted = args._.length > 0 ? args._ : BUILT_IN.upstreams.flatMap(({ targets }) => targets);
     const addresses = wanted.map((text) => {
       const parsed = parseListenAddress(text);
@@ -121,9 +124,11 @@ async function prepare(flags: FlagValues, logger: Logger): Promise<Proxy> {
   };
   try {
     // Paths in a file are taken from the file's folder, paths on the command line from where one stands.
-    const directory = file === undefined ? process.cwd() : dirname(resolve(file));
-    const files = file === undefined ? [] : [resolve(file)];
-    return createProxy(await read(), { directory, files, source: read, logger });
+    return createProxy(await read(), {
+      ...(file !== undefined && { configFile: file }),
+      source: read,
+      logger,
+    });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new UsageError(
@@ -138,6 +143,17 @@ function loggerFor(flags: FlagValues): Logger {
   return createLogger({ level: "debug", ...(format && { format }) });
 }
 
+/**
+ * Signals that other servers take for "rotate the log" or "upgrade", or that timers send, and that end a process which does
+ * not hear them. Not among them: those that stop a job (TSTP, TTIN, TTOU), which a terminal has to be able to, and those
+ * that the runtime keeps for itself (PIPE, PWR) or cannot hear (real-time signals).
+ */
+const IGNORED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"] as const;
+
+function ignoreSignals(log: Logger): void {
+  for (const signal of IGNORED) process.on(signal, () => log.warn("signal ignored", { signal }));
+}
+
 /** Resolves with what the first signal's stop comes to; a second signal makes it hurry, and the run a failure. */
 function onSignals(stop: (again: boolean) => Promise<{ cut: number }>): Promise<{ cut: number }> {
   return new Promise((done, fail) => {
@@ -146,8 +162,7 @@ function onSignals(stop: (again: boolean) => Promise<{ cut: number }>): Promise<
       signals++;
       stop(signals > 1).then((result) => done(signals > 1 ? { cut: Math.max(1, result.cut) } : result), fail);
     };
-    process.on("SIGINT", stopping);
-    process.on("SIGTERM", stopping);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) process.on(signal, stopping);
   });
 }
 

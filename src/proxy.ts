@@ -2,8 +2,11 @@
 // below it together.
 
 import { availableParallelism } from "node:os";
+import { dirname, resolve } from "node:path";
+import { version } from "../package.json";
 import { formatAddress, type Address } from "./address.ts";
 import type { Pool } from "./admission.ts";
+import { changedKeys, listed } from "./changes.ts";
 import { monotonic } from "./clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config.ts";
 import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
@@ -14,7 +17,8 @@ import { ConfigError, type Fault } from "./errors.ts";
 import { HealthChecks } from "./health-check.ts";
 import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
-import { resolveConfig } from "./resolve-config.ts";
+import { Reminder } from "./reminder.ts";
+import { resolveConfig, usesDemonstration } from "./resolve-config.ts";
 import { unresolved } from "./names.ts";
 import {
   MOST_CLIENTS,
@@ -33,9 +37,15 @@ import { Sighting, Watch } from "./watch.ts";
 export interface ProxyOptions {
   /** Where the log goes. Default: lines on standard error. */
   logger?: Logger;
-  /** What relative paths in the configuration are taken from. Default: the working directory. */
+  /**
+   * Path of the file that the configuration was read from. Its change reloads everything, relative paths are taken from
+   * its folder, durations have to have a unit, and `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have no
+   * built-in values. Default: none.
+   */
+  configFile?: string;
+  /** What relative paths in the configuration are taken from. Default: the file's folder, or the working directory. */
   directory?: string;
-  /** More files whose change reloads everything, such as the one that the configuration was read from. Default: none. */
+  /** More files whose change reloads everything. Default: none. */
   files?: readonly string[];
   /** Where a reload that is not told one gets its configuration. Default: the last one, whose files are read again. */
   source?: () => ProxyConfig | Promise<ProxyConfig>;
@@ -126,9 +136,12 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
 }
 
 /** @param seen takes the files that the configuration names, as they are before they are read */
-function prepare(input: ProxyConfig, { directory = process.cwd() }: ProxyOptions, seen: Sighting): Prepared {
+function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting): Prepared {
   const faults: Fault[] = [];
-  const config = resolveConfig(input, { directory, cores: availableParallelism() }, faults);
+  const { configFile, directory = configFile === undefined ? process.cwd() : dirname(resolve(configFile)) } =
+    options;
+  const fromFile = configFile !== undefined;
+  const config = resolveConfig(input, { directory, cores: availableParallelism(), fromFile }, faults);
   seen.add(filesOf(config));
   const credentials = loadCredentials(config, faults);
   const most = Math.floor(processBudget().limit / PER_CONNECTION);
@@ -140,7 +153,15 @@ function prepare(input: ProxyConfig, { directory = process.cwd() }: ProxyOptions
   }
   if (faults.length > 0) throw new ConfigError(faults);
   const warnings = [...new Set(credentials.listeners.flatMap((each) => credentialWarnings(each)))];
+  if (!fromFile && usesDemonstration(input)) {
+    warnings.unshift("running with the demonstration's certificates, whose private keys are public");
+  }
   return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, seen };
+}
+
+/** The files beside those that the configuration names. */
+function filesBeside({ configFile, files = [] }: ProxyOptions): string[] {
+  return [...(configFile === undefined ? [] : [resolve(configFile)]), ...files];
 }
 
 /** A copy that nobody else can change. What cannot be copied is no configuration, and is refused as it is. */
@@ -175,6 +196,7 @@ class RunningProxy implements Proxy {
   #addresses: readonly Address[] = [];
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
+  readonly #reminder = new Reminder((what) => this.#log.error("reload refused", { ...what }));
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
@@ -182,7 +204,7 @@ class RunningProxy implements Proxy {
   #deadlineAt = Infinity;
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
-    const prepared = prepare(input, options, new Sighting().add(options.files ?? []));
+    const prepared = prepare(input, options, new Sighting().add(filesBeside(options)));
     const { config } = prepared;
     const { workers } = config;
     const budget = processBudget();
@@ -237,7 +259,16 @@ class RunningProxy implements Proxy {
     if (this.#closing) throw new Error("the proxy has been closed; make a new one");
     this.#addresses = await this.#runner.listen();
     for (const warning of this.warnings) this.#log.warn(warning, {});
-    for (const address of this.#addresses) this.#log.info("listening", { address: formatAddress(address) });
+    const { configFile: file } = this.#options;
+    for (const address of this.#addresses) {
+      const fields = {
+        address: formatAddress(address),
+        version,
+        config: file && resolve(file),
+        pid: process.pid,
+      };
+      this.#log.info("listening", fields);
+    }
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
   }
@@ -250,9 +281,9 @@ class RunningProxy implements Proxy {
   }
 
   async #reload(given: ProxyConfig | undefined): Promise<void> {
-    const { source = () => this.#input, files = [] } = this.#options;
+    const { source = () => this.#input } = this.#options;
     const before = new Sighting().add(this.#prepared.seen.files);
-    const seen = new Sighting().add(files);
+    const seen = new Sighting().add(filesBeside(this.#options));
     try {
       const input = given ?? (await source());
       if (this.#closing) throw new Error("the proxy has been closed; make a new one");
@@ -264,16 +295,19 @@ class RunningProxy implements Proxy {
       await this.#runner.apply(settings);
       this.#sayWhatStays(prepared.config, open, pairs);
       this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
+      const keys = changedKeys(this.config, prepared.config);
       this.#input = input;
       this.#prepared = prepared;
+      this.#reminder.stop();
       this.#pools = makePools(settings, this.#ledger, this.#pools);
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
-      this.#log.info("reloaded", {});
+      this.#log.info("reloaded", { keys: listed(keys), files: listed(seen.changedSince(before)) });
       if (this.#addresses.length > 0 && !this.#closing) this.#attend();
     } catch (error) {
       const faults =
         error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
       for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
+      if (given === undefined && !this.#closing) this.#reminder.refused(faults);
       // It may be put right in any file that is named now, or was.
       this.#watch?.follow(before.and(seen));
       throw error;
@@ -337,6 +371,7 @@ class RunningProxy implements Proxy {
     this.#closing = true;
     clearTimeout(this.#deadline);
     this.#watch?.stop();
+    this.#reminder.stop();
     this.#checks.stop();
   }
 

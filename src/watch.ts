@@ -23,6 +23,17 @@ export class Sighting {
     return this;
   }
 
+  /** The files that were there in an earlier sighting too, as something else: replaced, or written anew. */
+  changedSince(before: Sighting): string[] {
+    const then = before.#byFile();
+    return [...this.#byFile()].filter(([file, is]) => (then.get(file) ?? is) !== is).map(([file]) => file);
+  }
+
+  #byFile(): Map<string, string> {
+    const lines = this.known.split("\n");
+    return new Map(this.files.map((file, i) => [file, lines[i] ?? ""]));
+  }
+
   /** These files and those of another sighting, each as it was then. */
   and({ files, known }: Sighting): Sighting {
     const both = new Sighting();

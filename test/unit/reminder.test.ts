@@ -1,0 +1,57 @@
+import { afterEach, beforeEach, expect, jest, setSystemTime, test } from "bun:test";
+import { createProxy } from "tcpproxy";
+import { Reminder, type StillRefused } from "../../src/reminder.ts";
+import { Log, testConfig } from "../support/proxy.ts";
+
+const HOUR = 3_600_000;
+beforeEach(() => void jest.useFakeTimers());
+afterEach(() => {
+  jest.useRealTimers();
+  setSystemTime();
+});
+
+test("a refusal is said again every hour, with the first one's time and the last one's faults, until it is stopped", () => {
+  const said: StillRefused[] = [];
+  const reminder = new Reminder((what) => said.push(what));
+  const start = Date.now();
+  reminder.refused([{ key: "a", problem: "x" }]);
+  jest.advanceTimersByTime(HOUR / 2);
+  reminder.refused([
+    { key: "b", problem: "y" },
+    { key: "c", problem: "z" },
+  ]);
+  jest.advanceTimersByTime(HOUR - 1);
+  expect(said).toEqual([]);
+  jest.advanceTimersByTime(HOUR + 1);
+  const since = new Date(start).toISOString();
+  const again = { since, key: "b", problem: "y", faults: 2 };
+  expect(said).toEqual([again, again]);
+  reminder.stop();
+  jest.advanceTimersByTime(5 * HOUR);
+  expect(said).toHaveLength(2);
+});
+
+test("a proxy reminds of what it has read and refused until something is in force, and not of what it was given", async () => {
+  const log = new Log();
+  const good = testConfig(["127.0.0.1:1"]);
+  let source = good;
+  const proxy = createProxy(good, { logger: log, source: () => source });
+  const hour = () => {
+    log.lines.length = 0;
+    jest.advanceTimersByTime(HOUR);
+    return log.lines.filter(({ msg }) => msg === "reload refused");
+  };
+  await expect(proxy.reload({ ...good, timeout: "soon" })).rejects.toThrow();
+  expect(hour()).toEqual([]);
+  source = { ...good, timeout: "soon", watch: 5 as never };
+  await expect(proxy.reload()).rejects.toThrow();
+  const line = { level: "error", key: "timeout", problem: expect.stringContaining("soon"), faults: 2 };
+  for (let i = 0; i < 3; i++) expect(hour()).toEqual([expect.objectContaining(line)]);
+  source = good;
+  await proxy.reload();
+  expect(hour()).toEqual([]);
+  source = { ...good, timeout: "soon" };
+  await expect(proxy.reload()).rejects.toThrow();
+  await proxy.close();
+  expect(hour()).toEqual([]);
+});
