@@ -295,13 +295,16 @@ class RunningProxy implements Proxy {
       await this.#runner.apply(settings);
       this.#sayWhatStays(prepared.config, open, pairs);
       this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
-      const keys = changedKeys(this.config, prepared.config);
+      const changes = {
+        keys: listed(changedKeys(this.config, prepared.config)),
+        files: listed(seen.changedSince(this.#prepared.seen)),
+      };
       this.#input = input;
       this.#prepared = prepared;
       this.#reminder.stop();
       this.#pools = makePools(settings, this.#ledger, this.#pools);
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
-      this.#log.info("reloaded", { keys: listed(keys), files: listed(seen.changedSince(before)) });
+      this.#log.info("reloaded", changes);
       if (this.#addresses.length > 0 && !this.#closing) this.#attend();
     } catch (error) {
       const faults =

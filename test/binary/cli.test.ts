@@ -81,8 +81,14 @@ describe("mistakes on the command line", () => {
       "check nowhere:x",
       'address: "nowhere:x" is not an address; write it like ":5000", "127.0.0.1:5000" or "[::1]:5000"',
     ],
-    ["check --capacity 0", "--capacity: 0 is not a whole number from 1 to 1000000"],
-    ["check --capacity ten", '--capacity: "ten" is not a whole number from 1 to 1000000'],
+    ["check --capacity 0", '--capacity: 0 is not a whole number from 1 to 1000000, or "unlimited"'],
+    ["check --capacity ten", '--capacity: "ten" is not a whole number from 1 to 1000000, or "unlimited"'],
+    ["check --timeout 60", '--timeout: "60" is not a duration; it has no unit: write "60s" or "60ms"'],
+    ["check --fill-rate 1", '--fill-rate: "1" is not a duration; it has no unit: write "1s" or "1ms"'],
+    [
+      "check --groups *",
+      '--groups: "*" is not a group; a group cannot be called so, and there are no patterns: list each group by its name',
+    ],
     [
       "check --targets a:1,b",
       '--targets: "b" is not host:port; write it like "10.0.0.5:5432", "[::1]:5432" or "unix:/run/db.sock"',
@@ -130,6 +136,62 @@ describe("check", () => {
     ]) {
       expect(out).toContain(part);
     }
+  });
+
+  const DEMONSTRATION = "running with the demonstration's certificates, whose private keys are public";
+
+  test("warns of the demonstration's certificates as long as one of the three files is left to it", async () => {
+    const all = ["--ca", CERTS.ca, "--cert", CERTS.certificate, "--key", CERTS.privateKey];
+    for (const [flags, warned] of [
+      [[], true],
+      [["--ca", CERTS.ca], true],
+      [all.slice(2), true],
+      [all, false],
+    ] as const) {
+      const { code, out } = await run(["check", ...flags], { cwd: PROJECT });
+      expect(code).toBe(0);
+      expect(out.includes(`warning: ${DEMONSTRATION}`)).toBe(warned);
+    }
+  });
+
+  test("takes no certificate and no upstream of the demonstration beside a file, wherever the file is", async () => {
+    const beside = `${folder}/beside`;
+    for (const name of ["ca.crt", "server.crt", "server.key"])
+      await Bun.write(`${beside}/certs/${name}`, Bun.file(`${PROJECT}certs/${name}`));
+    const path = `${beside}/proxy.toml`;
+    const missing = "is missing; it is the path of a PEM file";
+    const lines = (err: string) => err.trimEnd().split("\n");
+    await Bun.write(path, 'timeout = "1m"\n');
+    for (const command of [["check"], []]) {
+      const { code, out, err } = await run([...command, "--config", path], { cwd: beside });
+      expect({ code, out }).toEqual({ code: 2, out: "" });
+      expect(lines(err)).toEqual([
+        ...["ca", "certificate", "privateKey"].map((key) => `proxy: ${path}: listener.${key}: ${missing}`),
+        `proxy: ${path}: upstreams: is missing; it is a list; at least one upstream is needed`,
+      ]);
+    }
+    const flags = [
+      "--cert",
+      CERTS.certificate,
+      "--key",
+      CERTS.privateKey,
+      "--targets",
+      "a:1",
+      "--groups",
+      "x",
+    ];
+    const { code, err } = await run(["check", "--config", path, ...flags], { cwd: beside });
+    expect(code).toBe(2);
+    expect(lines(err)).toEqual([
+      `proxy: ${path}: listener.ca: ${missing}`,
+      `proxy: ${path}: upstreams[0].name: is missing; it is a name`,
+    ]);
+  });
+
+  test("understands that there is to be no rate limit", async () => {
+    const { code, out } = await run("check --capacity unlimited", { cwd: PROJECT });
+    expect(code).toBe(0);
+    expect(out).toMatch(/^rate limit +none$/m);
   });
 
   test("opens no port: it succeeds on one that is in use", async () => {
@@ -181,6 +243,9 @@ maxConnections = 4
     ["empty.yaml", "", "configuration: null is not a table"],
     ["two.yaml", "timeout: 1m\n---\ntimeout: 2m", "configuration: a list is not a table"],
     ["wrong.conf", "", 'the extension ".conf" is none of .toml, .yaml, .yml, .json'],
+    ["bare.toml", "timeout = 60", 'timeout: 60 is not a duration; it has no unit: write "60s" or "60ms"'],
+    ["twice.yaml", "timeout: 1m\nwatch: true\ntimeout: 2m", 'line 3: "timeout" is given twice'],
+    ["twice.json", '{"timeout": "1m",\n"timeout": "2m"}', 'line 2: "timeout" is given twice'],
     ["typo.toml", "Timeout = 1", "Timeout: unknown key; did you mean timeout?"],
   ])("%s is refused with its place", async (name, text, message) => {
     const path = await file(name, text);
@@ -252,6 +317,17 @@ maxConnections = 4
 });
 
 describe("run", () => {
+  test("on the demonstration's certificates says so, and names version and process once it listens", async () => {
+    await using process = await Run.start(["127.0.0.1:0", "--log-format", "json"], { cwd: PROJECT });
+    const line = await process.line("listening");
+    expect(line).toMatchObject({ version, pid: process.child.pid });
+    expect(line).not.toHaveProperty("config");
+    expect(process.lines()[0]).toMatchObject({
+      level: "warn",
+      msg: "running with the demonstration's certificates, whose private keys are public",
+    });
+  });
+
   test("on a port in use fails with one line", async () => {
     using blocker = new Origin();
     const { code, out, err } = await run([blocker.target], { cwd: PROJECT });

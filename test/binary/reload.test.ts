@@ -132,6 +132,56 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await run.exit()).toBe(0);
   });
 
+  test("says which keys and files have changed, or that none has; the start says which file it is", async () => {
+    using one = echoOrigin();
+    const host = new Host(one.target, "watch = false");
+    await using run = await host.start(...flags);
+    expect(await run.line("listening")).toMatchObject({ config: host.config, pid: run.child.pid });
+    const reloaded = async (number: number) => {
+      run.child.kill("SIGHUP");
+      return (await count(run, "reloaded", number)).at(-1);
+    };
+    expect(await reloaded(1)).toMatchObject({ keys: "none", files: "none" });
+    host.certificate("server-ecdsa.crt", "ecdsa.pem");
+    expect(await reloaded(2)).toMatchObject({
+      keys: "none",
+      files: `${host.folder}/server.crt,${host.folder}/server.key`,
+    });
+    host.write("127.0.0.1:1", 'watch = false\ntimeout = "9s"');
+    expect(await reloaded(3)).toMatchObject({ keys: "timeout,upstreams[0].targets", files: host.config });
+    // What was refused in between has not been in force.
+    host.write("127.0.0.1:1", "watch = 5");
+    run.child.kill("SIGHUP");
+    await count(run, "reload refused", 1);
+    host.write("127.0.0.1:1", 'watch = false\ntimeout = "8s"');
+    expect(await reloaded(4)).toMatchObject({ keys: "timeout", files: host.config });
+  });
+
+  test("switches the rate limit off and on again", async () => {
+    using origin = echoOrigin();
+    const host = new Host(origin.target, "watch = false");
+    await using run = await host.start(...flags);
+    const text = readFileSync(host.config, "utf8");
+    const limit = async (capacity: string, reloads: number) => {
+      const limited = text.replace(/capacity = .*/, `capacity = ${capacity}`);
+      put(host.config, limited.replace(/fillRate = .*/, 'fillRate = "1h"'));
+      run.child.kill("SIGHUP");
+      const [line] = (await count(run, "reloaded", reloads)).slice(-1);
+      expect(line?.["keys"]).toContain("rateLimit.capacity");
+    };
+    const served = async (attempts: number) => {
+      let number = 0;
+      for (let i = 0; i < attempts; i++) if (await isServed(run.port)) number++;
+      return number;
+    };
+    await limit("3", 1);
+    expect(await served(5)).toBe(3);
+    await limit('"unlimited"', 2);
+    expect(await served(12)).toBe(12);
+    await limit("2", 3);
+    expect(await served(4)).toBe(2);
+  });
+
   test("fifty times, while clients connect without pause, costs none of them its connection", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");

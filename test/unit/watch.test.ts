@@ -189,3 +189,16 @@ test.concurrent("two sightings together are what one of all files would have bee
   expect(both.files).toEqual(one.files);
   expect(both.known).toBe(one.known);
 });
+
+test("a later sighting names the files that are others now, and not those that it alone has, or has no more", () => {
+  const folder = fresh();
+  const [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map((name) => `${folder}/${name}`);
+  for (const file of [a!, b!, c!]) writeFileSync(file, "abc");
+  const before = new Sighting().add([a!, b!]).add([c!, d!]);
+  expect(new Sighting().add([d!, c!, b!, a!]).changedSince(before)).toEqual([]);
+  writeFileSync(b!, "another text");
+  writeFileSync(d!, "has come");
+  writeFileSync(e!, "new to both");
+  rmSync(c!);
+  expect(new Sighting().add([a!, b!, c!, e!]).add([d!, b!]).changedSince(before)).toEqual([b!, c!, d!]);
+});

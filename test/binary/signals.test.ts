@@ -1,0 +1,98 @@
+// Signals, as supervisors and people send them to the built binary: what drains, and what does nothing.
+
+import { describe, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { Run } from "../support/binary.ts";
+import { certPath, connect, echoOrigin, type Peer } from "../support/peer.ts";
+import { until } from "../support/proxy.ts";
+
+const IGNORED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"] as const;
+
+async function echoes(client: Peer): Promise<boolean> {
+  return (await client.send("x")) && (await client.read(1)).toString() === "x";
+}
+
+describe.each([1, 2])("with %p workers", (workers) => {
+  const flags = ["--workers", String(workers)];
+
+  test("SIGQUIT drains: who is connected finishes, and the exit code is 0", async () => {
+    using origin = echoOrigin();
+    await using run = await Run.proxy([origin.target], flags);
+    const client = await connect(run.port);
+    expect(await echoes(client)).toBe(true);
+    run.child.kill("SIGQUIT");
+    await run.line("draining");
+    expect(await echoes(client)).toBe(true);
+    client.close();
+    expect(await run.exit()).toBe(0);
+    expect((await run.line("closed")).reason).toBe("closed");
+  });
+
+  test("a second signal, of another name, cuts at once and exits 1", async () => {
+    using origin = echoOrigin();
+    await using run = await Run.proxy([origin.target], flags);
+    const client = await connect(run.port);
+    expect(await echoes(client)).toBe(true);
+    run.child.kill("SIGTERM");
+    await run.line("draining");
+    run.child.kill("SIGQUIT");
+    expect(await run.exit()).toBe(1);
+    client.close();
+  });
+
+  test("signals that mean nothing are said in the log, while it runs and while it drains, and change nothing", async () => {
+    using origin = echoOrigin();
+    await using run = await Run.proxy([origin.target], flags);
+    const client = await connect(run.port);
+    const said = (signal: string) =>
+      run.lines().filter((line) => line.msg === "signal ignored" && line["signal"] === signal).length;
+    for (const round of [1, 2]) {
+      for (const signal of IGNORED) {
+        run.child.kill(signal);
+        await until(() => said(signal) === round || run.child.exitCode !== null, `the log names ${signal}`);
+        expect(await echoes(client)).toBe(true);
+      }
+      if (round === 1) {
+        expect(await echoes(await connect(run.port))).toBe(true);
+        run.child.kill("SIGTERM");
+        await run.line("draining");
+      }
+    }
+    // The runtime has ways of its own to live with these.
+    for (const signal of ["SIGPIPE", "SIGWINCH", "SIGCONT"] as const) run.child.kill(signal);
+    expect(await echoes(client)).toBe(true);
+    run.child.kill("SIGQUIT");
+    expect(await run.exit()).toBe(1);
+  });
+
+  test.if(process.platform === "linux")("signals that mean nothing do no harm while it starts", async () => {
+    using origin = echoOrigin();
+    const run = await Run.start([
+      ...["127.0.0.1:0", "--targets", origin.target, "--log-format", "json", ...flags],
+      ...["--ca", certPath("ca.crt"), "--cert", certPath("server.crt"), "--key", certPath("key.pem")],
+    ]);
+    await using _ = run;
+    const status = `/proc/${run.child.pid}/status`;
+    /** Whether it hears SIGIO, the last: until then the runtime itself is starting, and it would end as any process does. */
+    const hears = () => {
+      const caught = /SigCgt:\s+(\w+)$/m.exec(readFileSync(status, "utf8"))?.[1] ?? "0";
+      return ((BigInt(`0x${caught}`) >> 28n) & 1n) === 1n;
+    };
+    await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
+    while (!run.lines().some(({ msg }) => msg === "listening") && run.child.exitCode === null) {
+      for (const signal of IGNORED) run.child.kill(signal);
+      await Bun.sleep(1);
+    }
+    expect(await echoes(await connect(await run.port()))).toBe(true);
+    expect(await run.line("signal ignored")).toMatchObject({ level: "warn" });
+  });
+});
+
+test("the echo servers do not mind either, and leave on SIGQUIT", async () => {
+  await using echo = await Run.start(["echo", "127.0.0.1:0", "--log-format", "json"]);
+  await echo.line("echo listening");
+  echo.child.kill("SIGUSR1");
+  await echo.line("signal ignored");
+  echo.child.kill("SIGQUIT");
+  expect(await echo.exit()).toBe(0);
+});
