@@ -15,9 +15,10 @@ export async function featuresOf(program: string, certs: string, scratch: string
     certificate: `${certs}/server.crt`,
     privateKey: `${certs}/server.key`,
   };
+  const upstreams = [{ name: "one", targets: ["127.0.0.1:1"], authorizedGroups: ["bench"] }];
   const config = async (name: string, more: object) => {
     const path = `${scratch}/${name}.json`;
-    await Bun.write(path, JSON.stringify({ listener: { ...listener, ...more } }));
+    await Bun.write(path, JSON.stringify({ listener: { ...listener, ...more }, upstreams }));
     return ["--config", path];
   };
   return {

@@ -215,6 +215,8 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
       [`${good}\n\n[[[\n`, host.config, new RegExp(`line ${good.split("\n").length + 2}, column \\d+: `)],
       [good.replace("capacity =", "capazity ="), "rateLimit.capazity", /unknown key/],
       [good.replace('"admin"', '"ad min"'), "upstreams[0].authorizedGroups[0]", /is not a group/],
+      [good.replace('ca = "ca.crt"', ""), "listener.ca", /is missing/],
+      [good.replace('"1ms"', "60"), "rateLimit.fillRate", /it has no unit: write "60s"/],
       [good.replace('"server.key"', '"other.key"'), "listener.privateKey", /there is no such file/],
       [`${good}\nwatch = 5\n[[[[`, host.config, /line \d+, column \d+: /],
     ] as const;

@@ -58,7 +58,7 @@ type Over = Omit<ProxyConfig, "listener"> & { listener?: ProxyConfig["listener"]
 /** The configuration of a test: certificates of test/certs, generous limits, the group admin. */
 export function testConfig(targets: string[], over: Over = {}): ProxyConfig {
   return {
-    rateLimit: { capacity: 1_000_000, fillRate: 1 },
+    rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
     ...over,
     upstreams: over.upstreams ?? [{ name: "test", targets, authorizedGroups: ["admin"] }],
     listener: {
