@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { extname, resolve } from "node:path";
-import { ConfigError, cannotRead, quote } from "./errors.ts";
+import { ConfigError, cannotRead, escapeInvisible, quote } from "./errors.ts";
 
 /** By extension: the parser, and the module loader's name for the same language. */
 const LANGUAGES: Record<string, { parse: (text: string) => unknown; loader: string }> = {
@@ -31,7 +31,9 @@ export async function readConfigFile(path: string): Promise<unknown> {
   try {
     return language.parse(text);
   } catch (error) {
-    throw fail(`${await positionOf(path, language.loader)}${(error as Error).message}`);
+    // It may show a part of the file, whatever that is.
+    const message = escapeInvisible((error as Error).message.slice(0, 200));
+    throw fail(`${await positionOf(path, language.loader)}${message}`);
   }
 }
 

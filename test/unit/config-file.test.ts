@@ -36,3 +36,9 @@ test("a comment in JSON, which the module loader takes, does not hide the lines 
   expect(await saidOf("json", "{\n // a comment\n}")).toMatch(/config\.json: .*Unrecognized token/);
   expect(await saidOf("json", '{\n\n "timeout" 1}')).toMatch(/config\.json: line 3, column \d+: /);
 });
+
+test("what a parser shows of a file is escaped, and short", async () => {
+  const said = (await saidOf("json", '{ "timeout": \u000b\u001b[31m'))!;
+  expect(said).toMatch(/Unrecognized token '\\u000b'$/);
+  expect((await saidOf("json", `{ "timeout": ${"x".repeat(5_000)} }`))!.length).toBeLessThan(400);
+});

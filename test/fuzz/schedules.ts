@@ -1,0 +1,1 @@
+export { keyFiles as schedules } from "./files.ts";
