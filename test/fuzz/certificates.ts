@@ -156,8 +156,12 @@ function nameOf(der: Buffer): string | undefined {
 }
 
 function textOf({ tag, contents }: Node & { contents: Buffer }): string {
-  if (tag === 0x1e) return Buffer.from(contents).swap16().toString("utf16le");
-  return contents.toString(tag === 0x0c ? "utf8" : "latin1");
+  const units = tag === 0x1e ? 2 : tag === 0x1c ? 4 : 0;
+  if (units === 0) return contents.toString(tag === 0x0c ? "utf8" : "latin1");
+  const codes = Array.from({ length: Math.floor(contents.length / units) }, (_, i) =>
+    contents.readUIntBE(i * units, units),
+  );
+  return codes.map((code) => (code > 0x10ffff ? "" : String.fromCodePoint(code))).join("");
 }
 
 /** Whether a list holds a serial number among what it revokes, by a plain reading. */

@@ -12,7 +12,8 @@ export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
   certificates,
   keyFiles,
   configurations,
-  schedules,
+  schedules: () => schedules(),
+  threads: () => schedules(2),
 };
 
 /** Cases between two looks at what is left behind. */
