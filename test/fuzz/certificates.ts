@@ -15,7 +15,7 @@ import { testConfig } from "../support/proxy.ts";
 import type { Random } from "../support/random.ts";
 import { allOf, encodeDer, mutateTree, parseDer, type Node } from "./der-tree.ts";
 import { House, type Target } from "./house.ts";
-import { mutateBytes } from "./mutate.ts";
+import { mutateBytes, mutateText } from "./mutate.ts";
 
 const REVOKED = 77;
 const KEY = cert("key.pem");
@@ -122,8 +122,12 @@ function spoilSigned(der: Uint8Array, random: Random): Buffer {
   const root = parseDer(der);
   const [tbs, , signature] = root.contents as [Node, Node, Node];
   // The subject of a certificate, and what a list revokes, have the same place.
-  const part = random.pick([tbs, random.pick(allOf(tbs)), (tbs.contents as Node[])[5]!]);
-  mutateTree(part, random, SPOIL);
+  const subject = (tbs.contents as Node[])[5]!;
+  const name = allOf(subject).find(({ contents }) => Buffer.isBuffer(contents) && contents.includes("@"));
+  if (name !== undefined && random.int(0, 2) === 0) {
+    name.contents =
+      random.int(0, 1) === 0 ? random.pick(CONTENTS) : Buffer.from(mutateText("alice@admin", random));
+  } else mutateTree(random.pick([tbs, random.pick(allOf(tbs)), subject]), random, SPOIL);
   signature.contents = Buffer.concat([
     Buffer.of(0),
     sign("sha256", encodeDer(tbs), createPrivateKey(cert("ca.key"))),
