@@ -44,13 +44,17 @@ async function freePort(): Promise<number> {
 describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
   "another user's names (as root)",
   () => {
-    const signs = (port: number) => [`tcpproxy 0 127.0.0.1:${port}`, `tcpproxy 0 127.0.0.1:${port} 1`];
+    const signs = (port: number) =>
+      ["tcpproxy", "tcpproxy 0"].flatMap((start) => [
+        `${start} 127.0.0.1:${port}`,
+        `${start} 127.0.0.1:${port} 1`,
+      ]);
 
     test.each([[[]], [["--full"]], [["--mute"]]])(
       "keep no proxy from starting, and no two from noticing each other: %j",
       async (flags) => {
         const port = await freePort();
-        await using _ = await squat(...flags, ...signs(port), `tcpproxy 127.0.0.1:${port}`);
+        await using _ = await squat(...flags, ...signs(port));
         await using first = await second(port, 2, false);
         expect(first.error).toBeUndefined();
         for (const [workers, shares] of [
