@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { extname, resolve } from "node:path";
 import { DuplicateError, refuseDuplicates } from "./duplicates.ts";
-import { ConfigError, cannotRead, quote } from "./errors.ts";
+import { ConfigError, cannotRead, escapeInvisible, quote } from "./errors.ts";
 
 /** A language of configuration files. */
 interface Language {
@@ -46,7 +46,9 @@ export async function readConfigFile(path: string): Promise<unknown> {
     return input;
   } catch (error) {
     if (error instanceof DuplicateError) throw fail(error.message);
-    throw fail(`${await positionOf(path, language.loader)}${(error as Error).message}`);
+    // It may show a part of the file, whatever that is.
+    const message = escapeInvisible((error as Error).message.slice(0, 200));
+    throw fail(`${await positionOf(path, language.loader)}${message}`);
   }
 }
 

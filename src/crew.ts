@@ -75,7 +75,7 @@ export class Crew {
       // Workers share their ports among themselves, so that nobody would notice somebody else there.
       for (const [i, { listener }] of this.#unshared()) {
         if (listener.address.port === 0) continue;
-        this.#claims.set(i, claimPort(listener.address));
+        this.#claims.set(i, await claimPort(listener.address));
         await probePort(listener.address);
       }
       if (this.#closing) throw new StartError("closed before it was open");
@@ -83,9 +83,12 @@ export class Crew {
       this.#addresses = await this.#start(0);
       for (const [i] of this.#unshared()) {
         const address = this.#addresses[i];
-        if (address !== undefined && !this.#claims.has(i)) this.#claims.set(i, claimPort(address));
+        if (address !== undefined && !this.#claims.has(i)) this.#claims.set(i, await claimPort(address));
       }
-      if (this.#closing) return [...this.#addresses];
+      if (this.#closing) {
+        this.#release();
+        return [...this.#addresses];
+      }
       await Promise.all(Array.from({ length: workers - 1 }, (_, i) => this.#start(i + 1)));
     } catch (error) {
       this.#addresses = [];

@@ -4,8 +4,32 @@
 /** Descriptors a connection may need: one to the client, one to the target. */
 export const PER_CONNECTION = 2;
 
-/** Kept free for everything else: standard streams, listeners, configuration files, the runtime's own. */
+/** Kept free for everything else: standard streams, files, names that are resolved, the runtime's own, and {@link SMALL}. */
 const RESERVE = 64;
+
+/** What all proxies of the process may hold beside their connections before it is counted. */
+const SMALL = 16;
+
+/** A worker thread's own, as measured: an epoll and an eventfd. */
+const PER_WORKER = 2;
+
+/** What a proxy holds beside its connections. */
+export interface Holding {
+  readonly workers: number;
+  readonly listeners: number;
+  /** Targets with health checks: each has one connection at a time. */
+  readonly checks: number;
+}
+
+/** So many descriptors. With workers, each has its own socket for each listener, and there is a claim on each port. */
+export function heldBy({ workers, listeners, checks }: Holding): number {
+  return checks + (workers === 1 ? listeners : workers * (PER_WORKER + listeners) + listeners);
+}
+
+/** How many of them are more than what is kept free anyway. */
+function beyond(held: number): number {
+  return Math.max(0, held - SMALL);
+}
 
 /** Threads that may count at a time, over all proxies of the process. */
 const COLUMNS = 1_024;
@@ -22,6 +46,7 @@ export class DescriptorBudget {
   /** The total, then what each thread has of it. */
   readonly #cells: Int32Array;
   readonly #mine: number;
+  #held = 0;
 
   /**
    * @param memory the limit, for a budget of its own; or what another thread counts in
@@ -57,6 +82,13 @@ export class DescriptorBudget {
     this.giveBack(-1);
   }
 
+  /** Proxies hold so many more beside their connections, or less, whether or not there is room for it. */
+  hold(more: number): void {
+    const before = beyond(this.#held);
+    this.#held += more;
+    this.giveBack(before - beyond(this.#held));
+  }
+
   giveBack(count: number): void {
     Atomics.sub(this.#cells, 0, count);
     Atomics.sub(this.#cells, this.#mine, count);
@@ -74,10 +106,27 @@ export class DescriptorBudget {
 
 /** The budget of this process; the limit is read once, at the first use. */
 export function processBudget(): DescriptorBudget {
-  budget ??= new DescriptorBudget(Math.max(PER_CONNECTION, descriptorLimit() - RESERVE));
+  budget ??= new DescriptorBudget(descriptorLimit() - RESERVE);
   return budget;
 }
 let budget: DescriptorBudget | undefined;
+
+/** How many connections a proxy that is alone in this process has descriptors for: less than one where it has too few. */
+export function mostConnections(holding: Holding): number {
+  return Math.floor((processBudget().limit - beyond(heldBy(holding))) / PER_CONNECTION);
+}
+
+/** Why a proxy cannot run under this process's limit; undefined where it can. */
+export function descriptorShortage(holding: Holding): string | undefined {
+  if (mostConnections(holding) >= 1) return undefined;
+  const needed = RESERVE + beyond(heldBy(holding)) + PER_CONNECTION;
+  const { workers, listeners, checks } = holding;
+  return (
+    `the limit on open files is ${processBudget().limit + RESERVE}, and ${needed} are needed for one connection ` +
+    `(workers: ${workers}, listeners: ${listeners}, targets with health checks: ${checks}): ` +
+    `raise it (ulimit -n, LimitNOFILE), or have fewer workers`
+  );
+}
 
 /** A column for a thread, counted by nobody else; undefined where all are taken. */
 export function takeColumn(): number | undefined {

@@ -133,7 +133,8 @@ function describe(value: unknown): string {
 
 /**
  * Escapes what JSON leaves alone and a terminal or a reader can be fooled with: control characters of both sets, marks
- * that reorder or hide text, line and paragraph separators. In JSON text the result means the same.
+ * that reorder or hide text, characters that leave no mark, and every space but U+0020. In JSON text the result means the
+ * same.
  */
 export function escapeInvisible(text: string): string {
   return text.replace(INVISIBLE, (char) =>
@@ -143,4 +144,4 @@ export function escapeInvisible(text: string): string {
     ).join(""),
   );
 }
-const INVISIBLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
+const INVISIBLE = /(?! )[\p{C}\p{Z}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/gu;

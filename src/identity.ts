@@ -16,7 +16,7 @@ export interface Identity {
  * signs are escaped.
  *
  * @returns undefined where there is not exactly one Common Name of the form `user@group` with exactly one `@`, both
- * parts non-empty, and no white space, control or invisible formatting character
+ * parts non-empty, and no white space, control or invisible character
  */
 export function identify(subject: string | undefined): Identity | undefined {
   const names = (subject ?? "")
@@ -41,8 +41,11 @@ export function isGroupName(text: string): boolean {
   return text !== "" && !/[@*]/.test(text) && !UNFIT.test(text);
 }
 
-/** Separators, white space, control characters, invisible formatting characters, unpaired surrogates. */
-const UNFIT = /[\p{Z}\p{C}\s]/u;
+/**
+ * White space, control characters, unpaired surrogates, and what leaves no mark or looks like a space: what Unicode calls
+ * default-ignorable, and the Braille blank.
+ */
+const UNFIT = /[\p{Z}\p{C}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 function unescape(value: string): string {
   return value.replace(/\\([0-9A-F]{2}|.)/gsu, (_, escaped: string) =>

@@ -8,6 +8,8 @@ const FUNCTIONS = {
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
@@ -68,6 +70,31 @@ export async function isFree(hostname: string, port: number): Promise<boolean | 
     // What is left of connections that have ended is no hindrance.
     setOption(calls, fd, SO_REUSEADDR, Int32Array.of(1));
     return calls.bind(fd, address, address.length) === 0;
+  } finally {
+    calls.close(fd);
+  }
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM_CLOEXEC_NONBLOCK = 0o2004001;
+const SO_PEERCRED = 17;
+
+/**
+ * Asks the kernel which user listens on a name among its local sockets.
+ * @returns the user's number; undefined where nobody listens, or too many wait there already
+ */
+export function listenerOf(calls: Libc, name: string): number | undefined {
+  // struct sockaddr_un: family, name; a NUL begins one that is no path.
+  const address = Buffer.from(`\0\0\0${name}`);
+  address.writeUInt16LE(AF_UNIX);
+  const fd = calls.socket(AF_UNIX, SOCK_STREAM_CLOEXEC_NONBLOCK, 0);
+  if (fd < 0) return undefined;
+  try {
+    if (calls.connect(fd, address, address.length) !== 0) return undefined;
+    // struct ucred: process, user, group, as of when it began to listen.
+    const peer = new Uint32Array(3);
+    const size = Uint32Array.of(peer.byteLength);
+    return calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, size) === 0 ? peer[1] : undefined;
   } finally {
     calls.close(fd);
   }

@@ -4,9 +4,9 @@ import { createServer, type TlsOptions } from "node:tls";
 import { formatAddress, type Address } from "./address.ts";
 import type { Listener } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
-import { cannotListen } from "./errors.ts";
+import { cannotListen, type StartError } from "./errors.ts";
 import { leave, type Sockets } from "./handover.ts";
-import { isFree } from "./libc.ts";
+import { isFree, libc, listenerOf } from "./libc.ts";
 
 /** An open port. */
 export interface Port {
@@ -99,42 +99,91 @@ export interface Claim {
   release(): void;
 }
 
+/** How long a name is asked for its user, in milliseconds, where it does not answer: a proxy's claim always does. */
+const ASKING = 500;
+
 /**
- * Keeps a port to this process, whose threads open it in the way in which others could too: the kernel would let them.
- * The sign of it is a name among the kernel's local sockets, which ends with the process.
- * @throws StartError where the port is kept by another
+ * Keeps a port to this process, whose threads open it in the way in which other processes of the same user could too:
+ * the kernel would let them. The sign of it is a name among the kernel's local sockets, which ends with the process.
+ * Any user can take any name, so that a name counts only where the kernel says that this user listens on it. Where
+ * another user has taken the usual one, it is followed by something that nobody can guess.
+ * @throws StartError where another process of this user keeps the port
  */
-export function claimPort(address: Address): Claim {
+export async function claimPort(address: Address): Promise<Claim> {
   if (process.platform !== "linux") return { release() {} };
-  try {
-    const sign = Bun.listen({
-      unix: `\0${signOf(address)}`,
-      socket: { open: (socket) => socket.terminate(), data() {} },
-    });
-    sign.unref();
-    return { release: () => sign.stop(true) };
-  } catch (error) {
-    // A host whose name is too long for a sign does without.
-    if ((error as { code?: string }).code !== "EADDRINUSE") return { release() {} };
-    throw cannotListen(formatAddress(address), error);
+  const usual = signOf(address);
+  let name = usual;
+  let sign = raise(name);
+  if (sign === "taken") {
+    if (await keeps([usual])) throw isKept(address);
+    name = `${usual} ${crypto.randomUUID()}`;
+    sign = raise(name);
   }
+  // A host whose name is too long for a sign does without.
+  if (typeof sign === "string") return { release() {} };
+  const release = () => sign.stop(true);
+  // Somebody of this user may have had to take an unusual one.
+  if (!(await keeps(await signsOn(address, name)))) return { release };
+  release();
+  throw isKept(address);
 }
 
 /**
- * Whoever shares a port shares it with those who share it too.
- * @throws StartError where the port is kept by another
+ * A port that is shared is shared by all who have it.
+ * @throws StartError where another process of this user keeps the port; the kernel sees to other users
  */
 export async function mayShare(address: Address): Promise<void> {
-  // Where there is no such list, there are no such names.
-  const names = await Bun.file("/proc/net/unix")
-    .text()
-    .catch(() => "");
-  if (!names.split("\n").some((line) => line.endsWith(` @${signOf(address)}`))) return;
-  throw cannotListen(formatAddress(address), Object.assign(new Error("kept"), { code: "EADDRINUSE" }));
+  if (await keeps(await signsOn(address))) throw isKept(address);
 }
 
 function signOf(address: Address): string {
-  return `tcpproxy ${formatAddress(address)}`;
+  return `tcpproxy ${process.geteuid?.()} ${formatAddress(address)}`;
+}
+
+function raise(name: string): Bun.UnixSocketListener<undefined> | "taken" | "impossible" {
+  try {
+    const sign = Bun.listen({
+      unix: `\0${name}`,
+      socket: { open: (socket) => socket.terminate(), data() {} },
+    });
+    sign.unref();
+    return sign;
+  } catch (error) {
+    return (error as { code?: string }).code === "EADDRINUSE" ? "taken" : "impossible";
+  }
+}
+
+/** The signs that there are on a port, whosever they are, but for one's own. */
+async function signsOn(address: Address, own?: string): Promise<string[]> {
+  // Where there is no such list, there are no such names.
+  const list = await Bun.file("/proc/net/unix")
+    .text()
+    .catch(() => "");
+  const sign = signOf(address);
+  return list
+    .split("\n")
+    .map((line) => line.slice(line.indexOf(" @") + 2))
+    .filter((name) => name !== own && (name === sign || name.startsWith(`${sign} `)));
+}
+
+/** Whether a process of this user listens on one of these names. */
+async function keeps(names: readonly string[]): Promise<boolean> {
+  if (names.length === 0) return false;
+  const calls = await libc();
+  // Nobody to ask: better to be refused than to share a port unnoticed.
+  if (calls === undefined) return true;
+  const deadline = performance.now() + ASKING;
+  for (let left = names; left.length > 0 && performance.now() < deadline; await Bun.sleep(1)) {
+    const users = left.map((name) => listenerOf(calls, name));
+    if (users.includes(process.geteuid?.())) return true;
+    left = left.filter((_, i) => users[i] === undefined);
+    if (left.length === 0) return false;
+  }
+  return false;
+}
+
+function isKept(address: Address): StartError {
+  return cannotListen(formatAddress(address), Object.assign(new Error("kept"), { code: "EADDRINUSE" }));
 }
 
 /**

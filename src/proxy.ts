@@ -11,9 +11,16 @@ import { monotonic } from "./clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config.ts";
 import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
 import { Crew } from "./crew.ts";
-import { PER_CONNECTION, processBudget } from "./descriptors.ts";
+import {
+  descriptorShortage,
+  heldBy,
+  mostConnections,
+  processBudget,
+  type DescriptorBudget,
+  type Holding,
+} from "./descriptors.ts";
 import { Engine } from "./engine.ts";
-import { ConfigError, type Fault } from "./errors.ts";
+import { ConfigError, StartError, type Fault } from "./errors.ts";
 import { HealthChecks } from "./health-check.ts";
 import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
@@ -124,6 +131,9 @@ interface Prepared {
   readonly credentials: AllCredentials;
   readonly warnings: readonly string[];
   readonly maxConnections: number;
+  readonly holding: Holding;
+  /** Why there are too few descriptors for it. */
+  readonly shortage: string | undefined;
   readonly seen: Sighting;
 }
 
@@ -135,8 +145,11 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
   return new RunningProxy(config, options);
 }
 
-/** @param seen takes the files that the configuration names, as they are before they are read */
-function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting): Prepared {
+/**
+ * @param seen takes the files that the configuration names, as they are before they are read
+ * @param workers how many threads run already
+ */
+function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting, workers?: number): Prepared {
   const faults: Fault[] = [];
   const { configFile, directory = configFile === undefined ? process.cwd() : dirname(resolve(configFile)) } =
     options;
@@ -144,8 +157,14 @@ function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting): Pre
   const config = resolveConfig(input, { directory, cores: availableParallelism(), fromFile }, faults);
   seen.add(filesOf(config));
   const credentials = loadCredentials(config, faults);
-  const most = Math.floor(processBudget().limit / PER_CONNECTION);
-  if ((config.maxConnections ?? 0) > most) {
+  const holding = {
+    workers: workers ?? config.workers,
+    listeners: config.listeners.length,
+    checks: config.upstreams.reduce((sum, each) => sum + (each.healthCheck ? each.targets.length : 0), 0),
+  };
+  const shortage = descriptorShortage(holding);
+  const most = mostConnections(holding);
+  if (shortage === undefined && (config.maxConnections ?? 0) > most) {
     faults.push({
       key: "maxConnections",
       problem: `${config.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
@@ -156,7 +175,9 @@ function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting): Pre
   if (!fromFile && usesDemonstration(input)) {
     warnings.unshift("running with the demonstration's certificates, whose private keys are public");
   }
-  return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, seen };
+  if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
+  const maxConnections = config.maxConnections ?? most;
+  return { config, credentials, warnings, maxConnections, holding, shortage, seen };
 }
 
 /** The files beside those that the configuration names. */
@@ -183,6 +204,9 @@ class RunningProxy implements Proxy {
   readonly #log: Logger;
   readonly #ledger: Ledger;
   readonly #slots: Slots;
+  readonly #budget: DescriptorBudget = processBudget();
+  /** Descriptors held beside those of connections. */
+  #held = 0;
   readonly #runner: Runner;
   readonly #checks: HealthChecks;
   /** What was there at the start and stays. */
@@ -207,7 +231,7 @@ class RunningProxy implements Proxy {
     const prepared = prepare(input, options, new Sighting().add(filesBeside(options)));
     const { config } = prepared;
     const { workers } = config;
-    const budget = processBudget();
+    const budget = this.#budget;
     const prefix = crypto.randomUUID().slice(0, 8);
     this.#input = copy(input);
     this.#prepared = prepared;
@@ -227,6 +251,7 @@ class RunningProxy implements Proxy {
     this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
+      this.#hold(0);
       this.#rest();
     });
     // Whoever does not ask for the end is not to be told of it as of an error nobody minds.
@@ -257,7 +282,15 @@ class RunningProxy implements Proxy {
   async #open(): Promise<Address> {
     for (const { address, reusePort } of this.config.listeners) if (reusePort) await mayShare(address);
     if (this.#closing) throw new Error("the proxy has been closed; make a new one");
-    this.#addresses = await this.#runner.listen();
+    const { holding, shortage } = this.#prepared;
+    if (shortage !== undefined) throw new StartError(shortage);
+    this.#hold(heldBy(holding));
+    try {
+      this.#addresses = await this.#runner.listen();
+    } catch (error) {
+      this.#hold(0);
+      throw error;
+    }
     for (const warning of this.warnings) this.#log.warn(warning, {});
     const { configFile: file } = this.#options;
     for (const address of this.#addresses) {
@@ -271,6 +304,12 @@ class RunningProxy implements Proxy {
     }
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
+  }
+
+  /** So many descriptors are held from now on, beside those of connections. */
+  #hold(count: number): void {
+    this.#budget.hold(count - this.#held);
+    this.#held = count;
   }
 
   reload(config?: ProxyConfig): Promise<void> {
@@ -287,7 +326,9 @@ class RunningProxy implements Proxy {
     try {
       const input = given ?? (await source());
       if (this.#closing) throw new Error("the proxy has been closed; make a new one");
-      const prepared = prepare(input, this.#options, seen);
+      const prepared = prepare(input, this.#options, seen, this.#started.workers);
+      const { holding, shortage } = prepared;
+      if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
       // Before there are ports, they can still be others.
       const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
       const pairs = pairPorts(open, prepared.config.listeners);
@@ -302,6 +343,7 @@ class RunningProxy implements Proxy {
       this.#input = input;
       this.#prepared = prepared;
       this.#reminder.stop();
+      if (this.#held > 0) this.#hold(heldBy(holding));
       this.#pools = makePools(settings, this.#ledger, this.#pools);
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", changes);

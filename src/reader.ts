@@ -43,7 +43,9 @@ export class Reader {
       if (known.includes(name)) {
         if (value[name] !== undefined) table[name] = value[name];
       } else {
-        this.fault(key ? `${key}.${name}` : name, `unknown key${suggest(name, known)}`);
+        // Anything can be a key, also what a terminal would be fooled with.
+        const shown = /^[\w-]{1,80}$/.test(name) ? name : quote(name);
+        this.fault(key ? `${key}.${shown}` : shown, `unknown key${suggest(name, known)}`);
       }
     }
     return table;

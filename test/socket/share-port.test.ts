@@ -20,6 +20,79 @@ async function second(port: number, workers: number, reusePort: boolean, hostnam
   return { error, [Symbol.asyncDispose]: async () => void (await proxy.close({ timeout: 0 })) };
 }
 
+/** Another local user, who holds names among the kernel's local sockets. */
+async function squat(...words: string[]) {
+  const child = Bun.spawn([process.execPath, `${import.meta.dir}/../support/squatter.ts`, ...words], {
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const { value } = await child.stdout.getReader().read();
+  expect(String(value && Buffer.from(value))).toContain("ready");
+  return {
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  using origin = echoOrigin();
+  return origin.port;
+}
+
+describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
+  "another user's names (as root)",
+  () => {
+    const signs = (port: number) =>
+      ["tcpproxy", "tcpproxy 0"].flatMap((start) => [
+        `${start} 127.0.0.1:${port}`,
+        `${start} 127.0.0.1:${port} 1`,
+      ]);
+
+    test.each([[[]], [["--full"]], [["--mute"]]])(
+      "keep no proxy from starting, and no two from noticing each other: %j",
+      async (flags) => {
+        const port = await freePort();
+        await using _ = await squat(...flags, ...signs(port));
+        await using first = await second(port, 2, false);
+        expect(first.error).toBeUndefined();
+        for (const [workers, shares] of [
+          [1, false],
+          [2, false],
+          [1, true],
+          [2, true],
+        ] as const) {
+          await using other = await second(port, workers, shares);
+          expect(String(other.error)).toContain("in use");
+        }
+      },
+    );
+
+    test.each([[[]], [["--full"]], [["--mute"]]])("keep no two from sharing a port: %j", async (flags) => {
+      const port = await freePort();
+      await using _ = await squat(...flags, ...signs(port));
+      await using first = await second(port, 1, true);
+      expect(first.error).toBeUndefined();
+      await using other = await second(port, 2, true);
+      expect(other.error).toBeUndefined();
+    });
+
+    test("may go while a proxy runs, and the next one still notices it", async () => {
+      const port = await freePort();
+      await using first = await (async () => {
+        await using _ = await squat(...signs(port));
+        return await second(port, 2, false);
+      })();
+      expect(first.error).toBeUndefined();
+      for (const shares of [false, true]) {
+        await using other = await second(port, 2, shares);
+        expect(String(other.error)).toContain("in use");
+      }
+    });
+  },
+);
+
 describe("by mistake", () => {
   test.each([
     [1, 1],

@@ -47,3 +47,9 @@ test.each([
 ])("a key that is given twice in %s is a fault", async (extension, text) => {
   expect(await saidOf(extension, text)).toMatch(/config\.\w+: line \d.*(given twice|redefine)/i);
 });
+
+test("what a parser shows of a file is escaped, and short", async () => {
+  const said = (await saidOf("json", '{ "timeout": \u000b\u001b[31m'))!;
+  expect(said).toMatch(/Unrecognized token '\\u000b'$/);
+  expect((await saidOf("json", `{ "timeout": ${"x".repeat(5_000)} }`))!.length).toBeLessThan(400);
+});

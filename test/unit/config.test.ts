@@ -184,6 +184,11 @@ describe("faults", () => {
     ["a list", [], ["configuration"]],
     ["a text", "timeout", ["configuration"]],
     [
+      "unknown keys that would spoil a line",
+      { "a\nproxy: all is well": 1, rateLimit: { "\u001b[31m": 1, "x y": 1 } },
+      ['"a\\nproxy: all is well"', 'rateLimit."\\u001b[31m"', 'rateLimit."x y"'],
+    ],
+    [
       "unknown keys, at every level",
       {
         timeuot: 1,

@@ -1,6 +1,8 @@
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { identify, isGroupName } from "../../src/identity.ts";
+import { INVISIBLE } from "../support/invisible.ts";
+import { issue } from "../support/issue.ts";
 import { cert } from "../support/peer.ts";
 
 describe("subjects as they are printed", () => {
@@ -43,6 +45,8 @@ describe("subjects as they are printed", () => {
     "CN=alice@admin\u2028",
     "CN=alice@admin\ufeff",
     "CN=alice@admin\ud800",
+    ...INVISIBLE.map((char) => `CN=ali${char}ce@admin`),
+    ...INVISIBLE.map((char) => `CN=alice@admin${char}`),
     "cn=alice@admin",
     " CN=alice@admin",
     "serialNumber=CN=alice@admin",
@@ -73,6 +77,12 @@ describe("certificates", () => {
   ])("%s is %p", (name, client) => {
     const certificate = new X509Certificate(cert(`${name}.crt`));
     expect(identify(certificate.subject)?.client).toBe(client!);
+  });
+
+  test.each(INVISIBLE)("a name with %j in it is nobody's", (char) => {
+    const certificate = new X509Certificate(issue(`ali${char}ce@admin`).cert);
+    expect(certificate.subject).toContain("@admin");
+    expect(identify(certificate.subject)).toBeUndefined();
   });
 
   test("where one is found, the parsed certificate has that one Common Name too", () => {

@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { formatAddress, parseListenAddress, parseTarget } from "../../src/address.ts";
 import { LONGEST, formatDuration, parseDuration } from "../../src/duration.ts";
 import { escapeInvisible, quote } from "../../src/errors.ts";
+import { INVISIBLE } from "../support/invisible.ts";
 
 describe("durations", () => {
   test.each([
@@ -131,5 +132,11 @@ describe("values in errors", () => {
     expect(escapeInvisible("a\x7f\x9b\u2028\u200b\ufeff\ud800é漢🙂")).toBe(
       "a\\u007f\\u009b\\u2028\\u200b\\ufeff\\ud800é漢🙂",
     );
+  });
+
+  test.each(INVISIBLE)("%j is escaped, and the space is not", (char) => {
+    const escaped = escapeInvisible(`a ${char}b`);
+    expect(escaped).toMatch(/^a (\\u[0-9a-f]{4}){1,2}b$/);
+    expect(JSON.parse(`"${escaped}"`)).toBe(`a ${char}b`);
   });
 });

@@ -1,0 +1,61 @@
+// Few descriptors and many threads: what threads, listeners and health checks take is taken out of what connections may.
+
+import { expect, test } from "bun:test";
+import { Run } from "../support/binary.ts";
+import { certPath, connect, connectPlain, echoOrigin } from "../support/peer.ts";
+import { until } from "../support/proxy.ts";
+
+const refused = (run: Run) =>
+  run
+    .lines()
+    .filter(({ msg, reason }) => msg === "refused" && reason === "overloaded")
+    .reduce((sum, { count = 1 }) => sum + Number(count), 0);
+
+test.if(process.platform === "linux")(
+  "sixty-four workers that have few descriptors refuse the surplus, do not spin, and recover",
+  async () => {
+    using origin = echoOrigin();
+    await using run = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 300" });
+    // 300 − 64 kept free − what 64 workers with a socket each take beyond that: for 29 connections.
+    const room = 29;
+    const idle = run.descriptors;
+    const crowd = await Promise.all(Array.from({ length: 140 }, () => connectPlain(run.port)));
+    await until(() => refused(run) === 140 - room, "the surplus is refused");
+    const cpu = run.cpu;
+    await Bun.sleep(1_000);
+    expect(run.cpu - cpu).toBeLessThan(500);
+    expect(run.descriptors).toBeLessThan(300);
+    for (const each of crowd) each.reset();
+    await until(() => run.descriptors <= idle, "those have gone");
+    const clients = await Promise.all(Array.from({ length: room }, () => connect(run.port)));
+    for (const client of clients) {
+      await client.send("x");
+      expect((await client.read(1)).toString()).toBe("x");
+    }
+    expect(run.descriptors).toBeLessThan(300);
+    for (const client of clients) client.close();
+  },
+);
+
+test("a proxy that has too few descriptors for its workers does not start, and says how many it needs", async () => {
+  const args = ["127.0.0.1:0", "--workers", "64", "--targets", "127.0.0.1:1"];
+  const files = ["--ca", certPath("ca.crt"), "--cert", certPath("server.crt"), "--key", certPath("key.pem")];
+  const start = (limit: number) => Run.start([...args, ...files], { before: `ulimit -n ${limit}` });
+  await using run = await start(240);
+  expect(await run.exit()).toBe(1);
+  expect(run.stderr).toContain("the limit on open files is 240, and 243 are needed");
+  expect(run.stderr.trimEnd().split("\n")).toHaveLength(1);
+  // With exactly as many it starts, and serves.
+  using origin = echoOrigin();
+  await using other = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 243" });
+  const client = await connect(other.port);
+  await client.send("x");
+  expect((await client.read(1)).toString()).toBe("x");
+  client.close();
+});
+
+test("check warns of a proxy that could not start", async () => {
+  await using run = await Run.start(["check", "--workers", "64"], { before: "ulimit -n 240" });
+  expect(await run.exit()).toBe(0);
+  expect(await run.stdout).toContain("the limit on open files is 240");
+});

@@ -1,0 +1,48 @@
+// Runs a fuzzed part: case after case until the time is up, each from a seed of its own, so that one can be played again.
+
+import { Random } from "../support/random.ts";
+import { certificates } from "./certificates.ts";
+import { configurations, keyFiles } from "./files.ts";
+import { hellos } from "./hellos.ts";
+import type { Target } from "./house.ts";
+import { schedules } from "./schedules.ts";
+
+export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
+  hellos,
+  certificates,
+  keyFiles,
+  configurations,
+  schedules: () => schedules(),
+  threads: () => schedules(2),
+};
+
+/** Cases between two looks at what is left behind. */
+const STRETCH = 25;
+
+export interface Span {
+  readonly seed: number;
+  readonly seconds: number;
+  /** The first case. Default: 0. */
+  readonly from?: number;
+}
+
+/**
+ * @returns how many cases there were
+ * @throws with the seed and the case, so that `--seed` and `--case` play it again
+ */
+export async function fuzz(name: string, { seed, seconds, from = 0 }: Span): Promise<number> {
+  const deadline = performance.now() + seconds * 1_000;
+  let number = from;
+  try {
+    await using target = await TARGETS[name]!();
+    do {
+      await target.one(new Random(Math.imul(seed, 0x9e3779b1) + number));
+      if (++number % STRETCH === 0) await target.rest();
+    } while (performance.now() < deadline);
+    await target.rest();
+  } catch (error) {
+    const what = error instanceof Error ? error.stack : String(error);
+    throw new Error(`${name}, --seed ${seed}, around --case ${number}: ${what}`);
+  }
+  return number - from;
+}

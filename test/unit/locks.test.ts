@@ -1,0 +1,39 @@
+// The two lock files: npm reads one, Bun the other, and both stand for the same packages.
+
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+
+const read = (name: string) => readFileSync(`${import.meta.dir}/../../${name}`, "utf8");
+
+interface NpmLock {
+  readonly packages: Readonly<Record<string, NpmPackage>>;
+}
+interface NpmPackage {
+  readonly version: string;
+  readonly resolved?: string;
+  readonly integrity: string;
+}
+interface BunLock {
+  readonly packages: Readonly<Record<string, readonly [string, ...unknown[]]>>;
+}
+
+const npm = Object.entries((JSON.parse(read("package-lock.json")) as NpmLock).packages).filter(
+  ([path]) => path !== "",
+);
+const bun = Object.entries((Bun.JSONC.parse(read("bun.lock")) as BunLock).packages);
+
+test("both lock files have the same packages, in the same versions, with the same digests", () => {
+  const byNpm = npm.map(([path, { version, integrity }]) => {
+    const name = path.replace("node_modules/", "");
+    return `${name}: ${name}@${version} ${integrity}`;
+  });
+  const byBun = bun.map(([name, entry]) => `${name}: ${entry[0]} ${String(entry.at(-1))}`);
+  expect(byNpm.sort()).toEqual(byBun.sort());
+});
+
+test("npm's lock file names no registry but the public one", () => {
+  // npm leaves `resolved` out where it is told to; what it installs is pinned by the digest.
+  for (const [, { resolved = "https://registry.npmjs.org/" }] of npm) {
+    expect(resolved).toStartWith("https://registry.npmjs.org/");
+  }
+});
