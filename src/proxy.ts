@@ -12,6 +12,7 @@ import { PER_CONNECTION, processBudget } from "./descriptors.ts";
 import { Engine } from "./engine.ts";
 import { ConfigError, type Fault } from "./errors.ts";
 import { HealthChecks } from "./health-check.ts";
+import { logUpstream } from "./health-log.ts";
 import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
 import { resolveConfig } from "./resolve-config.ts";
@@ -266,7 +267,12 @@ class RunningProxy implements Proxy {
       this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
       this.#input = input;
       this.#prepared = prepared;
+      const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
       this.#pools = makePools(settings, this.#ledger, this.#pools);
+      for (const [name, { balancer }] of this.#pools) {
+        // Targets have come or gone.
+        if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(this.#log, name, balancer.healthy);
+      }
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", {});
       if (this.#addresses.length > 0 && !this.#closing) this.#attend();
