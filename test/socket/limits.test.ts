@@ -57,6 +57,7 @@ describe("the token bucket", () => {
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
     const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy)));
     expect(clients.filter((client) => client !== undefined)).toHaveLength(17);
+    await proxy.log.count("refused", 83);
     expect(reasons(proxy)).toEqual(Array(83).fill("rate_limited"));
     expect(origin.accepted).toHaveLength(17);
   });
