@@ -196,6 +196,7 @@ describe("handshakes", () => {
     clearInterval(trickle);
     const took = performance.now() - start;
     expect(took).toBeGreaterThanOrEqual(599);
+    await proxy.log.count("refused", 40);
     expect(reasons(proxy)).toEqual(Array(40).fill("handshake_timeout"));
     for (const stranger of strangers) stranger.close();
     await until(() => proxy.proxy.stats().connections === 0, "nothing is held");
