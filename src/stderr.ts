@@ -10,6 +10,8 @@ const FLUSH_WAIT_MS = 2_000;
 const RETRY_MS = 50;
 
 let backlog: Backlog | undefined;
+/** Nobody reads any more: no reason to stop carrying connections, nor to wait at the end. */
+let gone = false;
 let report: (dropped: number) => string = () => "";
 
 /** @param line what says how many lines were dropped */
@@ -26,20 +28,23 @@ export function writeToStderr(line: string): void {
 /** Waits until standard error has taken all lines, two seconds at most. */
 export async function flushLog(): Promise<void> {
   const flushed = async () => {
-    while (backlog?.empty === false) await Bun.sleep(10);
-    await new Promise<void>((done) => process.stderr.end(done));
+    while (backlog?.empty === false && !gone) await Bun.sleep(10);
+    if (!gone) await new Promise<void>((done) => process.stderr.end(done));
   };
   await Promise.race([flushed(), Bun.sleep(FLUSH_WAIT_MS)]);
 }
 
 function open(): Backlog {
   const made = new Backlog(
-    openTerminal(() => made.drained()) ?? ((line) => process.stderr.write(line)),
+    openTerminal(() => made.drained()) ?? ((line) => gone || process.stderr.write(line)),
     (dropped) => report(dropped),
   );
   process.stderr.on("drain", () => made.drained());
-  // The reader of the log is gone, or its disk is full: no reason to stop carrying connections.
-  process.stderr.on("error", () => setImmediate(() => made.drained()));
+  process.stderr.on("error", ({ code }: NodeJS.ErrnoException) => {
+    gone ||= code === "EPIPE";
+    // With another error, a full disk for one, the next line may fare better.
+    setImmediate(() => made.drained());
+  });
   return made;
 }
 
