@@ -35,6 +35,8 @@ export interface Pool {
 
 /** A listener, as its connections see it. It outlives reloads: what it holds is replaced. */
 export interface Entrance {
+  /** Its address as configured, for the log. */
+  readonly address: string;
   /** The upstream for all its connections, if it is pinned to one. */
   upstream: string | undefined;
   /** Whom it trusts now. */
@@ -54,6 +56,7 @@ export type ClientSocket = Pick<
   | "getServername"
   | "isSessionReused"
   | "getCipher"
+  | "getTLSVersion"
   | "alpnProtocol"
   | "remoteAddress"
   | "remotePort"
@@ -85,6 +88,8 @@ export interface Refusal {
 /** Let in: what the connection goes by from now on. */
 export interface Admission {
   readonly client: string;
+  /** What it asked for, if anything. */
+  readonly serverName: string | undefined;
   readonly pool: Pool;
   readonly lease: ClientLease;
   /** When the client's certificate runs out, in milliseconds since 1970. */
@@ -102,7 +107,7 @@ export function admit(
 ): Admission | Refusal {
   // `success` is true for a stranger's certificate too: `authorized` is what decides.
   if (!success || error !== null || !socket.authorized) {
-    const [reason, detail] = handshakeRefusal(success, error);
+    const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
     return { reason, detail };
   }
   if (entrance.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
@@ -136,7 +141,7 @@ export function admit(
 
   const lease = limits.admit(client, now);
   if (typeof lease === "string") return { reason: lease, client, upstream };
-  return { client, pool, lease, header, expiresAt: certificate.validToDate.getTime() };
+  return { client, serverName, pool, lease, header, expiresAt: certificate.validToDate.getTime() };
 }
 
 /**
@@ -180,7 +185,7 @@ function sentBy(socket: ClientSocket): Uint8Array[] {
 }
 
 /** What the client asked for, if anything. */
-function serverNameOf(socket: ClientSocket): string | undefined {
+export function serverNameOf(socket: Pick<ClientSocket, "getServername">): string | undefined {
   const name: unknown = socket.getServername();
   return typeof name === "string" && name !== "" ? name : undefined;
 }

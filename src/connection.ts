@@ -6,13 +6,26 @@
 // which phases it can meet; the first reason for an ending is the one that counts; what a connection holds is given back
 // in one place, `#release`, once its sockets are gone.
 
+import type { X509Certificate } from "node:crypto";
 import { formatAddress } from "./address.ts";
-import { admit, reconsider, type Admission, type Entrance, type Rules } from "./admission.ts";
+import {
+  admit,
+  reconsider,
+  serverNameOf,
+  type Admission,
+  type Entrance,
+  type Refusal,
+  type Rules,
+} from "./admission.ts";
+import { claimsOf } from "./claims.ts";
 import type { Target } from "./config.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "./dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "./errors.ts";
-import type { Logger } from "./log.ts";
+import { logHealth } from "./health-log.ts";
+import { identityFault } from "./identity.ts";
+import type { Fields, Logger } from "./log.ts";
+import type { RefusalLog } from "./refusal-log.ts";
 import { Relay } from "./relay.ts";
 import type { TargetLease } from "./state/balancer.ts";
 import type { Ledger } from "./state/ledger.ts";
@@ -29,6 +42,8 @@ export interface Shared {
   readonly limits: Limits;
   readonly turnstile: Turnstile;
   readonly log: Logger;
+  /** Every refusal goes through here. */
+  readonly refusals: RefusalLog;
   /** All connections that hold anything. */
   readonly connections: Set<Connection>;
   /** Begins the names of this thread's connections. */
@@ -98,7 +113,21 @@ function accept(shared: Shared, entrance: Entrance, socket: Socket): void {
   }
   // A reset rather than an end: it leaves nothing behind in the kernel either.
   socket.terminate();
-  shared.log.warn("refused", { remote, reason: "overloaded" satisfies RefusalReason });
+  turnedAway(shared, entrance, remote, "overloaded");
+}
+
+/** A connection was refused before there was one. */
+function turnedAway(shared: Shared, { address }: Entrance, remote: string, reason: RefusalReason): void {
+  const id = idOf(shared, ++made);
+  shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason }));
+}
+
+/** Connections of this thread so far, those that were turned away included. */
+let made = 0;
+
+/** Names a connection, in the log and to the upstream; no other has the same. */
+function idOf({ prefix }: Shared, number: number): string {
+  return `${prefix}-${number.toString(36)}`;
 }
 
 function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error): void {
@@ -108,13 +137,11 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 
 /** One client's connection and, once admitted, the one to its target. */
 export class Connection implements Dialer {
-  static #made = 0;
-
   readonly #shared: Shared;
   readonly #entrance: Entrance;
   /** The entrance's when the handshake began. */
   readonly #generation: number;
-  readonly #number = ++Connection.#made;
+  readonly #number = ++made;
   readonly #remote: string;
   readonly #acceptedAt: number;
   readonly #client: Socket;
@@ -133,6 +160,8 @@ export class Connection implements Dialer {
   #tried: Set<number> | undefined;
   #refused = false;
   #broken: CloseReason | undefined;
+  /** Who ended first, in whatever way. */
+  #endedBy: "client" | "upstream" | "proxy" | undefined;
   #detail: string | undefined;
   /** Since when the phase lasts or, while relaying and closing, since when no byte has moved. */
   #since: number;
@@ -172,7 +201,20 @@ export class Connection implements Dialer {
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
     this.#limit();
+    // Asked here: below that level, it costs nothing.
+    if (rules.config.logLevel === "debug") this.#logAdmitted(admission);
     this.#dialNext(admission);
+  }
+
+  #logAdmitted({ client, pool, serverName }: Admission): void {
+    this.#shared.log.debug("admitted", {
+      id: this.#id,
+      client,
+      remote: this.#remote,
+      listener: this.#entrance.address,
+      serverName: serverName?.slice(0, 255),
+      upstream: pool.upstream.name,
+    });
   }
 
   #limit(): void {
@@ -212,7 +254,10 @@ export class Connection implements Dialer {
   #trust(): void {
     const { log, now } = this.#shared;
     this.#phase = "relaying";
-    if (this.#pick?.succeeded(now())) log.info("target is back", this.#whereTo);
+    if (this.#pick?.succeeded(now())) {
+      log.info("target is back", this.#whereTo);
+      logHealth(log, this.#admission?.pool);
+    }
     this.#toUpstream.trust();
   }
 
@@ -224,12 +269,16 @@ export class Connection implements Dialer {
   /** The picked target is no good: it is passed over, and the next best one tried. */
   #targetFailed(error: string): void {
     const { log, now } = this.#shared;
-    log.warn("target failed", { ...this.#whereTo, error });
+    log.warn("target failed", { id: this.#id, ...this.#whereTo, error });
     this.#attempt?.abandon();
     this.#attempt = undefined;
     if (this.#pick !== undefined) {
       (this.#tried ??= new Set()).add(this.#pick.slot);
-      if (this.#pick.failed(now())) log.warn("target is out", this.#whereTo);
+      if (this.#pick.failed(now())) {
+        const until = new Date(Date.now() + this.#pick.triedLast(now())).toISOString();
+        log.warn("target is out", { ...this.#whereTo, error, until });
+        logHealth(log, this.#admission?.pool);
+      }
     }
     if (this.#endsFor === "authorization_revoked") return this.#break(this.#endsFor);
     if (this.#admission !== undefined) this.#dialNext(this.#admission);
@@ -257,6 +306,7 @@ export class Connection implements Dialer {
   clientEnded(): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: "the client left" });
     if (!this.#connected && this.#phase !== "dialing") return;
+    this.#endedBy ??= "client";
     this.#toUpstream.end();
     this.#settle();
   }
@@ -266,7 +316,7 @@ export class Connection implements Dialer {
     this.#clientGone = true;
     if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: codeOf(error) ?? "the client left" });
-    } else if (this.#phase === "dialing") this.#break("client_reset");
+    } else if (this.#phase === "dialing") this.#break("client_reset", "client");
     else if (this.#connected) {
       // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
       if (error === undefined && this.#toClient.finished) this.clientEnded();
@@ -277,6 +327,7 @@ export class Connection implements Dialer {
 
   /** Nothing can be sent to the client any more. What it sent, if it had ended, is whole and still delivered. */
   #clientLost(): void {
+    this.#endedBy ??= "client";
     if (!this.#toUpstream.ended) return this.#break("client_reset");
     this.#broken ??= "client_reset";
     this.#toClient.abandon();
@@ -286,7 +337,7 @@ export class Connection implements Dialer {
   /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
   clientFailed(error: Error): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: codeOf(error) });
-    this.#fail(error, "client_error");
+    this.#fail(error, "client_error", "client");
   }
 
   // ---- relay, half-close: what the upstream does
@@ -308,6 +359,7 @@ export class Connection implements Dialer {
   upstreamEnded(): void {
     if (!this.#connected) return;
     if (this.#phase === "trying") this.#trust();
+    this.#endedBy ??= "upstream";
     this.#toClient.end();
     this.#settle();
   }
@@ -330,13 +382,14 @@ export class Connection implements Dialer {
     this.#upstream = undefined;
     socket?.terminate();
     if (this.#toClient.ended) {
+      this.#endedBy ??= "upstream";
       this.#broken ??= "upstream_reset";
       this.#toUpstream.abandon();
       this.#settle();
     } else if (this.#phase === "trying" && this.#toUpstream.rewind()) {
       this.#toClient.source = undefined;
       this.#targetFailed(code);
-    } else this.#break("upstream_reset");
+    } else this.#break("upstream_reset", "upstream");
   }
 
   /**
@@ -345,7 +398,7 @@ export class Connection implements Dialer {
    */
   upstreamFailed(socket: Socket, error: Error): void {
     const code = codeOf(error);
-    if (code === undefined) this.#fail(error, "upstream_reset");
+    if (code === undefined) this.#fail(error, "upstream_reset", "upstream");
     else if (this.#connected && socket === this.#upstream) this.#upstreamLost(code);
   }
 
@@ -439,17 +492,29 @@ export class Connection implements Dialer {
   }
 
   /** Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. */
-  #refuse(
-    reason: RefusalReason,
-    about: { client?: string; upstream?: string; detail?: string | undefined } = {},
-  ): void {
+  #refuse(reason: RefusalReason, about: Omit<Refusal, "reason"> = {}): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
     this.#refused = true;
-    const { client, upstream, detail } = about;
-    const { log } = this.#shared;
-    log.warn("refused", { id: this.#id, client, remote: this.#remote, upstream, reason, detail });
+    this.#shared.refusals.add(reason, about.client, this.#remote, () => this.#describe(reason, about));
     this.#client.close();
+  }
+
+  /** What the log says of a refusal. The certificate is read for those only that get a line. */
+  #describe(reason: RefusalReason, { client, upstream, detail }: Omit<Refusal, "reason">): Fields {
+    const certificate = certificateOf(this.#client);
+    const why = reason === "identity_invalid" ? identityFault(certificate?.subject) : detail;
+    return {
+      id: this.#id,
+      client,
+      remote: this.#remote,
+      listener: this.#entrance.address,
+      serverName: serverNameOf(this.#client)?.slice(0, 255),
+      upstream,
+      reason,
+      detail: why,
+      ...claimsOf(certificate),
+    };
   }
 
   /** Both directions done: the sockets may go as soon as they have sent what they hold. */
@@ -468,8 +533,9 @@ export class Connection implements Dialer {
    * Breaks off. Neither side is told that its stream is complete: the client gets what was sent, but no close_notify,
    * and the upstream a reset.
    */
-  #break(reason: CloseReason): void {
+  #break(reason: CloseReason, by: "client" | "upstream" | "proxy" = "proxy"): void {
     if (this.#phase === "over") return;
+    this.#endedBy ??= by;
     this.#phase = "over";
     this.#broken ??= reason;
     this.#attempt?.abandon();
@@ -481,9 +547,9 @@ export class Connection implements Dialer {
     this.#release();
   }
 
-  #fail(error: Error, reason: CloseReason): void {
+  #fail(error: Error, reason: CloseReason, by: "client" | "upstream"): void {
     if (this.#phase === "over") return;
-    if (codeOf(error) !== undefined) return this.#break(reason);
+    if (codeOf(error) !== undefined) return this.#break(reason, by);
     this.#shared.log.error("internal error", {
       id: this.#id,
       remote: this.#remote,
@@ -506,11 +572,14 @@ export class Connection implements Dialer {
         id: this.#id,
         client: this.#admission?.client,
         remote: this.#remote,
+        listener: this.#entrance.address,
+        serverName: this.#admission?.serverName?.slice(0, 255),
         ...this.#whereTo,
         bytesIn: this.#toUpstream.bytes,
         bytesOut: this.#toClient.bytes,
         durationMs: now() - this.#acceptedAt,
         reason: this.#broken ?? ("closed" satisfies CloseReason),
+        endedBy: this.#endedBy,
         detail: this.#detail,
       });
     }
@@ -521,14 +590,22 @@ export class Connection implements Dialer {
     return this.#phase === "trying" || this.#phase === "relaying";
   }
 
-  /** Names the connection, in the log and to the upstream; no other has the same. */
   get #id(): string {
-    return `${this.#shared.prefix}-${this.#number.toString(36)}`;
+    return idOf(this.#shared, this.#number);
   }
 
   get #whereTo(): { upstream: string | undefined; target: string | undefined } {
     const upstream = this.#admission?.pool.upstream.name;
     return { upstream, target: this.#target && formatAddress(this.#target.address) };
+  }
+}
+
+/** The certificate that the client has shown, verified or not. A socket that is gone may have none any more. */
+function certificateOf(socket: Socket): X509Certificate | undefined {
+  try {
+    return socket.getPeerX509Certificate();
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,7 +1,7 @@
 // What one thread does: ports, the connections that come through them, and the tick that watches over them. A proxy has
 // one of these, or one in each of its worker threads.
 
-import type { Address } from "./address.ts";
+import { formatAddress, type Address } from "./address.ts";
 import type { Entrance, Pool, Rules } from "./admission.ts";
 import { monotonic } from "./clock.ts";
 import { clientHandlers, type Connection, type Shared } from "./connection.ts";
@@ -9,6 +9,7 @@ import type { Credentials } from "./credentials.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
 import { listen, type Port } from "./listener.ts";
 import type { Logger } from "./log.ts";
+import { RefusalLog } from "./refusal-log.ts";
 import { Router } from "./server-name.ts";
 import { makePools, type EntranceSettings, type Settings } from "./settings.ts";
 import type { Ledger } from "./state/ledger.ts";
@@ -61,6 +62,7 @@ export class Engine {
       limits: new Limits(ledger, settings.config.rateLimit),
       turnstile: new Turnstile(),
       log,
+      refusals: new RefusalLog({ write: (fields) => log.warn("refused", fields), now: monotonic }),
       connections: new Set<Connection>(),
       prefix,
       now: monotonic,
@@ -80,7 +82,14 @@ export class Engine {
         if (settings === undefined) return this.#gates.push(undefined);
         const { listener, credentials } = settings;
         const { upstream } = listener;
-        const entrance = { upstream, trust: trustIn(credentials), generation: 0, removed: false };
+        const configured = formatAddress(listener.address);
+        const entrance = {
+          address: configured,
+          upstream,
+          trust: trustIn(credentials),
+          generation: 0,
+          removed: false,
+        };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
         const handlers = clientHandlers(this.#shared, entrance);
         const { worker, memory } = this.#options.ledger;
@@ -187,7 +196,10 @@ export class Engine {
   #changed(): void {
     const { connections, limits } = this.#shared;
     const done = this.#closed && connections.size === 0;
-    if (done) this.#over.resolve({ cut: this.#cut });
+    if (done) {
+      this.#shared.refusals.flush();
+      this.#over.resolve({ cut: this.#cut });
+    }
     if (done || (connections.size === 0 && limits.size === 0)) {
       clearInterval(this.#ticking);
       this.#ticking = undefined;

@@ -3,7 +3,7 @@
 /**
  * Why a connection was refused. The codes are stable: dashboards and alerts are built on them.
  *
- * - `handshake_failed` no TLS 1.3 handshake: another protocol, an old TLS version, the peer left
+ * - `handshake_failed` no TLS 1.3 handshake: the client does not trust the proxy, another protocol, an old TLS version
  * - `handshake_timeout` not finished within `handshakeTimeout`
  * - `certificate_missing` no client certificate was offered
  * - `certificate_untrusted` no chain to the CA, or not usable for client authentication

@@ -6,6 +6,7 @@ import type { Pool } from "./admission.ts";
 import type { HealthCheck, Target } from "./config.ts";
 import { createDial, type Attempt, type Descriptors, type Dialer } from "./dial.ts";
 import { codeOf } from "./errors.ts";
+import { logHealth } from "./health-log.ts";
 import type { Logger } from "./log.ts";
 import { ownHeader } from "./proxy-protocol.ts";
 
@@ -69,6 +70,7 @@ class Check implements Dialer {
   /** What they have found counts no longer. */
   forget(): void {
     this.#pool.balancer.mark(this.#slot, true, this.#options.now());
+    logHealth(this.#options.log, this.#pool);
   }
 
   dialed(socket: Bun.Socket<this>): void {
@@ -107,6 +109,7 @@ class Check implements Dialer {
     const about = { upstream: this.#pool.upstream.name, target: formatAddress(this.#target.address), error };
     if (good) log.info("target is up", about);
     else log.warn("target is down", about);
+    logHealth(log, this.#pool);
   }
 
   /** Not all targets at the same time. */

@@ -19,18 +19,38 @@ export interface Identity {
  * parts non-empty, and no white space, control or invisible character
  */
 export function identify(subject: string | undefined): Identity | undefined {
-  const names = (subject ?? "")
-    .split("\n")
-    .flatMap((line) => line.split(" + "))
-    .filter((attribute) => attribute.startsWith("CN="));
-  const [name] = names;
-  if (name === undefined || names.length !== 1) return undefined;
+  const [client, ...others] = commonNames(subject);
+  if (client === undefined || others.length > 0) return undefined;
 
-  const client = unescape(name.slice("CN=".length));
   const parts = client.split("@");
   const [user, group] = parts;
   if (parts.length !== 2 || !user || !group || UNFIT.test(client)) return undefined;
   return { client, user, group };
+}
+
+/** The Common Names in a subject that is printed as {@link identify} takes it. */
+export function commonNames(subject: string | undefined): string[] {
+  return (subject ?? "")
+    .split("\n")
+    .flatMap((line) => line.split(" + "))
+    .filter((attribute) => attribute.startsWith("CN="))
+    .map((name) => unescape(name.slice("CN=".length)));
+}
+
+/** Why {@link identify} finds nobody, for the log. */
+export function identityFault(subject: string | undefined): string {
+  const names = commonNames(subject);
+  const [name] = names;
+  if (name === undefined) return "no Common Name";
+  if (names.length > 1) return `${names.length} Common Names`;
+  const unfit = UNFIT.exec(name)?.[0].codePointAt(0);
+  if (unfit !== undefined) {
+    return `the forbidden character U+${unfit.toString(16).toUpperCase().padStart(4, "0")}`;
+  }
+  const [user, group, ...more] = name.split("@");
+  if (group === undefined) return "no @";
+  if (more.length > 0) return `${more.length + 1} times @`;
+  return user === "" ? "nothing before the @" : "nothing after the @";
 }
 
 /**

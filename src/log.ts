@@ -1,9 +1,10 @@
-// Log lines: for people on a terminal, or JSON for machines. consola takes the levels; nothing is throttled or dropped,
-// and whatever a peer or a certificate put into a value is escaped.
+// Log lines: for people on a terminal, or JSON for machines. consola takes the levels; it throttles nothing, and whatever
+// a peer or a certificate put into a value is escaped.
 
 import { createConsola, type ConsolaOptions } from "consola/core";
 import { LOG_LEVELS, type LogLevel } from "./config.ts";
 import { escapeInvisible } from "./errors.ts";
+import { onDropped, writeToStderr } from "./stderr.ts";
 
 /** Values that go with a message. Undefined ones are left out. */
 export type Fields = Readonly<Record<string, string | number | boolean | null | undefined>>;
@@ -37,6 +38,11 @@ export function createLogger(options: LoggerOptions = {}): Logger {
   const { level = "info", write = writeToStderr } = options;
   const json = (options.format ?? (process.stderr.isTTY ? "pretty" : "json")) === "json";
   const color = !json && options.write === undefined && process.stderr.isTTY && !process.env.NO_COLOR;
+  const format = (date: Date, type: string, message: string, fields: Fields) =>
+    json ? jsonLine(date, type, message, fields) : prettyLine(date, type, message, fields, color);
+  if (options.write === undefined) {
+    onDropped((count) => format(new Date(), "warn", "log lines dropped", { count }));
+  }
   const consola = createConsola({
     level: CONSOLA_LEVEL[level],
     // consola holds back lines that repeat within this time; less than any time there is, it never does.
@@ -45,9 +51,7 @@ export function createLogger(options: LoggerOptions = {}): Logger {
       {
         log({ date, type, args }) {
           const [message, fields] = args as [string, Fields];
-          write(
-            json ? jsonLine(date, type, message, fields) : prettyLine(date, type, message, fields, color),
-          );
+          write(format(date, type, message, fields));
         },
       },
     ],
@@ -95,20 +99,3 @@ function prettyLine(date: Date, level: string, msg: string, fields: Fields, colo
   return `${time} ${tag} ${escapeInvisible(text)}\n`;
 }
 const PLAIN = /^[\w@.:/[\]+,-]+$/;
-
-let stderrGuarded = false;
-
-function writeToStderr(line: string): void {
-  if (!stderrGuarded) {
-    stderrGuarded = true;
-    // Whoever read the log is gone: no reason to stop carrying connections.
-    process.stderr.on("error", () => {});
-  }
-  // Never waits for the reader: a stalled log pipe must not stall the proxy.
-  process.stderr.write(line);
-}
-
-/** Waits until standard error has taken all lines, two seconds at most: its reader may have stalled. */
-export async function flushLog(): Promise<void> {
-  await Promise.race([new Promise<void>((done) => process.stderr.end(done)), Bun.sleep(2_000)]);
-}

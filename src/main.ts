@@ -18,9 +18,10 @@ import {
   positionals,
   type FlagValues,
 } from "./flags.ts";
-import { LOG_FORMATS, createLogger, flushLog, guarded, type Logger } from "./log.ts";
+import { LOG_FORMATS, createLogger, guarded, type Logger } from "./log.ts";
 import { unresolved } from "./names.ts";
 import { createProxy, type Proxy } from "./proxy.ts";
+import { flushLog } from "./stderr.ts";
 import { summary } from "./summary.ts";
 
 const DONE = 0;

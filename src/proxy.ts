@@ -22,6 +22,7 @@ import {
 import { Engine } from "./engine.ts";
 import { ConfigError, StartError, type Fault } from "./errors.ts";
 import { HealthChecks } from "./health-check.ts";
+import { logUpstream } from "./health-log.ts";
 import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
 import { Reminder } from "./reminder.ts";
@@ -344,7 +345,12 @@ class RunningProxy implements Proxy {
       this.#prepared = prepared;
       this.#reminder.stop();
       if (this.#held > 0) this.#hold(heldBy(holding));
+      const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
       this.#pools = makePools(settings, this.#ledger, this.#pools);
+      for (const [name, { balancer }] of this.#pools) {
+        // Targets have come or gone.
+        if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(this.#log, name, balancer.healthy);
+      }
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", changes);
       if (this.#addresses.length > 0 && !this.#closing) this.#attend();

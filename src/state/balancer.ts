@@ -59,6 +59,11 @@ export class TargetLease {
     this.#held = false;
     return this.#balancer.failed(this.slot, this.#pickedAt, now);
   }
+
+  /** For how many milliseconds from now on the target is tried last. */
+  triedLast(now: number): number {
+    return this.#balancer.triedLast(this.slot, now);
+  }
 }
 
 /** The targets of one upstream, as one thread sees them. */
@@ -66,6 +71,7 @@ export class Balancer {
   readonly #ledger: Ledger;
   #targets: readonly TargetRule[];
   #rule: health.HealthRule;
+  #turn: boolean | undefined;
 
   /** @param targets at least one; of those that were never picked, the first comes first */
   constructor(ledger: Ledger, targets: readonly TargetRule[], rule: health.HealthRule) {
@@ -122,6 +128,27 @@ export class Balancer {
     return this.#ledger.targets.open.total[slot] as number;
   }
 
+  /** For {@link TargetLease}. */
+  triedLast(slot: number, now: number): number {
+    return Math.max(0, (this.#ledger.targets.lastUntil[slot] as number) - now);
+  }
+
+  /** Whether any target is neither out nor down. */
+  get healthy(): boolean {
+    return this.#targets.some(({ slot }) => this.#isHealthy(slot));
+  }
+
+  /**
+   * Whether this thread's last change of a target left the upstream without a healthy one (false), or gave it the first
+   * one again (true). Asked again, and where it did neither: undefined. Over all threads, each such change is seen by the
+   * one that made it.
+   */
+  takeTurn(): boolean | undefined {
+    const turn = this.#turn;
+    this.#turn = undefined;
+    return turn;
+  }
+
   /** How a target does, for people and their monitoring. */
   health(slot: number, now: number): health.TargetHealth {
     return health.healthOf(this.#ledger.targets, slot, this.#rule, now);
@@ -135,7 +162,8 @@ export class Balancer {
   mark(slot: number, up: boolean, now: number): boolean {
     this.#ledger.lock();
     try {
-      return health.checked(this.#ledger.targets, slot, up, this.#rule, now);
+      const before = this.#isHealthy(slot);
+      return this.#note(slot, before, health.checked(this.#ledger.targets, slot, up, this.#rule, now));
     } finally {
       this.#ledger.unlock();
     }
@@ -154,7 +182,8 @@ export class Balancer {
   succeeded(slot: number, now: number): boolean {
     this.#ledger.lock();
     try {
-      return health.succeeded(this.#ledger.targets, slot, this.#rule, now);
+      const before = this.#isHealthy(slot);
+      return this.#note(slot, before, health.succeeded(this.#ledger.targets, slot, this.#rule, now));
     } finally {
       this.#ledger.unlock();
     }
@@ -164,10 +193,25 @@ export class Balancer {
     this.#ledger.lock();
     try {
       this.#ledger.targets.open.add(slot, -1);
-      return health.failed(this.#ledger.targets, slot, this.#rule, pickedAt, now);
+      const before = this.#isHealthy(slot);
+      return this.#note(slot, before, health.failed(this.#ledger.targets, slot, this.#rule, pickedAt, now));
     } finally {
       this.#ledger.unlock();
     }
+  }
+
+  #isHealthy(slot: number): boolean {
+    return health.isHealthy(this.#ledger.targets, slot, this.#rule);
+  }
+
+  /** Notes whether what has changed for one target is a change for all of them together. Under the lock. */
+  #note(slot: number, before: boolean, changed: boolean): boolean {
+    const now = changed && this.#isHealthy(slot);
+    if (now === before || !changed) return changed;
+    const others = this.#targets.filter((target) => target.slot !== slot);
+    const isOurs = others.length < this.#targets.length;
+    if (isOurs && !others.some((other) => this.#isHealthy(other.slot))) this.#turn = now;
+    return changed;
   }
 
   /** How far back a target stands: 0 in good standing, 1 so and a backup, from 2 on those that fail, the worst last. */

@@ -125,6 +125,11 @@ function comeBack({ failures, warmAt }: TargetFields, slot: number, rule: Health
   warmAt[slot] = now + rule.slowStart;
 }
 
+/** Neither out nor checked down. */
+export function isHealthy(targets: TargetFields, slot: number, rule: HealthRule): boolean {
+  return targets.down[slot] === 0 && !isOut(targets, slot, rule);
+}
+
 function isOut({ failures }: TargetFields, slot: number, { fall }: HealthRule): boolean {
   return (failures[slot] as number) >= fall;
 }

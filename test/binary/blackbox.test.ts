@@ -470,6 +470,9 @@ test("the log has one line for each connection, with its fields", async () => {
     bytesIn: 5,
     bytesOut: 5,
     durationMs: expect.any(Number),
+    listener: "127.0.0.1:0",
+    serverName: "localhost",
+    endedBy: "client",
     reason: "closed",
   });
 });

@@ -506,6 +506,7 @@ test("a lower limit of open connections closes nobody, and admits nobody until t
   }
   const admitted = await connect(proxy.port);
   await expectServed(admitted);
+  await proxy.log.count("refused", 3);
   expect(proxy.log.lines.filter(({ reason }) => reason === "connection_limit")).toHaveLength(3);
   for (const client of [...clients, admitted]) client.close();
 });

@@ -1,6 +1,7 @@
 // Who gets in: each way to be refused, through a real TLS client. In each, not a byte is served, no target is dialled,
 // no token is spent, the log has one line with the reason, and a good client is served right after.
 
+import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { connect as tlsConnect } from "node:tls";
 import {
@@ -33,6 +34,7 @@ async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promis
     msg: "refused",
     id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-z]+$/),
     remote: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
+    listener: "127.0.0.1:0",
     ...expected,
   });
   await until(() => proxy.proxy.stats().connections === 0, "nothing is held");
@@ -46,6 +48,20 @@ async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promis
   await proxy.log.line("closed", "closed");
   expect(proxy.log.lines.filter(({ msg }) => msg === "refused")).toHaveLength(1);
   expect(proxy.log.lines.filter(({ msg }) => msg === "internal error")).toEqual([]);
+}
+
+/** What a line says of the certificate, and of what the client asked for. */
+function shown(name: string | null | undefined): object {
+  const serverName = "localhost";
+  if (typeof name !== "string") return { serverName };
+  const { serialNumber, validToDate, subject } = new X509Certificate(cert(`${name}.crt`));
+  return {
+    serverName,
+    serial: serialNumber,
+    issuer: expect.stringContaining("CN="),
+    notAfter: validToDate.toISOString(),
+    ...(/^CN=/m.test(subject) && { claimed: expect.any(String) }),
+  };
 }
 
 describe("refused for the certificate", () => {
@@ -78,7 +94,7 @@ describe("refused for the certificate", () => {
       { reason: "certificate_untrusted", detail: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" },
     ],
   ])("%s", async (_, options, expected) => {
-    await expectRefusal({}, ({ port }) => connect(port, options), expected);
+    await expectRefusal({}, ({ port }) => connect(port, options), { ...shown(options.name), ...expected });
   });
 
   test("one that is revoked", async () => {
@@ -86,8 +102,10 @@ describe("refused for the certificate", () => {
       { listener: { crl: certPath("crl.pem") } },
       ({ port }) => connect(port, { name: "revoked" }),
       {
+        ...shown("revoked"),
         reason: "certificate_revoked",
         detail: "CERT_REVOKED",
+        claimed: "alice@admin",
       },
     );
   });
@@ -97,6 +115,7 @@ describe("refused for the certificate", () => {
       { listener: { crl: certPath("crl.pem") } },
       ({ port }) => connect(port, { name: "chained" }),
       {
+        ...shown("chained"),
         reason: "certificate_untrusted",
         detail: "UNABLE_TO_GET_CRL",
       },
@@ -130,23 +149,27 @@ describe("refused for the certificate", () => {
 
 describe("refused for the name", () => {
   test.each([
-    "hostile-two-cns",
-    "hostile-two-cns-reversed",
-    "hostile-two-cns-in-one-rdn",
-    "hostile-no-cn",
-    "hostile-no-at",
-    "hostile-two-ats",
-    "hostile-empty-user",
-    "hostile-empty-group",
-    "hostile-space",
-    "hostile-trailing-space",
-    "hostile-newline",
-    "hostile-newline-in-o",
-    "hostile-nbsp",
-    "hostile-zero-width",
-    "hostile-bidi",
-  ])("%s", async (name) => {
-    await expectRefusal({}, ({ port }) => connect(port, { name }), { reason: "identity_invalid" });
+    ["hostile-two-cns", "2 Common Names"],
+    ["hostile-two-cns-reversed", "2 Common Names"],
+    ["hostile-two-cns-in-one-rdn", "2 Common Names"],
+    ["hostile-no-cn", "no Common Name"],
+    ["hostile-no-at", "no @"],
+    ["hostile-two-ats", "2 times @"],
+    ["hostile-empty-user", "nothing before the @"],
+    ["hostile-empty-group", "nothing after the @"],
+    ["hostile-space", "the forbidden character U+0020"],
+    ["hostile-trailing-space", "the forbidden character U+0020"],
+    ["hostile-newline", "the forbidden character U+000A"],
+    ["hostile-newline-in-o", "no Common Name"],
+    ["hostile-nbsp", "the forbidden character U+00A0"],
+    ["hostile-zero-width", "the forbidden character U+200B"],
+    ["hostile-bidi", "the forbidden character U+202E"],
+  ])("%s", async (name, detail) => {
+    await expectRefusal({}, ({ port }) => connect(port, { name }), {
+      ...shown(name),
+      reason: "identity_invalid",
+      detail,
+    });
   });
 });
 
@@ -159,6 +182,8 @@ describe("refused for the group", () => {
     ["lookalike-escaped", "mallory@guest,CN=alice"],
   ])("%s", async (name, client) => {
     await expectRefusal({}, ({ port }) => connect(port, { name }), {
+      ...shown(name),
+      claimed: client,
       client,
       upstream: "test",
       reason: "group_not_authorized",

@@ -57,6 +57,7 @@ describe("the token bucket", () => {
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
     const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy)));
     expect(clients.filter((client) => client !== undefined)).toHaveLength(17);
+    await proxy.log.count("refused", 83);
     expect(reasons(proxy)).toEqual(Array(83).fill("rate_limited"));
     expect(origin.accepted).toHaveLength(17);
   });
@@ -195,6 +196,7 @@ describe("handshakes", () => {
     clearInterval(trickle);
     const took = performance.now() - start;
     expect(took).toBeGreaterThanOrEqual(599);
+    await proxy.log.count("refused", 40);
     expect(reasons(proxy)).toEqual(Array(40).fill("handshake_timeout"));
     for (const stranger of strangers) stranger.close();
     await until(() => proxy.proxy.stats().connections === 0, "nothing is held");

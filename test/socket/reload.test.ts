@@ -217,6 +217,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
       await proxy.log.count("closed", 4 - left);
     }
     expect(await isServed(proxy.port)).toBe(true);
+    await proxy.log.count("refused", 3);
     expect(refusals(proxy.log)).toEqual(Array(3).fill("connection_limit"));
   });
 

@@ -134,14 +134,24 @@ describe("by server name", () => {
       both,
     );
     const names = ["", "other.example.com", 'x"\n\u202e\u001b[2J.evil', `${"\u202e".repeat(80)}.evil`];
-    for (const serverName of names) {
-      const { served } = await visit(proxy.ports[0]!, { serverName });
+    // Each has a line of its own.
+    const clients = ["alice", "bob", "carol", "alice-ops"];
+    for (const [i, serverName] of names.entries()) {
+      const { served } = await visit(proxy.ports[0]!, {
+        serverName,
+        identity: { cert: cert(`${clients[i]}.crt`), key: cert("key.pem") },
+      });
       expect(served).toBe(false);
     }
     const refused = await log.count("refused", names.length);
     expect(refused.map(({ reason, client, upstream }) => [reason, client, upstream])).toEqual(
-      names.map(() => ["unknown_server_name", "alice@admin", undefined]),
+      ["alice@admin", "bob@admin", "carol@ops", "alice@ops"].map((client) => [
+        "unknown_server_name",
+        client,
+        undefined,
+      ]),
     );
+    expect(refused.map(({ serverName }) => serverName)).toEqual([undefined, ...names.slice(1)]);
     expect(refused.map(({ detail }) => detail)).toEqual([undefined, ...names.slice(1)]);
     for (const line of written) {
       expect(line).toMatch(/^[\x20-\x7e]+\n$/);

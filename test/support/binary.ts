@@ -107,8 +107,13 @@ export class Run implements AsyncDisposable {
     return Number(address.slice(address.lastIndexOf(":") + 1));
   }
 
-  /** Lines of the JSON log so far. */
+  /** Lines of the JSON log so far; one that stands for several is there as often. */
   lines(): Line[] {
+    return this.written().flatMap((line) => Array<Line>(Number(line["count"] ?? 1)).fill(line));
+  }
+
+  /** Lines of the JSON log so far, each once. */
+  written(): Line[] {
     return this.stderr
       .split("\n")
       .slice(0, -1)

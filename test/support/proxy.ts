@@ -12,7 +12,10 @@ export interface Line extends Record<string, unknown> {
 
 /** Collects lines and lets a test wait for one. */
 export class Log implements Logger {
+  /** A line that stands for several is here as often. */
   readonly lines: Line[] = [];
+  /** Each line once. */
+  readonly written: Line[] = [];
   #waiting: { matches: (line: Line) => boolean; resolve: (line: Line) => void }[] = [];
 
   debug = (msg: string, fields: Fields) => this.#add({ level: "debug", msg, ...fields });
@@ -39,7 +42,9 @@ export class Log implements Logger {
   }
 
   #add(line: Line): void {
-    this.lines.push(line);
+    this.written.push(line);
+    const { count, since } = line;
+    for (let i = 0; i < (since === undefined ? 1 : Number(count)); i++) this.lines.push(line);
     const heard = this.#waiting.filter(({ matches }) => matches(line));
     this.#waiting = this.#waiting.filter((each) => !heard.includes(each));
     for (const { resolve } of heard) resolve(line);

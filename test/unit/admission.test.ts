@@ -39,6 +39,7 @@ function socketOf(chain: Chain, over: Partial<Record<keyof ClientSocket, unknown
     getPeerCertificate: () => links[0],
     getServername: () => "db.example.com",
     isSessionReused: () => false,
+    getTLSVersion: () => "TLSv1.3",
     getCipher: () => ({ name: "TLS_AES_128_GCM_SHA256" }),
     alpnProtocol: null,
     remoteAddress: "127.0.0.1",
@@ -85,7 +86,14 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
   const circumstances: Circumstances = {
     rules: { config, maxConnections: 10, router: new Router(config.upstreams, config.rest), pools },
     limits,
-    entrance: { upstream: undefined, trust: trusting(), generation: 3, removed: false, ...entrance },
+    entrance: {
+      address: ":5000",
+      upstream: undefined,
+      trust: trusting(),
+      generation: 3,
+      removed: false,
+      ...entrance,
+    },
     generation: 3,
     id: "x-1",
     now: 0,

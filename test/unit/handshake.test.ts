@@ -19,3 +19,31 @@ test.each([
 ] as const)("success %p, error %#", (success, verdict, expected) => {
   expect(handshakeRefusal(success, verdict)).toEqual([...expected]);
 });
+
+const MOST_LIKELY =
+  "the client most likely does not trust the proxy's certificate (TLS alert, BAD_PACKET_LENGTH)";
+
+test.each([
+  [
+    "TLSV1_ALERT_UNKNOWN_CA",
+    true,
+    "the client does not trust the proxy's certificate (TLSV1_ALERT_UNKNOWN_CA)",
+  ],
+  [
+    "SSLV3_ALERT_BAD_CERTIFICATE",
+    false,
+    "the client does not trust the proxy's certificate (SSLV3_ALERT_BAD_CERTIFICATE)",
+  ],
+  ["SSLV3_ALERT_HANDSHAKE_FAILURE", true, "SSLV3_ALERT_HANDSHAKE_FAILURE"],
+  ["BAD_PACKET_LENGTH", true, MOST_LIKELY],
+  // Before the proxy's certificate was sent it is garbage.
+  ["BAD_PACKET_LENGTH", false, "BAD_PACKET_LENGTH"],
+])("%s, when the client had its answer: %p, is told as it is meant", (word, answered, detail) => {
+  expect(handshakeRefusal(false, boring(word), answered)).toEqual(["handshake_failed", detail]);
+});
+
+test("a client that leaves at the proxy's certificate may not trust it; one that leaves before has not seen it", () => {
+  const left = error("the socket was closed", "ECONNRESET");
+  expect(handshakeRefusal(false, left, true)[1]).toMatch(/had seen the proxy's certificate.*ECONNRESET/);
+  expect(handshakeRefusal(false, left, false)[1]).toBe("ECONNRESET");
+});

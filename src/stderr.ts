@@ -1,0 +1,76 @@
+// Standard error: where the log goes. Its reader may stall, or go away; the proxy does neither.
+
+import { constants, openSync, writeSync } from "node:fs";
+import { Backlog } from "./backlog.ts";
+
+/** The most milliseconds to wait for the reader at the end. */
+const FLUSH_WAIT_MS = 2_000;
+
+/** How often a terminal that takes no more is tried again, in milliseconds. */
+const RETRY_MS = 50;
+
+let backlog: Backlog | undefined;
+/** Nobody reads any more: no reason to stop carrying connections, nor to wait at the end. */
+let gone = false;
+let report: (dropped: number) => string = () => "";
+
+/** @param line what says how many lines were dropped */
+export function onDropped(line: (dropped: number) => string): void {
+  report = line;
+}
+
+/** Writes a line, or keeps it, or drops it: it never waits. */
+export function writeToStderr(line: string): void {
+  backlog ??= open();
+  backlog.write(line);
+}
+
+/** Waits until standard error has taken all lines, two seconds at most. */
+export async function flushLog(): Promise<void> {
+  const flushed = async () => {
+    while (backlog?.empty === false && !gone) await Bun.sleep(10);
+    if (!gone) await new Promise<void>((done) => process.stderr.end(done));
+  };
+  await Promise.race([flushed(), Bun.sleep(FLUSH_WAIT_MS)]);
+}
+
+function open(): Backlog {
+  const made = new Backlog(
+    openTerminal(() => made.drained()) ?? ((line) => gone || process.stderr.write(line)),
+    (dropped) => report(dropped),
+  );
+  process.stderr.on("drain", () => made.drained());
+  process.stderr.on("error", ({ code }: NodeJS.ErrnoException) => {
+    gone ||= code === "EPIPE";
+    // With another error, a full disk for one, the next line may fare better.
+    setImmediate(() => made.drained());
+  });
+  return made;
+}
+
+/**
+ * The runtime waits for terminals. A descriptor of our own does not, and leaves the one that others share with us as it
+ * is. (That is not possible for files, where it would begin at the start, nor for sockets; the runtime waits for neither.)
+ * @returns undefined where there is no terminal, or where it cannot be opened
+ */
+function openTerminal(drained: () => void): ((line: string) => boolean) | undefined {
+  if (!process.stderr.isTTY) return undefined;
+  let fd: number;
+  try {
+    fd = openSync("/proc/self/fd/2", constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    return undefined;
+  }
+  const take = (bytes: Uint8Array): boolean => {
+    try {
+      while (bytes.length > 0) bytes = bytes.subarray(writeSync(fd, bytes));
+    } catch (error) {
+      // Any other error: the terminal is gone, and nobody reads the line.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return true;
+      setTimeout(() => take(bytes) && drained(), RETRY_MS);
+      return false;
+    }
+    return true;
+  };
+  return (line) => take(Buffer.from(line));
+}
