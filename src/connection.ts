@@ -42,18 +42,11 @@ export interface Shared {
 /**
  * - `handshake` who the client is, is not known yet
  * - `dialing` admitted; no target has answered yet
- * - `trying` a target has answered, but not yet sent anything: it may still turn out to be no good
  * - `relaying` bytes go both ways, or one way after a half-close
  * - `closing` both directions are done; the sockets are sending what they still hold
  * - `over` refused or broken off; nothing more is sent
  */
-type Phase = "handshake" | "dialing" | "trying" | "relaying" | "closing" | "over";
-
-/**
- * How long a target is on trial, in milliseconds: until then, a reset before its first byte is taken for a refusal. A
- * server that has read a request and then fails sends an end, not a reset: what a reset follows was not read.
- */
-const TRIAL = 250;
+type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
 
 /** The most by which `maxConnectionDuration` is shortened, as a share of it. */
 const JITTER = 0.1;
@@ -129,6 +122,8 @@ export class Connection implements Dialer {
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
+  /** What happens to the connection from now on is not held against its target. */
+  #works = false;
   /** Slots of the targets that failed this connection; made when the first one does. */
   #tried: Set<number> | undefined;
   #refused = false;
@@ -200,20 +195,19 @@ export class Connection implements Dialer {
   dialed(socket: Socket): void {
     this.#attempt = undefined;
     this.#upstream = socket;
-    this.#phase = "trying";
+    this.#phase = "relaying";
+    this.#works = false;
     this.#since = this.#shared.now();
-    this.#toUpstream.try(socket);
-    this.#toClient.source = socket;
+    this.#toUpstream.sink = this.#toClient.source = socket;
     // What the client sent with the end of its handshake, or its end, has been waiting.
     this.upstreamDrained();
   }
 
-  /** The target has proven itself: from now on the connection stands or falls with it. */
-  #trust(): void {
+  /** The target is at work, or has kept the connection for a while. */
+  #targetWorks(): void {
     const { log, now } = this.#shared;
-    this.#phase = "relaying";
+    this.#works = true;
     if (this.#pick?.succeeded(now())) log.info("target is back", this.#whereTo);
-    this.#toUpstream.trust();
   }
 
   /** Meets `dialing` only. */
@@ -237,7 +231,7 @@ export class Connection implements Dialer {
 
   // ---- relay, half-close: what the client does
 
-  /** Meets `dialing` (with the handshake's last flight), `trying`, `relaying`, `closing`, `over`. */
+  /** Meets `dialing` (with the handshake's last flight), `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
     if (this.#connected || this.#phase === "dialing") {
       if (!this.#toUpstream.push(chunk)) this.#upstreamLost();
@@ -291,23 +285,23 @@ export class Connection implements Dialer {
 
   // ---- relay, half-close: what the upstream does
 
-  /** Meets `trying`, `relaying`, `closing`, `over`. */
+  /** Meets `relaying`, `closing`, `over`. */
   upstreamSent(chunk: Buffer): void {
-    if (this.#phase === "trying") this.#trust();
+    if (!this.#works) this.#targetWorks();
     if (this.#phase === "relaying" && !this.#toClient.push(chunk)) this.#clientLost();
   }
 
-  /** Meets `trying`, `relaying`, `closing`, `over`. */
+  /** Meets `relaying`, `closing`, `over`. */
   upstreamDrained(): void {
     if (!this.#connected) return;
     if (!this.#toUpstream.flush()) return this.#upstreamLost();
     this.#settle();
   }
 
-  /** A FIN. Meets `trying`, `relaying`, `closing`, `over`. */
+  /** A FIN. Meets `relaying`, `closing`, `over`. */
   upstreamEnded(): void {
     if (!this.#connected) return;
-    if (this.#phase === "trying") this.#trust();
+    if (!this.#works) this.#targetWorks();
     this.#toClient.end();
     this.#settle();
   }
@@ -333,8 +327,8 @@ export class Connection implements Dialer {
       this.#broken ??= "upstream_reset";
       this.#toUpstream.abandon();
       this.#settle();
-    } else if (this.#phase === "trying" && this.#toUpstream.rewind()) {
-      this.#toClient.source = undefined;
+    } else if (this.#phase === "relaying" && this.#isUntouched) {
+      this.#toUpstream.sink = this.#toClient.source = undefined;
       this.#targetFailed(code);
     } else this.#break("upstream_reset");
   }
@@ -370,12 +364,9 @@ export class Connection implements Dialer {
       case "dialing":
         if (since >= config.connectTimeout) this.#targetFailed("ETIMEDOUT");
         return;
-      case "trying":
-        // The idle time runs from the connecting on, trial or not.
-        if (since >= Math.min(TRIAL, config.timeout)) this.#trust();
-        return;
       case "relaying":
       case "closing": {
+        if (!this.#works) this.#targetWorks();
         const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
         if (bytes !== this.#seen) {
           this.#seen = bytes;
@@ -498,6 +489,7 @@ export class Connection implements Dialer {
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
     turnstile.leave(this.#client);
     this.#admission?.lease.release();
+    if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();
     budget.giveBack(PER_CONNECTION);
     ledger.giveBackConnection();
@@ -518,7 +510,17 @@ export class Connection implements Dialer {
   }
 
   get #connected(): boolean {
-    return this.#phase === "trying" || this.#phase === "relaying";
+    return this.#phase === "relaying";
+  }
+
+  /**
+   * Neither side has had anything of the other's, so that another target may take this one's place: nothing is sent twice.
+   * Over TLS a write that failed, or took nothing, may have sent a part.
+   */
+  get #isUntouched(): boolean {
+    const { bytes, finished, waiting } = this.#toUpstream;
+    const written = bytes > 0 || finished || (waiting && this.#admission?.pool.tls !== undefined);
+    return !written && this.#toClient.bytes === 0 && !this.#toClient.waiting;
   }
 
   /** Names the connection, in the log and to the upstream; no other has the same. */
