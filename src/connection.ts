@@ -13,7 +13,7 @@ import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "./dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "./errors.ts";
 import type { Logger } from "./log.ts";
-import { Relay } from "./relay.ts";
+import { Relay, type Stream } from "./relay.ts";
 import type { TargetLease } from "./state/balancer.ts";
 import type { Ledger } from "./state/ledger.ts";
 import type { Limits } from "./state/limits.ts";
@@ -52,6 +52,9 @@ type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
 const JITTER = 0.1;
 
 type Socket = Bun.Socket<Connection>;
+
+/** In the place of a target that has left. */
+const NOBODY: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {} };
 
 /** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
 export function clientHandlers(
@@ -234,7 +237,7 @@ export class Connection implements Dialer {
   /** Meets `dialing` (with the handshake's last flight), `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
     if (this.#connected || this.#phase === "dialing") {
-      if (!this.#toUpstream.push(chunk)) this.#upstreamLost();
+      if (!this.#toUpstream.push(chunk)) this.#writeFailed();
     } else if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: "data before the handshake's end" });
     }
@@ -294,7 +297,7 @@ export class Connection implements Dialer {
   /** Meets `relaying`, `closing`, `over`. */
   upstreamDrained(): void {
     if (!this.#connected) return;
-    if (!this.#toUpstream.flush()) return this.#upstreamLost();
+    if (!this.#toUpstream.flush()) return this.#writeFailed();
     this.#settle();
   }
 
@@ -309,6 +312,12 @@ export class Connection implements Dialer {
   /** The upstream's socket is gone. Meets every phase but `handshake`; in `dialing` it is one given up before. */
   upstreamClosed(socket: Socket, error: Error | undefined): void {
     if (socket !== this.#upstream) return;
+    if (this.#isLocal && error === undefined && this.#toClient.ended && !this.#toUpstream.waiting) {
+      // Left after its last byte, which a local socket tells at once: what the client still sends has no taker.
+      this.#toUpstream.sink = NOBODY;
+      this.#upstream = undefined;
+      return this.#release();
+    }
     if (this.#connected && (error !== undefined || !this.#toUpstream.finished)) {
       return this.#upstreamLost(codeOf(error));
     }
@@ -316,6 +325,11 @@ export class Connection implements Dialer {
     // Once we have ended our half, the upstream's end comes as a close: all it sent has arrived.
     this.upstreamEnded();
     this.#release();
+  }
+
+  /** A local socket has no taker any more before what came from it is read: its end, which tells more, follows. */
+  #writeFailed(): void {
+    if (!this.#isLocal || this.#upstream === undefined) this.#upstreamLost();
   }
 
   /** Nothing can be sent to the upstream any more. What it sent, if it had ended, is whole and still delivered. */
@@ -511,6 +525,10 @@ export class Connection implements Dialer {
 
   get #connected(): boolean {
     return this.#phase === "relaying";
+  }
+
+  get #isLocal(): boolean {
+    return this.#target !== undefined && "unix" in this.#target.address;
   }
 
   /**
