@@ -1,6 +1,7 @@
 // Which target gets a connection: kinds of targets, shares, backups, and what becomes of those that fail.
 
 import { describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import type { UpstreamConfig } from "tcpproxy";
 import { Run } from "../support/binary.ts";
 import { Blackhole, NarrowSocket } from "../support/blackhole.ts";
@@ -169,6 +170,22 @@ describe("the bytes of a socket in the file system", () => {
     await Promise.all(visits);
     const lines = await proxy.log.count("closed", 8);
     expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+  });
+
+  test.if(process.platform === "linux")("leave no descriptor behind, with two workers either", async () => {
+    using folder = new Folder();
+    using _ = await quick(folder.path("quick.sock"), 4);
+    await using proxy = await start([`unix:${folder.path("quick.sock")}`], {}, { workers: 2 });
+    const descriptors = () => readdirSync("/proc/self/fd").length;
+    const before = descriptors();
+    for (let i = 1; i <= 100; i++) {
+      const client = await connect(proxy.port);
+      expect((await client.rest()).toString()).toBe("xxxx");
+      client.close();
+    }
+    const lines = await proxy.log.count("closed", 100);
+    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+    await until(() => descriptors() <= before + 5, "descriptors are back");
   });
 
   test("go on to the server after the client has its end, and the other way round", async () => {
