@@ -26,7 +26,7 @@ import { logHealth } from "./health-log.ts";
 import { identityFault } from "./identity.ts";
 import type { Fields, Logger } from "./log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
-import { Relay } from "./relay.ts";
+import { Relay, type Stream } from "./relay.ts";
 import type { TargetLease } from "./state/balancer.ts";
 import type { Ledger } from "./state/ledger.ts";
 import type { Limits } from "./state/limits.ts";
@@ -57,23 +57,19 @@ export interface Shared {
 /**
  * - `handshake` who the client is, is not known yet
  * - `dialing` admitted; no target has answered yet
- * - `trying` a target has answered, but not yet sent anything: it may still turn out to be no good
  * - `relaying` bytes go both ways, or one way after a half-close
  * - `closing` both directions are done; the sockets are sending what they still hold
  * - `over` refused or broken off; nothing more is sent
  */
-type Phase = "handshake" | "dialing" | "trying" | "relaying" | "closing" | "over";
-
-/**
- * How long a target is on trial, in milliseconds: until then, a reset before its first byte is taken for a refusal. A
- * server that has read a request and then fails sends an end, not a reset: what a reset follows was not read.
- */
-const TRIAL = 250;
+type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
 
 /** The most by which `maxConnectionDuration` is shortened, as a share of it. */
 const JITTER = 0.1;
 
 type Socket = Bun.Socket<Connection>;
+
+/** In the place of a target that has left. */
+const NOBODY: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {} };
 
 /** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
 export function clientHandlers(
@@ -156,6 +152,8 @@ export class Connection implements Dialer {
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
+  /** What happens to the connection from now on is not held against its target. */
+  #works = false;
   /** Slots of the targets that failed this connection; made when the first one does. */
   #tried: Set<number> | undefined;
   #refused = false;
@@ -242,23 +240,22 @@ export class Connection implements Dialer {
   dialed(socket: Socket): void {
     this.#attempt = undefined;
     this.#upstream = socket;
-    this.#phase = "trying";
+    this.#phase = "relaying";
+    this.#works = false;
     this.#since = this.#shared.now();
-    this.#toUpstream.try(socket);
-    this.#toClient.source = socket;
+    this.#toUpstream.sink = this.#toClient.source = socket;
     // What the client sent with the end of its handshake, or its end, has been waiting.
     this.upstreamDrained();
   }
 
-  /** The target has proven itself: from now on the connection stands or falls with it. */
-  #trust(): void {
+  /** The target is at work, or has kept the connection for a while. */
+  #targetWorks(): void {
     const { log, now } = this.#shared;
-    this.#phase = "relaying";
+    this.#works = true;
     if (this.#pick?.succeeded(now())) {
       log.info("target is back", this.#whereTo);
       logHealth(log, this.#admission?.pool);
     }
-    this.#toUpstream.trust();
   }
 
   /** Meets `dialing` only. */
@@ -286,10 +283,10 @@ export class Connection implements Dialer {
 
   // ---- relay, half-close: what the client does
 
-  /** Meets `dialing` (with the handshake's last flight), `trying`, `relaying`, `closing`, `over`. */
+  /** Meets `dialing` (with the handshake's last flight), `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
     if (this.#connected || this.#phase === "dialing") {
-      if (!this.#toUpstream.push(chunk)) this.#upstreamLost();
+      if (!this.#toUpstream.push(chunk)) this.#writeFailed();
     } else if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: "data before the handshake's end" });
     }
@@ -342,23 +339,23 @@ export class Connection implements Dialer {
 
   // ---- relay, half-close: what the upstream does
 
-  /** Meets `trying`, `relaying`, `closing`, `over`. */
+  /** Meets `relaying`, `closing`, `over`. */
   upstreamSent(chunk: Buffer): void {
-    if (this.#phase === "trying") this.#trust();
+    if (!this.#works) this.#targetWorks();
     if (this.#phase === "relaying" && !this.#toClient.push(chunk)) this.#clientLost();
   }
 
-  /** Meets `trying`, `relaying`, `closing`, `over`. */
+  /** Meets `relaying`, `closing`, `over`. */
   upstreamDrained(): void {
     if (!this.#connected) return;
-    if (!this.#toUpstream.flush()) return this.#upstreamLost();
+    if (!this.#toUpstream.flush()) return this.#writeFailed();
     this.#settle();
   }
 
-  /** A FIN. Meets `trying`, `relaying`, `closing`, `over`. */
+  /** A FIN. Meets `relaying`, `closing`, `over`. */
   upstreamEnded(): void {
     if (!this.#connected) return;
-    if (this.#phase === "trying") this.#trust();
+    if (!this.#works) this.#targetWorks();
     this.#endedBy ??= "upstream";
     this.#toClient.end();
     this.#settle();
@@ -367,6 +364,12 @@ export class Connection implements Dialer {
   /** The upstream's socket is gone. Meets every phase but `handshake`; in `dialing` it is one given up before. */
   upstreamClosed(socket: Socket, error: Error | undefined): void {
     if (socket !== this.#upstream) return;
+    if (this.#isLocal && error === undefined && this.#toClient.ended && !this.#toUpstream.waiting) {
+      // Left after its last byte, which a local socket tells at once: what the client still sends has no taker.
+      this.#toUpstream.sink = NOBODY;
+      this.#upstream = undefined;
+      return this.#release();
+    }
     if (this.#connected && (error !== undefined || !this.#toUpstream.finished)) {
       return this.#upstreamLost(codeOf(error));
     }
@@ -374,6 +377,11 @@ export class Connection implements Dialer {
     // Once we have ended our half, the upstream's end comes as a close: all it sent has arrived.
     this.upstreamEnded();
     this.#release();
+  }
+
+  /** A local socket has no taker any more before what came from it is read: its end, which tells more, follows. */
+  #writeFailed(): void {
+    if (!this.#isLocal || this.#upstream === undefined) this.#upstreamLost();
   }
 
   /** Nothing can be sent to the upstream any more. What it sent, if it had ended, is whole and still delivered. */
@@ -386,8 +394,8 @@ export class Connection implements Dialer {
       this.#broken ??= "upstream_reset";
       this.#toUpstream.abandon();
       this.#settle();
-    } else if (this.#phase === "trying" && this.#toUpstream.rewind()) {
-      this.#toClient.source = undefined;
+    } else if (this.#phase === "relaying" && this.#isUntouched) {
+      this.#toUpstream.sink = this.#toClient.source = undefined;
       this.#targetFailed(code);
     } else this.#break("upstream_reset", "upstream");
   }
@@ -423,12 +431,9 @@ export class Connection implements Dialer {
       case "dialing":
         if (since >= config.connectTimeout) this.#targetFailed("ETIMEDOUT");
         return;
-      case "trying":
-        // The idle time runs from the connecting on, trial or not.
-        if (since >= Math.min(TRIAL, config.timeout)) this.#trust();
-        return;
       case "relaying":
       case "closing": {
+        if (!this.#works) this.#targetWorks();
         const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
         if (bytes !== this.#seen) {
           this.#seen = bytes;
@@ -564,6 +569,7 @@ export class Connection implements Dialer {
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
     turnstile.leave(this.#client);
     this.#admission?.lease.release();
+    if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();
     budget.giveBack(PER_CONNECTION);
     ledger.giveBackConnection();
@@ -587,7 +593,21 @@ export class Connection implements Dialer {
   }
 
   get #connected(): boolean {
-    return this.#phase === "trying" || this.#phase === "relaying";
+    return this.#phase === "relaying";
+  }
+
+  get #isLocal(): boolean {
+    return this.#target !== undefined && "unix" in this.#target.address;
+  }
+
+  /**
+   * Neither side has had anything of the other's, so that another target may take this one's place: nothing is sent twice.
+   * Over TLS a write that failed, or took nothing, may have sent a part.
+   */
+  get #isUntouched(): boolean {
+    const { bytes, finished, waiting } = this.#toUpstream;
+    const written = bytes > 0 || finished || (waiting && this.#admission?.pool.tls !== undefined);
+    return !written && this.#toClient.bytes === 0 && !this.#toClient.waiting;
   }
 
   get #id(): string {

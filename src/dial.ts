@@ -6,6 +6,7 @@
 
 import { isIP } from "node:net";
 import type { TargetAddress } from "./address.ts";
+import { connectUnix } from "./libc.ts";
 
 /** Who wants the connection. Exactly one of the two is called, and never at once, unless the attempt is abandoned. */
 export interface Dialer {
@@ -145,7 +146,6 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
   const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
   const upper: Own = { ...secure, open() {} };
   return (target, tls, header, dialer, descriptors) => {
-    const where = "unix" in target ? { unix: target.unix } : target;
     const serverName = tls && (tls.serverName ?? ("unix" in target ? "" : target.hostname));
     const secrets = tls && tlsOptions(tls, serverName ?? "");
     const late = secrets !== undefined && header !== undefined;
@@ -155,18 +155,41 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
       secure: late ? (socket) => socket.upgradeTLS({ data, tls: secrets, socket: upper })[1] : undefined,
     });
     const options = {
-      ...where,
       allowHalfOpen: true,
       data,
       socket: late ? lower : secrets === undefined ? plain : secure,
       ...(secrets !== undefined && !late && { tls: secrets }),
     };
+    // Bun's types leave out that it takes descriptors.
+    const connect = (where: object) =>
+      Bun.connect<Attempt<D>>({ ...where, ...options } as Bun.TCPSocketConnectOptions<Attempt<D>>);
     // A promise of our own: what Bun.connect throws at once comes back later too, like everything else.
     Promise.resolve()
-      .then(() => Bun.connect<Attempt<D>>(options as Bun.TCPSocketConnectOptions<Attempt<D>>))
+      .then(() => ("unix" in target ? reach(target.unix, data).then(connect) : connect(target)))
       .catch((error: Error) => data.failed(error));
     return data;
   };
+}
+
+/** How long to wait before a socket in the file system is tried again whose queue is full, in milliseconds. */
+const QUEUE_WAIT_MS = 10;
+
+/**
+ * Connects to a socket in the file system. Not the runtime: where the server sends something and closes at once, it sees
+ * the hang-up before the connection, and takes it for a refusal. What it is given connected, it reads to the end.
+ */
+async function reach(
+  path: string,
+  attempt: { lingers: boolean },
+): Promise<{ fd: number } | { unix: string }> {
+  for (;;) {
+    const fd = await connectUnix(path);
+    if (fd === undefined) return { unix: path };
+    if (typeof fd === "number") return { fd };
+    // A full queue: this is the one error that passes by itself.
+    if (fd !== "EAGAIN" || attempt.lingers) throw Object.assign(new Error(`connect ${fd}`), { code: fd });
+    await Bun.sleep(QUEUE_WAIT_MS);
+  }
 }
 
 function tlsOptions({ ca, cert, key }: TargetTls, serverName: string): Bun.TLSOptions {

@@ -1,6 +1,8 @@
 // The few calls of the C library that the runtime has no door to. Linux only, and nothing stands or falls with them:
 // where they are missing, something is done a little less well.
 
+import { endianness } from "node:os";
+import { getSystemErrorName } from "node:util";
 import type { FFIFunction, Library } from "bun:ffi";
 
 const FUNCTIONS = {
@@ -10,6 +12,7 @@ const FUNCTIONS = {
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
   getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+  __errno_location: { args: [], returns: "ptr" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
@@ -17,6 +20,8 @@ const FUNCTIONS = {
 /** The calls, and where an array is in memory. */
 export type Libc = Library<typeof FUNCTIONS>["symbols"] & {
   readonly ptr: (array: NodeJS.TypedArray) => number;
+  /** The number of the error with which the last call failed. */
+  readonly errno: () => number;
 };
 
 /** Finds the library, which is there already; undefined where this system has none. */
@@ -24,9 +29,11 @@ export async function libc(): Promise<Libc | undefined> {
   if (process.platform !== "linux") return undefined;
   try {
     // Most proxies never need it.
-    const { dlopen, ptr } = await import("bun:ffi");
+    const { dlopen, ptr, read } = await import("bun:ffi");
     // musl answers to this name too.
-    return { ...dlopen("libc.so.6", FUNCTIONS).symbols, ptr };
+    const { symbols } = dlopen("libc.so.6", FUNCTIONS);
+    const location = symbols.__errno_location();
+    return { ...symbols, ptr, errno: () => (location === null ? 0 : read.i32(location, 0)) };
   } catch {
     return undefined;
   }
@@ -76,7 +83,7 @@ export async function isFree(hostname: string, port: number): Promise<boolean | 
 }
 
 const AF_UNIX = 1;
-const SOCK_STREAM_CLOEXEC_NONBLOCK = 0o2004001;
+const SOCK_STREAM_NONBLOCK_CLOEXEC = 0o2004001;
 const SO_PEERCRED = 17;
 
 /**
@@ -87,7 +94,7 @@ export function listenerOf(calls: Libc, name: string): number | undefined {
   // struct sockaddr_un: family, name; a NUL begins one that is no path.
   const address = Buffer.from(`\0\0\0${name}`);
   address.writeUInt16LE(AF_UNIX);
-  const fd = calls.socket(AF_UNIX, SOCK_STREAM_CLOEXEC_NONBLOCK, 0);
+  const fd = calls.socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
   if (fd < 0) return undefined;
   try {
     if (calls.connect(fd, address, address.length) !== 0) return undefined;
@@ -98,4 +105,23 @@ export function listenerOf(calls: Libc, name: string): number | undefined {
   } finally {
     calls.close(fd);
   }
+}
+
+let forUnix: Promise<Libc | undefined> | undefined;
+
+/**
+ * Connects to a socket in the file system, which is there at once or not at all (unix(7)).
+ * @returns the descriptor, or the name of the error; undefined where there is no C library to ask
+ */
+export async function connectUnix(path: string): Promise<number | string | undefined> {
+  const calls = await (forUnix ??= libc());
+  if (calls === undefined) return undefined;
+  // struct sockaddr_un: family, path, NUL.
+  const address = Buffer.from(`\0\0${path}\0`);
+  address[endianness() === "LE" ? 0 : 1] = AF_UNIX;
+  const fd = calls.socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
+  if (fd >= 0 && calls.connect(fd, address, address.length) === 0) return fd;
+  const error = calls.errno();
+  if (fd >= 0) calls.close(fd);
+  return error > 0 ? getSystemErrorName(-error) : "ECONNREFUSED";
 }

@@ -12,9 +12,6 @@ export interface Stream {
   resume(): void;
 }
 
-/** Bytes that a sink on trial may take before there is no way back. */
-const REMEMBERED = 65_536;
-
 /** From a source to a sink, either of which may come later. */
 export class Relay {
   source: Stream | undefined;
@@ -29,9 +26,6 @@ export class Relay {
   // What arrived while the sink was not there or not ready. After a pause a TLS source may still deliver what it has
   // decrypted, so that this can be more than one chunk; one receive buffer of the runtime (512 KiB) bounds them all.
   #pending: Uint8Array[] | undefined;
-
-  // What a sink on trial has taken, to be sent again to another one; undefined when there is no way back.
-  #taken: Uint8Array[] | undefined;
 
   /** Holds bytes that the sink has not taken yet. */
   get waiting(): boolean {
@@ -48,7 +42,7 @@ export class Relay {
     let intact = true;
     if (this.#pending === undefined && this.sink !== undefined) {
       const written = this.sink.write(chunk);
-      if (written > 0) this.#count(chunk, written);
+      if (written > 0) this.bytes += written;
       if (written === chunk.length) return true;
       if (written > 0) chunk = chunk.subarray(written);
       intact = written >= 0;
@@ -70,7 +64,7 @@ export class Relay {
       for (let i = 0; i < this.#pending.length; i++) {
         const chunk = this.#pending[i] as Uint8Array;
         const written = this.sink.write(chunk);
-        if (written > 0) this.#count(chunk, written);
+        if (written > 0) this.bytes += written;
         if (written === chunk.length) continue;
         this.#pending.splice(0, i);
         if (written > 0) this.#pending[0] = chunk.subarray(written);
@@ -93,39 +87,7 @@ export class Relay {
   abandon(): void {
     this.finished = true;
     this.#pending = undefined;
-    this.#taken = undefined;
     this.source?.resume();
-  }
-
-  /** Puts the sink on trial: for a while what it takes is remembered, as long as it is little. */
-  try(sink: Stream): void {
-    this.sink = sink;
-    this.#taken = [];
-  }
-
-  /** The trial is over: what the sink has taken is no longer ours. */
-  trust(): void {
-    this.#taken = undefined;
-  }
-
-  /** The sink on trial is no good: takes back all that it took. False where that can no longer be done. */
-  rewind(): boolean {
-    if (this.#taken === undefined) return false;
-    const all = [...this.#taken, ...(this.#pending ?? [])];
-    this.#pending = all.length > 0 ? all : undefined;
-    if (all.length > 0) this.source?.pause();
-    this.#taken = undefined;
-    this.sink = undefined;
-    this.bytes = 0;
-    this.finished = false;
-    return true;
-  }
-
-  #count(chunk: Uint8Array, written: number): void {
-    this.bytes += written;
-    if (this.#taken === undefined) return;
-    if (this.bytes > REMEMBERED) this.#taken = undefined;
-    else this.#taken.push(chunk.subarray(0, written));
   }
 
   #finish(): void {

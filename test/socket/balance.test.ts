@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { PENALTY } from "../../src/state/balancer.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
-import { startProxy, type TestProxy } from "../support/proxy.ts";
+import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 
 async function echoes(client: Peer): Promise<boolean> {
   await client.send("x");
@@ -78,50 +78,20 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 1]);
   });
 
-  test("reset as soon as it is reached, when the client had spoken and ended already", async () => {
-    using good = echoOrigin();
-    using bad = new Origin((peer) => peer.reset());
-    await using proxy = await startProxy([bad.target, good.target]);
-    const client = await connect(proxy.port);
-    await client.send("all I have to say");
-    client.end();
-    expect((await client.rest()).toString()).toBe("all I have to say");
-    client.close();
-    expect(await proxy.log.line("closed")).toMatchObject({
-      target: good.target,
-      bytesIn: 17,
-      bytesOut: 17,
-      reason: "closed",
-    });
-    expect(open(proxy)).toEqual([0, 0]);
-  });
-
-  test("reset a moment after it was reached, unread what the client had sent", async () => {
-    using good = echoOrigin();
-    using bad = new Origin((peer) => {
-      peer.socket.pause();
-      setTimeout(() => peer.reset(), 20);
-    });
-    await using proxy = await startProxy([bad.target, good.target]);
-    const client = await connect(proxy.port);
-    expect(await echoes(client)).toBe(true);
-    expect(bad.accepted).toHaveLength(1);
-  });
-
-  test("but not once it has been at work for a while", async () => {
+  test("reset long after it was reached, when the client has not said anything yet", async () => {
     using good = echoOrigin();
     using bad = new Origin();
-    await using proxy = await startProxy([bad.target, good.target]);
+    await using proxy = await startProxy([bad.target, good.target], { timeout: "1m", connectTimeout: 200 });
     const client = await connect(proxy.port);
-    await client.send("work");
     const server = await bad.next();
-    await server.read(4);
-    await Bun.sleep(700);
+    await Bun.sleep(300);
     server.reset();
-    await client.ended;
+    await good.next();
+    expect(await echoes(client)).toBe(true);
+    expect(await proxy.log.line("target failed")).toMatchObject({ target: bad.target, error: "ECONNRESET" });
+    expect(open(proxy)).toEqual([0, 1]);
     client.close();
-    expect((await proxy.log.line("closed")).reason).toBe("upstream_reset");
-    expect(good.accepted).toHaveLength(0);
+    expect(await proxy.log.line("closed")).toMatchObject({ target: good.target, bytesIn: 1, bytesOut: 1 });
   });
 
   test("never answering", async () => {
@@ -166,6 +136,129 @@ describe("a target that is no good is passed over", () => {
     client.close();
     expect((await proxy.log.line("closed")).reason).toBe("closed");
     expect(good.accepted).toHaveLength(0);
+  });
+});
+
+describe("a request is never sent twice", () => {
+  test.each([0, 20])(
+    "a target that reads it and resets after %p ms is the only one to see it",
+    async (ms) => {
+      using good = echoOrigin();
+      using bad = new Origin(async (peer) => {
+        await peer.read(4);
+        await Bun.sleep(ms);
+        peer.reset();
+      });
+      await using proxy = await startProxy([bad.target, good.target]);
+      const client = await connect(proxy.port);
+      await client.send("work");
+      expect(await client.rest()).toHaveLength(0);
+      client.close();
+      expect(await proxy.log.line("closed")).toMatchObject({
+        target: bad.target,
+        bytesIn: 4,
+        bytesOut: 0,
+        reason: "upstream_reset",
+      });
+      expect([bad.accepted.length, good.accepted.length]).toEqual([1, 0]);
+    },
+  );
+
+  test("an end that was passed on is not passed on again", async () => {
+    using good = echoOrigin();
+    using bad = new Origin((peer) => void peer.ended.then(() => peer.reset()));
+    await using proxy = await startProxy([bad.target, good.target]);
+    const client = await connect(proxy.port);
+    client.end();
+    await client.ended;
+    client.close();
+    expect((await proxy.log.line("closed")).reason).toBe("upstream_reset");
+    expect(good.accepted).toHaveLength(0);
+  });
+
+  test("whenever a target resets: each request reaches one target at most, and whole where it is answered", async () => {
+    // Of those that reset at once, some have been written to by then.
+    const seen: string[] = [];
+    const note = async (peer: Peer) => void seen.push((await peer.some()).toString());
+    using bad = new Origin((peer) => {
+      void note(peer);
+      peer.reset();
+    });
+    using good = new Origin(async (peer) => {
+      const request = (await peer.rest()).toString();
+      seen.push(request);
+      await peer.send(request);
+      peer.close();
+    });
+    await using proxy = await startProxy([bad.target, good.target], {
+      upstreams: [
+        {
+          name: "test",
+          targets: [bad.target, good.target],
+          authorizedGroups: ["admin"],
+          healthCheck: { interval: "1h", fall: 100 },
+        },
+      ],
+    });
+    for (let i = 0; i < 40; i++) {
+      const client = await connect(proxy.port);
+      await client.send(`request ${i}`);
+      client.end();
+      expect((await client.rest()).toString()).toBeOneOf(["", `request ${i}`]);
+      client.close();
+    }
+    await until(() => proxy.proxy.stats().connections === 0, "all are over");
+    const requests = seen.filter((request) => request !== "");
+    expect(new Set(requests).size).toBe(requests.length);
+  });
+});
+
+describe("what a client sends is not held against the target", () => {
+  test("clients whose garbage makes the server reset do not make it `out`, nor suspect", async () => {
+    using server = new Origin(async (peer) => {
+      const said = (await peer.some()).toString();
+      if (said === "garbage") peer.reset();
+      else await peer.send(said);
+    });
+    await using proxy = await startProxy([], {
+      upstreams: [
+        {
+          name: "test",
+          targets: [server.target],
+          authorizedGroups: ["admin"],
+          healthCheck: { interval: "1h", fall: 2 },
+        },
+      ],
+    });
+    for (let i = 1; i <= 12; i++) {
+      const client = await connect(proxy.port);
+      await client.send("garbage");
+      await client.ended;
+      client.close();
+      await proxy.log.count("closed", i);
+      expect(proxy.proxy.stats().upstreams[0]!.targets[0]!.health).toBe("up");
+    }
+    expect(proxy.log.lines.filter(({ msg }) => msg !== "closed" && msg !== "listening")).toEqual([]);
+    expect(await echoes(await connect(proxy.port))).toBe(true);
+  });
+
+  test("resets before anything was written are: again and again, they make it `out`", async () => {
+    using bad = new Origin((peer) => peer.reset());
+    using good = echoOrigin();
+    await using proxy = await startProxy([], {
+      upstreams: [
+        {
+          name: "test",
+          targets: [bad.target, { address: good.target, backup: true }],
+          authorizedGroups: ["admin"],
+          healthCheck: { interval: "1h", fall: 1 },
+        },
+      ],
+    });
+    const client = await connect(proxy.port);
+    await good.next();
+    expect(await echoes(client)).toBe(true);
+    expect(await proxy.log.line("target is out")).toMatchObject({ target: bad.target });
   });
 });
 

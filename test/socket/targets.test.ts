@@ -1,9 +1,10 @@
 // Which target gets a connection: kinds of targets, shares, backups, and what becomes of those that fail.
 
 import { describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import type { UpstreamConfig } from "tcpproxy";
 import { Run } from "../support/binary.ts";
-import { Blackhole } from "../support/blackhole.ts";
+import { Blackhole, NarrowSocket } from "../support/blackhole.ts";
 import { Folder } from "../support/folder.ts";
 import { certPath, connect, echoOrigin, Origin, type OriginOptions, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
@@ -72,6 +73,188 @@ describe("a socket in the file system", () => {
     clients.push(...(await served(proxy, 3)));
     expect(late.accepted.length).toBeGreaterThan(0);
     for (const client of clients) client.close();
+  });
+});
+
+describe.if(process.platform === "linux")("a socket in the file system whose queue is full", () => {
+  test("is waited for", async () => {
+    using folder = new Folder();
+    using narrow = new NarrowSocket(folder.path("narrow.sock"));
+    await using proxy = await start([narrow.target]);
+    const [first, second] = [await connect(proxy.port), await connect(proxy.port)];
+    await until(() => open(proxy)[0] === 2, "both are dialled");
+    for (let i = 0; i < 2; i++) await until(() => narrow.take(), "one is connected");
+    await Promise.all([first.ended, second.ended]);
+    first.close();
+    second.close();
+    await proxy.log.count("closed", 2);
+    expect(said(proxy, "target failed")).toEqual([]);
+  });
+
+  test("is waited for until connectTimeout, and then passed over", async () => {
+    using folder = new Folder();
+    using narrow = new NarrowSocket(folder.path("narrow.sock"));
+    using good = echoOrigin();
+    await using proxy = await start(
+      [narrow.target, { address: good.target, backup: true }],
+      {},
+      { connectTimeout: 150 },
+    );
+    const first = await connect(proxy.port);
+    await until(() => open(proxy)[0] === 1, "the queue is full");
+    const [second] = await served(proxy, 1);
+    expect(await proxy.log.line("target failed")).toMatchObject({
+      target: narrow.target,
+      error: "ETIMEDOUT",
+    });
+    first.close();
+    second!.close();
+  });
+});
+
+/** A server, in a process of its own, that sends the same bytes to everybody and closes at once. */
+async function quick(path: string, length: number): Promise<Disposable> {
+  const script = `
+    const bytes = new Uint8Array(${length}).fill(120);
+    const go = (socket) => {
+      socket.data = bytes.subarray(bytes.length - socket.data.length + socket.write(socket.data));
+      if (socket.data.length === 0) socket.end();
+    };
+    Bun.listen({ unix: ${JSON.stringify(path)}, socket: {
+      open: (socket) => { socket.data = bytes; go(socket); }, drain: go, data() {},
+    } });
+    console.log("ready");`;
+  const server = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
+  await server.stdout.getReader().read();
+  return { [Symbol.dispose]: () => server.kill() };
+}
+
+describe("the bytes of a socket in the file system", () => {
+  test("all arrive, and an orderly end, from 400 servers that answer and close at once", async () => {
+    using folder = new Folder();
+    using _ = await quick(folder.path("quick.sock"), 4);
+    await using proxy = await start([`unix:${folder.path("quick.sock")}`]);
+    const visits = Array.from({ length: 10 }, async () => {
+      for (let i = 0; i < 40; i++) {
+        const client = await connect(proxy.port);
+        expect((await client.rest()).toString()).toBe("xxxx");
+        client.close();
+      }
+    });
+    await Promise.all(visits);
+    const lines = await proxy.log.count("closed", 400);
+    expect(new Set(lines.map(({ bytesOut, reason }) => `${bytesOut} ${reason}`))).toEqual(
+      new Set(["4 closed"]),
+    );
+    expect(said(proxy, "target failed")).toEqual([]);
+  });
+
+  test("all arrive, megabytes of them, at a slow reader, when the server has long closed", async () => {
+    using folder = new Folder();
+    const length = 5_000_000;
+    using _ = await quick(folder.path("quick.sock"), length);
+    await using proxy = await start([`unix:${folder.path("quick.sock")}`]);
+    const visits = Array.from({ length: 8 }, async () => {
+      const client = (await connect(proxy.port)).discard();
+      let over = false;
+      void client.ended.then(() => (over = true));
+      while (!over) {
+        client.socket.pause();
+        await Bun.sleep(3);
+        client.socket.resume();
+        await Bun.sleep(1);
+      }
+      expect(client.received).toBe(length);
+      client.close();
+    });
+    await Promise.all(visits);
+    const lines = await proxy.log.count("closed", 8);
+    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+  });
+
+  test.if(process.platform === "linux")("leave no descriptor behind, with two workers either", async () => {
+    using folder = new Folder();
+    using _ = await quick(folder.path("quick.sock"), 4);
+    await using proxy = await start([`unix:${folder.path("quick.sock")}`], {}, { workers: 2 });
+    const descriptors = () => readdirSync("/proc/self/fd").length;
+    const before = descriptors();
+    for (let i = 1; i <= 100; i++) {
+      const client = await connect(proxy.port);
+      expect((await client.rest()).toString()).toBe("xxxx");
+      client.close();
+    }
+    const lines = await proxy.log.count("closed", 100);
+    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+    await until(() => descriptors() <= before + 5, "descriptors are back");
+  });
+
+  test("go on to the server after the client has its end, and the other way round", async () => {
+    using folder = new Folder();
+    using origin = new Origin(() => {}, { unix: folder.path("half.sock") });
+    await using proxy = await start([origin.target]);
+    const pair = async () => [await connect(proxy.port), await origin.next()] as const;
+    const long = "long ".repeat(200_000);
+
+    const [asking, answering] = await pair();
+    await asking.send("question");
+    asking.end();
+    expect((await answering.rest()).toString()).toBe("question");
+    await answering.send(long);
+    answering.close();
+    expect((await asking.rest()).toString() === long).toBe(true);
+    asking.close();
+
+    const [listening, telling] = await pair();
+    await telling.send("that is all");
+    telling.end();
+    expect((await listening.rest()).toString()).toBe("that is all");
+    await listening.send(long);
+    listening.end();
+    expect((await telling.rest()).toString() === long).toBe(true);
+    telling.close();
+    listening.close();
+
+    const lines = await proxy.log.count("closed", 2);
+    expect(lines.map(({ bytesIn, bytesOut, reason }) => [bytesIn, bytesOut, reason])).toEqual([
+      [8, long.length, "closed"],
+      [long.length, 11, "closed"],
+    ]);
+  });
+
+  test("that the server has not read are told as a reset, and what it answered arrives", async () => {
+    using folder = new Folder();
+    using origin = new Origin(
+      (peer) => {
+        peer.socket.pause();
+        void peer.send("busy").then(() => setTimeout(() => peer.close(), 50));
+      },
+      { unix: folder.path("busy.sock") },
+    );
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    await client.send("question");
+    expect((await client.rest()).toString()).toBe("busy");
+    client.close();
+    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 4, reason: "upstream_reset" });
+    expect(said(proxy, "target failed")).toEqual([]);
+  });
+
+  test("of a client have no taker any more once the server has left: its answer is whole all the same", async () => {
+    using folder = new Folder();
+    using origin = new Origin((peer) => void peer.send("bye").then(() => peer.close()), {
+      unix: folder.path("bye.sock"),
+    });
+    await using proxy = await start([origin.target]);
+    const client = await connect(proxy.port);
+    expect((await client.rest()).toString()).toBe("bye");
+    await client.send("one more thing");
+    expect(await proxy.log.line("closed")).toMatchObject({
+      bytesIn: 0,
+      bytesOut: 3,
+      reason: "upstream_reset",
+    });
+    expect(open(proxy)).toEqual([0]);
+    client.close();
   });
 });
 

@@ -12,7 +12,9 @@ const { symbols: libc } = dlopen(process.platform === "darwin" ? "libSystem.dyli
 });
 
 const AF_INET = 2;
+const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
 
 export class Blackhole implements AsyncDisposable {
   readonly port: number;
@@ -42,6 +44,31 @@ export class Blackhole implements AsyncDisposable {
 
   async [Symbol.asyncDispose]() {
     for (const socket of this.#fill) socket.terminate();
+    libc.close(this.#fd);
+  }
+}
+
+/** A socket in the file system that accepts one connection, and then no more until the one before is taken out. Linux only. */
+export class NarrowSocket implements Disposable {
+  readonly target: string;
+  readonly #fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+  constructor(path: string) {
+    const address = Buffer.from(`\x01\0${path}\0`);
+    if (libc.bind(this.#fd, ptr(address), address.length) !== 0 || libc.listen(this.#fd, 0) !== 0) {
+      throw new Error("no narrow socket");
+    }
+    this.target = `unix:${path}`;
+  }
+
+  /** Takes the connection that waits, and ends it; false where none does. */
+  take(): boolean {
+    const fd = libc.accept(this.#fd, null, null);
+    if (fd >= 0) libc.close(fd);
+    return fd >= 0;
+  }
+
+  [Symbol.dispose]() {
     libc.close(this.#fd);
   }
 }

@@ -111,53 +111,6 @@ test("a closed sink counts nothing and loses nothing that could still be sent el
   expect(other.taken).toEqual([1, 2]);
 });
 
-describe("a sink on trial", () => {
-  test("that is no good gives back all it took, for another to take", () => {
-    const { relay, source, sink } = make();
-    relay.try(sink);
-    relay.push(bytes(1, 2));
-    sink.room = 1;
-    relay.push(bytes(3, 4));
-    relay.end();
-    expect(relay.rewind()).toBe(true);
-    expect(relay.bytes).toBe(0);
-    expect(source.paused).toBe(true);
-    const other = new Fake();
-    relay.try(other);
-    relay.flush();
-    expect(other.taken).toEqual([1, 2, 3, 4]);
-    expect(other.shut).toBe(1);
-    expect(relay.bytes).toBe(4);
-  });
-
-  test("may turn out to be no good after the end was passed on", () => {
-    const { relay, sink } = make();
-    relay.try(sink);
-    relay.push(bytes(1));
-    relay.end();
-    expect(relay.finished).toBe(true);
-    expect(relay.rewind()).toBe(true);
-    expect(relay.finished).toBe(false);
-  });
-
-  test("that is trusted gives back nothing", () => {
-    const { relay, sink } = make();
-    relay.try(sink);
-    relay.push(bytes(1));
-    relay.trust();
-    expect(relay.rewind()).toBe(false);
-  });
-
-  test("that has taken much gives back nothing", () => {
-    const { relay, sink } = make();
-    relay.try(sink);
-    sink.taken.push = () => 0;
-    relay.push(new Uint8Array(65_536));
-    relay.push(bytes(1));
-    expect(relay.rewind()).toBe(false);
-  });
-});
-
 describe("over random schedules", () => {
   test("every byte arrives, in order, then the end; no more than one chunk is held after a pause is heeded", () => {
     for (let seed = 1; seed <= 300; seed++) {
