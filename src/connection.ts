@@ -13,11 +13,14 @@ import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "./dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "./errors.ts";
 import type { Logger } from "./log.ts";
+import { Ticket, type HandshakeOwner, type HandshakeQueue, type HandshakeSocket } from "./handshake-queue.ts";
 import { Relay } from "./relay.ts";
+import { sourceOf } from "./source.ts";
 import type { TargetLease } from "./state/balancer.ts";
 import type { Ledger } from "./state/ledger.ts";
 import type { Limits } from "./state/limits.ts";
-import type { Turnstile } from "./turnstile.ts";
+import type { Sources } from "./state/sources.ts";
+import type { Tarpit } from "./tarpit.ts";
 
 /** What all connections of a thread share. */
 export interface Shared {
@@ -27,7 +30,9 @@ export interface Shared {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly limits: Limits;
-  readonly turnstile: Turnstile;
+  readonly sources: Sources;
+  readonly handshakes: HandshakeQueue;
+  readonly tarpit: Tarpit;
   readonly log: Logger;
   /** All connections that hold anything. */
   readonly connections: Set<Connection>;
@@ -71,7 +76,7 @@ export function clientHandlers(
     data: (socket, chunk) => socket.data?.clientSent(chunk),
     drain: (socket) => socket.data?.clientDrained(),
     end: (socket) => socket.data?.clientEnded(),
-    close: (socket, error) => socket.data?.clientClosed(error),
+    close: (socket, error) => (socket.data ? socket.data.clientClosed(error) : shared.tarpit.closed(socket)),
     error: (socket, error) =>
       socket.data ? socket.data.clientFailed(error) : acceptFailed(shared, socket, error),
   };
@@ -86,19 +91,30 @@ const dial = createDial<Connection>({
 });
 
 function accept(shared: Shared, entrance: Entrance, socket: Socket): void {
-  const { ledger, budget, rules } = shared;
+  const { sources, handshakes, rules, tarpit, log, now } = shared;
   const remote = remoteOf(socket);
-  if (ledger.takeConnection(rules.maxConnections)) {
-    if (budget.take(PER_CONNECTION)) {
-      socket.data = new Connection(shared, entrance, socket, remote);
-      shared.turnstile.enter(socket);
-      return;
-    }
-    ledger.giveBackConnection();
+  const { remoteAddress } = socket as Partial<Socket>;
+  const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
+  const row = source && sources.enter(source, now());
+  if (source !== undefined && row === undefined) {
+    tarpit.hold(socket);
+    return log.warn("refused", { remote, reason: "source_limited" satisfies RefusalReason });
   }
-  // A reset rather than an end: it leaves nothing behind in the kernel either.
-  socket.terminate();
-  shared.log.warn("refused", { remote, reason: "overloaded" satisfies RefusalReason });
+  const makeRoom = () => (tarpit.clear() && takeSlot(shared)) || (handshakes.evict(row) && takeSlot(shared));
+  if (!takeSlot(shared) && !makeRoom()) {
+    if (row !== undefined) sources.leave(row);
+    // A reset rather than an end: it leaves nothing behind in the kernel either.
+    socket.terminate();
+    return log.warn("refused", { remote, reason: "overloaded" satisfies RefusalReason });
+  }
+  socket.data = new Connection(shared, entrance, socket, remote, row);
+}
+
+function takeSlot({ ledger, budget, rules }: Shared): boolean {
+  if (!ledger.takeConnection(rules.maxConnections)) return false;
+  if (budget.take(PER_CONNECTION)) return true;
+  ledger.giveBackConnection();
+  return false;
 }
 
 function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error): void {
@@ -107,7 +123,7 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 }
 
 /** One client's connection and, once admitted, the one to its target. */
-export class Connection implements Dialer {
+export class Connection implements Dialer, HandshakeOwner {
   static #made = 0;
 
   readonly #shared: Shared;
@@ -118,6 +134,10 @@ export class Connection implements Dialer {
   readonly #remote: string;
   readonly #acceptedAt: number;
   readonly #client: Socket;
+  /** Of the source that it counts for; undefined where that is exempt, or unknown. */
+  readonly #row: number | undefined;
+  /** Its place in the queue of handshakes, for as long as it has one. */
+  #ticket: Ticket | undefined;
   readonly #toUpstream = new Relay();
   readonly #toClient = new Relay();
 
@@ -142,16 +162,20 @@ export class Connection implements Dialer {
   #endsAt = Infinity;
   #endsFor: "max_duration" | "authorization_revoked" = "max_duration";
 
-  constructor(shared: Shared, entrance: Entrance, client: Socket, remote: string) {
+  constructor(shared: Shared, entrance: Entrance, client: Socket, remote: string, row: number | undefined) {
     this.#shared = shared;
     this.#entrance = entrance;
     this.#generation = entrance.generation;
     this.#client = client;
+    this.#row = row;
     this.#remote = remote;
     this.#acceptedAt = this.#since = shared.now();
     this.#toUpstream.source = client;
     this.#toClient.sink = client;
     shared.connections.add(this);
+    // Bun's types leave the descriptor out.
+    this.#ticket = new Ticket(client as Socket & HandshakeSocket, this, row);
+    shared.handshakes.enter(this.#ticket);
     shared.changed();
   }
 
@@ -160,7 +184,7 @@ export class Connection implements Dialer {
   /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
   handshook(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
-    const { rules, limits, now } = this.#shared;
+    const { rules, limits, sources, handshakes, now } = this.#shared;
     const admission = admit(this.#client, success, error, {
       rules,
       limits,
@@ -171,8 +195,17 @@ export class Connection implements Dialer {
     });
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
+    if (this.#ticket !== undefined) handshakes.done(this.#ticket);
+    this.#ticket = undefined;
+    if (this.#row !== undefined) sources.admitted(this.#row, now());
     this.#limit();
     this.#dialNext(admission);
+  }
+
+  /** Its turn does not come: its source has used up its failures, or its place is another's. Meets `handshake` only. */
+  handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void {
+    this.#refuse(reason, { detail });
+    this.#client.terminate();
   }
 
   #limit(): void {
@@ -444,6 +477,8 @@ export class Connection implements Dialer {
     about: { client?: string; upstream?: string; detail?: string | undefined } = {},
   ): void {
     if (this.#phase === "over") return;
+    if (this.#ticket !== undefined) this.#shared.handshakes.failed(this.#ticket, about.client !== undefined);
+    this.#ticket = undefined;
     this.#phase = "over";
     this.#refused = true;
     const { client, upstream, detail } = about;
@@ -494,9 +529,12 @@ export class Connection implements Dialer {
 
   /** Gives back all that is held, once both sockets are gone. */
   #release(): void {
-    const { budget, ledger, connections, turnstile, log, changed, now } = this.#shared;
+    const { budget, ledger, connections, sources, log, changed, now } = this.#shared;
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
-    turnstile.leave(this.#client);
+    if (this.#row !== undefined) {
+      if (this.#admission !== undefined) sources.closed(this.#row, now());
+      sources.leave(this.#row);
+    }
     this.#admission?.lease.release();
     this.#pick?.release();
     budget.giveBack(PER_CONNECTION);

@@ -5,6 +5,7 @@ import type { FFIFunction, Library } from "bun:ffi";
 
 const FUNCTIONS = {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
@@ -12,9 +13,10 @@ const FUNCTIONS = {
   close: { args: ["i32"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
 
-/** The calls, and where an array is in memory. */
+/** The calls, where an array is in memory, and what is there. */
 export type Libc = Library<typeof FUNCTIONS>["symbols"] & {
   readonly ptr: (array: NodeJS.TypedArray) => number;
+  readonly read: { u32(pointer: number, offset: number): number };
 };
 
 /** Finds the library, which is there already; undefined where this system has none. */
@@ -22,9 +24,9 @@ export async function libc(): Promise<Libc | undefined> {
   if (process.platform !== "linux") return undefined;
   try {
     // Most proxies never need it.
-    const { dlopen, ptr } = await import("bun:ffi");
+    const { dlopen, ptr, read } = await import("bun:ffi");
     // musl answers to this name too.
-    return { ...dlopen("libc.so.6", FUNCTIONS).symbols, ptr };
+    return { ...dlopen("libc.so.6", FUNCTIONS).symbols, ptr, read } as Libc;
   } catch {
     return undefined;
   }
