@@ -43,6 +43,16 @@ export function formatAddress(address: TargetAddress): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** The eight groups of an IPv6 address; undefined where it is none. */
+export function ipv6Groups(address: string): number[] | undefined {
+  if (!isIPv6(address)) return undefined;
+  // The URL parser knows every way of writing an IPv6 address, and writes all of them the same way.
+  const text = URL.parse(`http://[${address.replace(/%.*/, "")}]`)?.hostname.slice(1, -1);
+  const [head = [], tail = []] = (text ?? "").split("::").map((part) => part.split(":").filter(Boolean));
+  const zeroes = Array<string>(8 - head.length - tail.length).fill("0");
+  return [...head, ...zeroes, ...tail].map((group) => parseInt(group, 16));
+}
+
 function parse(text: unknown): Address | undefined {
   const match = typeof text === "string" ? /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) : null;
   if (match === null) return undefined;

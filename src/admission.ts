@@ -17,6 +17,8 @@ export interface Rules {
   readonly config: Config;
   /** The most connections at a time, handshaking ones included. */
   readonly maxConnections: number;
+  /** Whether an address is in `handshakes.exempt`. */
+  isExempt(address: string | undefined): boolean;
   readonly router: Router;
   /** By the upstream's name. */
   readonly pools: ReadonlyMap<string, Pool>;

@@ -48,6 +48,22 @@ export interface ProxyConfig {
   watch?: boolean;
   /** Least severe lines of the log: `debug`, `info`, `warn`, `error` or `silent`. Built in: `"info"`. */
   logLevel?: LogLevel;
+  /** What strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address. */
+  handshakes?: {
+    /**
+     * Handshakes under way at a time, in all; more wait their turn. Built in: a quarter of `maxConnections`, at least 64
+     * where there are as many.
+     */
+    max?: number;
+    /** The same for one source, 1 to 1,000,000. A source that had no client admitted lately begins with two. Built in: `64`. */
+    perSource?: number;
+    /** Failed or abandoned handshakes that a source may have at once, 1 to 1,000,000. Built in: `20`. */
+    failures?: number;
+    /** How often one of them is forgiven. Built in: `"1s"`. */
+    failuresRefill?: Duration;
+    /** Sources that are not counted, such as a load balancer's: `"10.0.0.0/8"`, `"2001:db8::/32"`. Built in: none. */
+    exempt?: string[];
+  };
   /** Where clients come in. */
   listener?: ListenerConfig;
   /** Instead of `listener`: several places where clients come in. Each has to name its address and its files. */
@@ -155,6 +171,13 @@ export interface Config {
   readonly workers: number;
   readonly watch: boolean;
   readonly logLevel: LogLevel;
+  readonly handshakes: {
+    readonly max: number | undefined;
+    readonly perSource: number;
+    readonly failures: number;
+    readonly failuresRefill: number;
+    readonly exempt: readonly string[];
+  };
   /** At least one. */
   readonly listeners: readonly Listener[];
   /** At least one. */
@@ -232,6 +255,7 @@ export const BUILT_IN = {
   workers: 1,
   watch: true,
   logLevel: "info",
+  handshakes: { perSource: 64, failures: 20, failuresRefill: "1s", exempt: [] },
   listener: {
     address: ":5000",
     ca: "certs/ca.crt",

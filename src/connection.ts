@@ -22,15 +22,18 @@ import type { Target } from "./config.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "./descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "./dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "./errors.ts";
+import { Ticket, type HandshakeOwner, type HandshakeQueue, type HandshakeSocket } from "./handshake-queue.ts";
 import { logHealth } from "./health-log.ts";
 import { identityFault } from "./identity.ts";
 import type { Fields, Logger } from "./log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
+import { sourceOf } from "./source.ts";
 import type { TargetLease } from "./state/balancer.ts";
 import type { Ledger } from "./state/ledger.ts";
 import type { Limits } from "./state/limits.ts";
-import type { Turnstile } from "./turnstile.ts";
+import type { Sources } from "./state/sources.ts";
+import type { Tarpit } from "./tarpit.ts";
 
 /** What all connections of a thread share. */
 export interface Shared {
@@ -40,7 +43,9 @@ export interface Shared {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly limits: Limits;
-  readonly turnstile: Turnstile;
+  readonly sources: Sources;
+  readonly handshakes: HandshakeQueue;
+  readonly tarpit: Tarpit;
   readonly log: Logger;
   /** Every refusal goes through here. */
   readonly refusals: RefusalLog;
@@ -82,7 +87,7 @@ export function clientHandlers(
     data: (socket, chunk) => socket.data?.clientSent(chunk),
     drain: (socket) => socket.data?.clientDrained(),
     end: (socket) => socket.data?.clientEnded(),
-    close: (socket, error) => socket.data?.clientClosed(error),
+    close: (socket, error) => (socket.data ? socket.data.clientClosed(error) : shared.tarpit.closed(socket)),
     error: (socket, error) =>
       socket.data ? socket.data.clientFailed(error) : acceptFailed(shared, socket, error),
   };
@@ -97,19 +102,30 @@ const dial = createDial<Connection>({
 });
 
 function accept(shared: Shared, entrance: Entrance, socket: Socket): void {
-  const { ledger, budget, rules } = shared;
+  const { sources, handshakes, rules, tarpit, now } = shared;
   const remote = remoteOf(socket);
-  if (ledger.takeConnection(rules.maxConnections)) {
-    if (budget.take(PER_CONNECTION)) {
-      socket.data = new Connection(shared, entrance, socket, remote);
-      shared.turnstile.enter(socket);
-      return;
-    }
-    ledger.giveBackConnection();
+  const { remoteAddress } = socket as Partial<Socket>;
+  const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
+  const row = source && sources.enter(source, now());
+  if (source !== undefined && row === undefined) {
+    tarpit.hold(socket);
+    return turnedAway(shared, entrance, remote, "source_limited");
   }
-  // A reset rather than an end: it leaves nothing behind in the kernel either.
-  socket.terminate();
-  turnedAway(shared, entrance, remote, "overloaded");
+  const makeRoom = () => (tarpit.clear() && takeSlot(shared)) || (handshakes.evict(row) && takeSlot(shared));
+  if (!takeSlot(shared) && !makeRoom()) {
+    if (row !== undefined) sources.leave(row);
+    // A reset rather than an end: it leaves nothing behind in the kernel either.
+    socket.terminate();
+    return turnedAway(shared, entrance, remote, "overloaded");
+  }
+  socket.data = new Connection(shared, entrance, socket, remote, row);
+}
+
+function takeSlot({ ledger, budget, rules }: Shared): boolean {
+  if (!ledger.takeConnection(rules.maxConnections)) return false;
+  if (budget.take(PER_CONNECTION)) return true;
+  ledger.giveBackConnection();
+  return false;
 }
 
 /** A connection was refused before there was one. */
@@ -132,7 +148,7 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 }
 
 /** One client's connection and, once admitted, the one to its target. */
-export class Connection implements Dialer {
+export class Connection implements Dialer, HandshakeOwner {
   readonly #shared: Shared;
   readonly #entrance: Entrance;
   /** The entrance's when the handshake began. */
@@ -141,6 +157,10 @@ export class Connection implements Dialer {
   readonly #remote: string;
   readonly #acceptedAt: number;
   readonly #client: Socket;
+  /** Of the source that it counts for; undefined where that is exempt, or unknown. */
+  readonly #row: number | undefined;
+  /** Its place in the queue of handshakes, for as long as it has one. */
+  #ticket: Ticket | undefined;
   readonly #toUpstream = new Relay();
   readonly #toClient = new Relay();
 
@@ -169,16 +189,20 @@ export class Connection implements Dialer {
   #endsAt = Infinity;
   #endsFor: "max_duration" | "authorization_revoked" = "max_duration";
 
-  constructor(shared: Shared, entrance: Entrance, client: Socket, remote: string) {
+  constructor(shared: Shared, entrance: Entrance, client: Socket, remote: string, row: number | undefined) {
     this.#shared = shared;
     this.#entrance = entrance;
     this.#generation = entrance.generation;
     this.#client = client;
+    this.#row = row;
     this.#remote = remote;
     this.#acceptedAt = this.#since = shared.now();
     this.#toUpstream.source = client;
     this.#toClient.sink = client;
     shared.connections.add(this);
+    // Bun's types leave the descriptor out.
+    this.#ticket = new Ticket(client as Socket & HandshakeSocket, this, row);
+    shared.handshakes.enter(this.#ticket);
     shared.changed();
   }
 
@@ -187,7 +211,7 @@ export class Connection implements Dialer {
   /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
   handshook(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
-    const { rules, limits, now } = this.#shared;
+    const { rules, limits, sources, handshakes, now } = this.#shared;
     const admission = admit(this.#client, success, error, {
       rules,
       limits,
@@ -198,10 +222,19 @@ export class Connection implements Dialer {
     });
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
+    if (this.#ticket !== undefined) handshakes.done(this.#ticket);
+    this.#ticket = undefined;
+    if (this.#row !== undefined) sources.admitted(this.#row, now());
     this.#limit();
     // Asked here: below that level, it costs nothing.
     if (rules.config.logLevel === "debug") this.#logAdmitted(admission);
     this.#dialNext(admission);
+  }
+
+  /** Its turn does not come: its source has used up its failures, or its place is another's. Meets `handshake` only. */
+  handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void {
+    this.#refuse(reason, { detail });
+    this.#client.terminate();
   }
 
   #logAdmitted({ client, pool, serverName }: Admission): void {
@@ -499,6 +532,8 @@ export class Connection implements Dialer {
   /** Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. */
   #refuse(reason: RefusalReason, about: Omit<Refusal, "reason"> = {}): void {
     if (this.#phase === "over") return;
+    if (this.#ticket !== undefined) this.#shared.handshakes.failed(this.#ticket, about.client !== undefined);
+    this.#ticket = undefined;
     this.#phase = "over";
     this.#refused = true;
     this.#shared.refusals.add(reason, about.client, this.#remote, () => this.#describe(reason, about));
@@ -565,9 +600,12 @@ export class Connection implements Dialer {
 
   /** Gives back all that is held, once both sockets are gone. */
   #release(): void {
-    const { budget, ledger, connections, turnstile, log, changed, now } = this.#shared;
+    const { budget, ledger, connections, sources, log, changed, now } = this.#shared;
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
-    turnstile.leave(this.#client);
+    if (this.#row !== undefined) {
+      if (this.#admission !== undefined) sources.closed(this.#row, now());
+      sources.leave(this.#row);
+    }
     this.#admission?.lease.release();
     if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();

@@ -7,15 +7,19 @@ import { monotonic } from "./clock.ts";
 import { clientHandlers, type Connection, type Shared } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
 import type { DescriptorBudget } from "./descriptors.ts";
+import { HandshakeQueue } from "./handshake-queue.ts";
 import { listen, type Port } from "./listener.ts";
 import type { Logger } from "./log.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { Router } from "./server-name.ts";
+import { socketMeter } from "./socket-meter.ts";
+import { rangeList } from "./source.ts";
 import { makePools, type EntranceSettings, type Settings } from "./settings.ts";
 import type { Ledger } from "./state/ledger.ts";
 import { Limits } from "./state/limits.ts";
+import { Sources } from "./state/sources.ts";
+import { Tarpit } from "./tarpit.ts";
 import { trustIn } from "./trust.ts";
-import { Turnstile } from "./turnstile.ts";
 
 /** What an engine is given beside its settings. */
 export interface EngineOptions {
@@ -55,12 +59,20 @@ export class Engine {
     this.over = this.#over.promise;
     this.#options = options;
     this.#settings = settings;
+    const sources = new Sources(ledger, settings.config.handshakes);
     this.#shared = {
       rules: rulesOf(settings, makePools(settings, ledger)),
       ledger,
       budget,
       limits: new Limits(ledger, settings.config.rateLimit),
-      turnstile: new Turnstile(),
+      sources,
+      handshakes: new HandshakeQueue({
+        sources,
+        meter: socketMeter(),
+        max: this.#ownHandshakes(settings),
+        now: monotonic,
+      }),
+      tarpit: new Tarpit(budget, monotonic),
       log,
       refusals: new RefusalLog({ write: (fields) => log.warn("refused", fields), now: monotonic }),
       connections: new Set<Connection>(),
@@ -129,11 +141,13 @@ export class Engine {
       }
       gate.settings = next;
     });
-    const { ledger, limits, now } = this.#shared;
+    const { ledger, limits, sources, handshakes, now } = this.#shared;
     const before = this.#settings.config;
     this.#settings = settings;
     this.#shared.rules = rulesOf(settings, makePools(settings, ledger, this.#shared.rules.pools));
     limits.setRule(config.rateLimit, now());
+    sources.setRule(config.handshakes);
+    handshakes.max = this.#ownHandshakes(settings);
     // Not every time: with reloads in quick succession it would never tick.
     if (tickEvery(config) !== tickEvery(before)) {
       clearInterval(this.#ticking);
@@ -141,6 +155,13 @@ export class Engine {
     }
     this.#changed();
     void this.#reconsider(changed);
+  }
+
+  /** This thread's share of the handshakes that may be under way at a time. */
+  #ownHandshakes({ config, maxConnections }: Settings): number {
+    const max =
+      config.handshakes.max ?? Math.max(Math.floor(maxConnections / 4), Math.min(64, maxConnections));
+    return Math.ceil(max / this.#options.ledger.memory.shape.workers);
   }
 
   /** All of them, or none. */
@@ -168,6 +189,7 @@ export class Engine {
   async close(): Promise<void> {
     await Promise.all(this.#gates.map((gate) => gate?.port.stop()));
     this.#closed = true;
+    this.#shared.tarpit.clear();
     this.#changed();
   }
 
@@ -217,7 +239,8 @@ export class Engine {
 }
 
 function rulesOf({ config, maxConnections }: Settings, pools: ReadonlyMap<string, Pool>): Rules {
-  return { config, maxConnections, router: new Router(config.upstreams, config.rest), pools };
+  const isExempt = rangeList(config.handshakes.exempt);
+  return { config, maxConnections, isExempt, router: new Router(config.upstreams, config.rest), pools };
 }
 
 /** An event is noticed up to one tick late, and so is the end of the time after it: 10 % together. */

@@ -14,6 +14,7 @@
  * - `group_not_authorized` the upstream does not list the group
  * - `connection_limit` the client has `rateLimit.maxConnections` connections open
  * - `rate_limited` the client's token bucket is empty
+ * - `source_limited` its address has used up what strangers may cost; before TLS
  * - `overloaded` all clients together have `maxConnections` connections open
  * - `no_target` no target of the upstream answered
  * - `proxy_header` the upstream is to be told who is calling, and that cannot be put into a PROXY protocol header
@@ -30,6 +31,7 @@ export type RefusalReason =
   | "group_not_authorized"
   | "connection_limit"
   | "rate_limited"
+  | "source_limited"
   | "overloaded"
   | "no_target"
   | "proxy_header";

@@ -7,19 +7,20 @@ import type { FFIFunction, Library } from "bun:ffi";
 
 const FUNCTIONS = {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   __errno_location: { args: [], returns: "ptr" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
 
-/** The calls, and where an array is in memory. */
+/** The calls, where an array is in memory, and what is there. */
 export type Libc = Library<typeof FUNCTIONS>["symbols"] & {
   readonly ptr: (array: NodeJS.TypedArray) => number;
+  readonly read: { u32(pointer: number, offset: number): number };
   /** The number of the error with which the last call failed. */
   readonly errno: () => number;
 };
@@ -33,7 +34,7 @@ export async function libc(): Promise<Libc | undefined> {
     // musl answers to this name too.
     const { symbols } = dlopen("libc.so.6", FUNCTIONS);
     const location = symbols.__errno_location();
-    return { ...symbols, ptr, errno: () => (location === null ? 0 : read.i32(location, 0)) };
+    return { ...symbols, ptr, read, errno: () => (location === null ? 0 : read.i32(location, 0)) } as Libc;
   } catch {
     return undefined;
   }

@@ -2,7 +2,7 @@
 // Specification: HAProxy's doc/proxy-protocol.txt, sections 2.1 (version 1, a line) and 2.2 (version 2, binary).
 
 import { isIPv4, isIPv6 } from "node:net";
-import type { Address } from "./address.ts";
+import { ipv6Groups, type Address } from "./address.ts";
 
 /** `v1` has the addresses only; `v2` also says which client it is. */
 export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
@@ -164,12 +164,9 @@ interface IP {
 function readIP(hostname: string): IP | undefined {
   if (!isIPv4(hostname) && !isIPv6(hostname)) return undefined;
   const address = isIPv4(hostname) ? `::ffff:${hostname}` : hostname.replace(/%.*/, "");
-  // The URL parser knows every way of writing an IPv6 address, and writes all of them the same way.
   const text = URL.parse(`http://[${address}]`)?.hostname.slice(1, -1);
-  if (text === undefined) return undefined;
-  const [head = [], tail = []] = text.split("::").map((part) => part.split(":").filter(Boolean));
-  const zeroes = Array<string>(8 - head.length - tail.length).fill("0");
-  const groups = [...head, ...zeroes, ...tail].map((group) => parseInt(group, 16));
+  const groups = ipv6Groups(address);
+  if (text === undefined || groups === undefined) return undefined;
   return { text, bytes: Uint8Array.from(groups.flatMap(uint16)) };
 }
 

@@ -17,6 +17,7 @@ import { quote, type Fault } from "./errors.ts";
 import { isGroupName } from "./identity.ts";
 import { PROXY_PROTOCOLS } from "./proxy-protocol.ts";
 import { Reader } from "./reader.ts";
+import { parseRange } from "./source.ts";
 import { parseServerName, restOf } from "./server-name.ts";
 
 /** The most threads, and what `"auto"` comes to at most. */
@@ -70,6 +71,7 @@ export function resolveConfig(
         : read.count(top.workers, "workers", MOST_WORKERS, ', or "auto"'),
     watch: read.flag(top.watch, "watch"),
     logLevel: read.choice(top.logLevel, "logLevel", LOG_LEVELS),
+    handshakes: handshakes(read, top.handshakes),
     listeners: listeners(read, input, top, fromFile),
     upstreams: read.list(top.upstreams, "upstreams", "upstream").map((value, i) => upstream(read, value, i)),
     rateLimit: (() => {
@@ -87,6 +89,25 @@ export function resolveConfig(
   return deepFreeze({ ...config, rest: routing(read, config) });
 }
 
+function handshakes(read: Reader, value: unknown): Config["handshakes"] {
+  const table = read.table(value, "handshakes", BUILT_IN.handshakes, ["max"]);
+  const millions = (key: string) => (number: unknown) => read.count(number, `handshakes.${key}`, 1_000_000);
+  const { exempt } = table;
+  if (!Array.isArray(exempt)) read.reject(exempt, "handshakes.exempt", "a list", RANGES);
+  return {
+    max: read.optional(table.max, millions("max")),
+    perSource: millions("perSource")(table.perSource),
+    failures: millions("failures")(table.failures),
+    failuresRefill: read.duration(table.failuresRefill, "handshakes.failuresRefill"),
+    exempt: (Array.isArray(exempt) ? exempt : []).map((range: unknown, i) => {
+      if (parseRange(range) === undefined) {
+        read.reject(range, `handshakes.exempt[${i}]`, "a range of addresses", RANGES);
+      }
+      return String(range);
+    }),
+  };
+}
+const RANGES = 'write it like ["10.0.0.0/8", "2001:db8::/32"]';
 /** Whether a configuration that was not read from a file leaves a listener's file to the demonstration's. */
 export function usesDemonstration({ listener = {}, listeners }: ProxyConfig): boolean {
   const { ca, certificate, privateKey } = listener;

@@ -4,6 +4,7 @@
 import { ClientTable } from "./client-table.ts";
 import { Lock } from "./lock.ts";
 import { Cutter } from "./memory.ts";
+import { SourceTable } from "./source-table.ts";
 import { Tally } from "./tally.ts";
 
 /** How much there is room for. Memory that is not used costs nothing: be generous. */
@@ -60,6 +61,7 @@ export class Ledger {
   readonly words: Float64Array;
   readonly targets: TargetFields;
   readonly clients: ClientTable;
+  readonly sources: SourceTable;
   readonly #lock: Lock;
   readonly #connections: Tally;
 
@@ -82,6 +84,7 @@ export class Ledger {
       turn: cutter.float64(shape.targets),
     };
     this.clients = new ClientTable(cutter, shape.clients, threads, own);
+    this.sources = new SourceTable(cutter, threads, own);
     this.memory = {
       shape,
       buffer: buffer ?? new (shape.workers === 1 ? ArrayBuffer : SharedArrayBuffer)(cutter.bytes),
@@ -91,7 +94,10 @@ export class Ledger {
   /** Makes a ledger, and answers the maker's own view: the supervisor's or, with one worker only, that worker's. */
   static make(shape: LedgerShape): Ledger {
     const { buffer } = new Ledger(shape, -1).memory;
-    return new Ledger(shape, shape.workers === 1 ? 0 : -1, buffer);
+    const ledger = new Ledger(shape, shape.workers === 1 ? 0 : -1, buffer);
+    const [first = 0, second = 0] = crypto.getRandomValues(new Int32Array(2));
+    ledger.sources.setSeed(first, second);
+    return ledger;
   }
 
   /** A worker's view of a ledger made elsewhere. */
@@ -150,6 +156,7 @@ export class Ledger {
       this.#connections.forget(thread, 1);
       this.targets.open.forget(thread, targets);
       this.clients.forget(thread);
+      this.sources.forget(thread);
     } finally {
       this.unlock();
     }

@@ -84,7 +84,13 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
     ]),
   );
   const circumstances: Circumstances = {
-    rules: { config, maxConnections: 10, router: new Router(config.upstreams, config.rest), pools },
+    rules: {
+      config,
+      maxConnections: 10,
+      isExempt: () => false,
+      router: new Router(config.upstreams, config.rest),
+      pools,
+    },
     limits,
     entrance: {
       address: ":5000",

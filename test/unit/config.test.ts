@@ -39,6 +39,7 @@ test("nothing at all is the built-in configuration", () => {
     workers: 1,
     watch: true,
     logLevel: "info",
+    handshakes: { max: undefined, perSource: 64, failures: 20, failuresRefill: 1_000, exempt: [] },
     listeners: [
       {
         key: "listener",
@@ -109,6 +110,13 @@ test("every key is understood", () => {
         proxyProtocol: "v2",
       },
     ],
+    handshakes: {
+      max: 50,
+      perSource: 8,
+      failures: 5,
+      failuresRefill: "500ms",
+      exempt: ["10.0.0.0/8", "2001:db8::/32", "::1"],
+    },
     rateLimit: { capacity: 3, fillRate: "250ms", maxConnections: 7 },
   });
   expect(faults).toEqual([]);
@@ -125,6 +133,13 @@ test("every key is understood", () => {
     workers: 6,
     watch: false,
     logLevel: "warn",
+    handshakes: {
+      max: 50,
+      perSource: 8,
+      failures: 5,
+      failuresRefill: 500,
+      exempt: ["10.0.0.0/8", "2001:db8::/32", "::1"],
+    },
     listeners: [
       {
         ...listener,
