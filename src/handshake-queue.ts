@@ -63,9 +63,9 @@ const SOON = 50;
 const MAX_LOOKS = 64;
 
 /** How long a handshake may take, in milliseconds, before it makes way for others that wait. */
-const ROTATE_MS = 250;
+const ROTATE_MS = 30;
 
-/** After so many milliseconds without an end, a handshake gives its place to a newcomer where there is no other. */
+/** A client that has taken so many milliseconds, and that is waited for, gives its place to a newcomer where none is left. */
 const EVICT_MS = 100;
 
 /** How long strangers wait after one of them failed, in milliseconds per failure it was worth. */
@@ -80,6 +80,7 @@ export class Ticket {
   /** Of its source; undefined for one that is not counted. */
   readonly row: number | undefined;
   state: State = "waiting";
+  enteredAt = 0;
   startedAt = 0;
   /** Turns left to TLS. */
   turns = 0;
@@ -161,6 +162,8 @@ export class HandshakeQueue {
   readonly #meter: Meter;
   readonly #now: () => number;
   readonly #schedule: (turn: () => void) => unknown;
+  /** In the order of their coming. */
+  readonly #all = new Set<Ticket>();
   /** By source, those that wait for a turn; the source whose turn is next comes first. */
   readonly #waiting = new Map<number, WaitingList>();
   /** Those that TLS may read, the oldest first; and the strangers among them. */
@@ -185,6 +188,8 @@ export class HandshakeQueue {
 
   /** Holds a new connection back until its turn comes. */
   enter(ticket: Ticket): void {
+    ticket.enteredAt = this.#now();
+    this.#all.add(ticket);
     ticket.socket.pause();
     this.#wait(ticket);
     this.#looksInVain = 0;
@@ -193,6 +198,7 @@ export class HandshakeQueue {
 
   /** A handshake has ended well. */
   done(ticket: Ticket): void {
+    this.#all.delete(ticket);
     this.#remove(ticket);
     if (ticket.charged > 0) this.#sources.forgive(ticket.row as number, ticket.charged);
   }
@@ -202,6 +208,7 @@ export class HandshakeQueue {
    * @param verified the client proved who it is, but may not come in: that is no stranger's failure
    */
   failed(ticket: Ticket, verified: boolean): void {
+    this.#all.delete(ticket);
     this.#remove(ticket);
     if (ticket.row === undefined) return;
     if (verified) {
@@ -231,16 +238,20 @@ export class HandshakeQueue {
     return victim !== undefined;
   }
 
-  /** A handshake that takes its time, or the last of the source that has most waiting, if the newcomer's has fewer. */
+  /** The last of the source that has most waiting, if the newcomer's has fewer; or the oldest that has nothing to read. */
   #victim(row: number | undefined): Ticket | undefined {
-    const now = this.#now();
-    const [oldest] = this.#active;
-    if (oldest !== undefined && now - oldest.startedAt >= EVICT_MS) return oldest;
     let most: WaitingList | undefined;
-    for (const tickets of this.#waiting.values()) if (tickets.size > (most?.size ?? 0)) most = tickets;
+    for (const list of this.#waiting.values()) if (list.size > (most?.size ?? 0)) most = list;
     const own = this.#waiting.get(row ?? SHARED_ROW)?.size ?? 0;
-    if (most === undefined || most.size <= own + 1) return undefined;
-    return [...most].at(-1);
+    if (most !== undefined && most.size > own + 1) return [...most].at(-1);
+    const now = this.#now();
+    let looks = MAX_LOOKS;
+    for (const ticket of this.#all) {
+      if (now - ticket.enteredAt < EVICT_MS || looks-- === 0) break;
+      const received = this.#meter.received(ticket.socket.fd) ?? 0;
+      if (received <= ticket.received) return ticket;
+    }
+    return undefined;
   }
 
   #worthOf(ticket: Ticket): number {
@@ -322,7 +333,7 @@ export class HandshakeQueue {
     if (first === undefined) return false;
     if (first.row === undefined) return this.#start(first, false);
     const now = this.#now();
-    switch (this.#sources.start(row, now)) {
+    switch (this.#sources.start(row, now, first.fed)) {
       case "free": {
         // A silent client would hold its place until it makes way for its neighbours.
         const ready = tickets.size === 1 ? first : this.#firstReady(tickets, false);

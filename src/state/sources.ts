@@ -64,12 +64,15 @@ export class Sources {
     }
   }
 
-  /** Asks for a handshake's turn. All but `later` and `refused` count it as under way, until {@link stop}. */
-  start(row: number, now: number): Turn {
+  /**
+   * Asks for a handshake's turn. All but `later` and `refused` count it as under way, until {@link stop}.
+   * @param fed the handshake had a turn already, and its source was charged for it: it may end
+   */
+  start(row: number, now: number, fed: boolean): Turn {
     const { sources } = this.#ledger;
     this.#ledger.lock();
     try {
-      if (this.#isRefused(row, now)) return "refused";
+      if (!fed && this.#isRefused(row, now)) return "refused";
       const debt = this.#isInDebt(row, now);
       const window = debt ? 1 : Math.min(this.#rule.perSource, FIRST_WINDOW + (sources.grown[row] as number));
       if ((sources.active.total[row] as number) >= window) return "later";

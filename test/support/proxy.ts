@@ -44,7 +44,7 @@ export class Log implements Logger {
   #add(line: Line): void {
     this.written.push(line);
     const { count, since } = line;
-    for (let i = 0; i < (since === undefined ? 1 : Number(count)); i++) this.lines.push(line);
+    for (let i = 0; i < (since === undefined ? 1 : Number(count ?? 1)); i++) this.lines.push(line);
     const heard = this.#waiting.filter(({ matches }) => matches(line));
     this.#waiting = this.#waiting.filter((each) => !heard.includes(each));
     for (const { resolve } of heard) resolve(line);
