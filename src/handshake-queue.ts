@@ -333,7 +333,7 @@ export class HandshakeQueue {
     if (first === undefined) return false;
     if (first.row === undefined) return this.#start(first, false);
     const now = this.#now();
-    switch (this.#sources.start(row, now, first.fed)) {
+    switch (this.#sources.start(row, now, false)) {
       case "free": {
         // A silent client would hold its place until it makes way for its neighbours.
         const ready = tickets.size === 1 ? first : this.#firstReady(tickets, false);
@@ -346,11 +346,22 @@ export class HandshakeQueue {
         break;
       }
       case "refused":
-        for (const ticket of [...tickets]) ticket.owner.handshakeRefused("source_limited");
-        return false;
+        return this.#refuseAll(row, tickets);
       case "later":
         return false;
     }
+    this.#sources.stop(row);
+    return false;
+  }
+
+  /** Its source has used up its failures. What a client was charged for is done with: that one may still end. */
+  #refuseAll(row: number, tickets: WaitingList): boolean {
+    for (const ticket of [...tickets]) {
+      if (ticket.charged === 0) ticket.owner.handshakeRefused("source_limited");
+    }
+    if (tickets.size === 0 || this.#sources.start(row, this.#now(), true) !== "watched") return false;
+    const ready = this.#firstReady(tickets, true);
+    if (ready !== undefined) return this.#start(ready, true);
     this.#sources.stop(row);
     return false;
   }

@@ -66,13 +66,13 @@ export class Sources {
 
   /**
    * Asks for a handshake's turn. All but `later` and `refused` count it as under way, until {@link stop}.
-   * @param fed the handshake had a turn already, and its source was charged for it: it may end
+   * @param charged the source was charged for this handshake already: it may end
    */
-  start(row: number, now: number, fed: boolean): Turn {
+  start(row: number, now: number, charged: boolean): Turn {
     const { sources } = this.#ledger;
     this.#ledger.lock();
     try {
-      if (!fed && this.#isRefused(row, now)) return "refused";
+      if (!charged && this.#isRefused(row, now)) return "refused";
       const debt = this.#isInDebt(row, now);
       const window = debt ? 1 : Math.min(this.#rule.perSource, FIRST_WINDOW + (sources.grown[row] as number));
       if ((sources.active.total[row] as number) >= window) return "later";
