@@ -45,6 +45,7 @@ export class Engine {
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
   #gates: (Gate | undefined)[] = [];
   #ticking: Timer | undefined;
+  #closing = false;
   /** It was closed, and so are its ports. */
   #closed = false;
   #cut = 0;
@@ -113,8 +114,8 @@ export class Engine {
       }
       const { listener, credentials } = next;
       gate.entrance.upstream = listener.upstream;
-      if (!isSame(trustPart(credentials), trustPart(gate.settings.credentials))) {
-        gate.entrance.trust = trustIn(credentials);
+      if (!isSameTrust(credentials, gate.settings.credentials)) {
+        gate.entrance.trust = trustIn(credentials, gate.entrance.trust);
         gate.entrance.generation++;
         changed.add(gate.entrance);
       }
@@ -136,6 +137,8 @@ export class Engine {
 
   /** All of them, or none. */
   #replaceContexts({ entrances }: Settings): void {
+    // Nobody new comes in; those who are in are judged by the rules.
+    if (this.#closing) return;
     const done: Gate[] = [];
     const replace = ({ port }: Gate, { credentials, listener }: EntranceSettings) =>
       port.replace(credentials, listener.sessionTickets);
@@ -157,6 +160,7 @@ export class Engine {
    * @returns when all ports are closed
    */
   async close(): Promise<void> {
+    this.#closing = true;
     await Promise.all(this.#gates.map((gate) => gate?.port.stop()));
     this.#closed = true;
     this.#changed();
@@ -215,15 +219,26 @@ function tickEvery(config: Settings["config"]): number {
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
 }
 
+/** Revocation lists are no part of it. */
 function isSameContext(a: EntranceSettings, b: EntranceSettings): boolean {
-  return a.listener.sessionTickets === b.listener.sessionTickets && isSame(a.credentials, b.credentials);
+  const { ca, cert, key } = a.credentials;
+  const other = b.credentials;
+  return (
+    a.listener.sessionTickets === b.listener.sessionTickets &&
+    isSameList(ca, other.ca) &&
+    cert === other.cert &&
+    key === other.key
+  );
 }
 
 /** What decides whom an entrance trusts. */
-function trustPart({ ca, crl }: Credentials): Partial<Credentials> {
-  return { ca, crl };
+function isSameTrust({ ca, crl }: Credentials, other: Credentials): boolean {
+  if (!isSameList(ca, other.ca) || (crl === undefined) !== (other.crl === undefined)) return false;
+  const bytes = (lists: Credentials["crl"]) => lists?.map(({ der }) => der) ?? [];
+  const [ours, theirs] = [bytes(crl), bytes(other.crl)];
+  return ours.length === theirs.length && ours.every((der, i) => Buffer.compare(der, theirs[i]!) === 0);
 }
 
-function isSame(a: Partial<Credentials>, b: Partial<Credentials>): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+function isSameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, i) => text === b[i]);
 }

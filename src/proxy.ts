@@ -11,9 +11,11 @@ import { Crew } from "./crew.ts";
 import { PER_CONNECTION, processBudget } from "./descriptors.ts";
 import { Engine } from "./engine.ts";
 import { ConfigError, type Fault } from "./errors.ts";
+import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "./expiry.ts";
 import { HealthChecks } from "./health-check.ts";
 import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
+import { atOnce, inPortions } from "./portions.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import { unresolved } from "./names.ts";
 import {
@@ -71,6 +73,8 @@ export interface Proxy {
   readonly config: Config;
   /** What is allowed in it but will not work as hoped, one line each: an expired certificate, for one. */
   readonly warnings: readonly string[];
+  /** For each listener, when its certificates and revocation lists run out. */
+  readonly expiries: readonly (readonly Expiry[])[];
   /** Where it listens, in the order of the listeners; empty before {@link listen}. */
   readonly addresses: readonly Address[];
   /**
@@ -82,7 +86,8 @@ export interface Proxy {
   /**
    * Puts another configuration in the place of the one in force, all of it or nothing, and reads all files anew. No
    * connection is lost, refused or delayed, but for those that have lost their right. What needs a restart (addresses,
-   * `workers`) is logged and stays as it is. Calls are carried out one after the other.
+   * `workers`) is logged and stays as it is. Calls are carried out one after the other. After {@link close}, as long as
+   * connections are open, they are still judged by what a reload brings.
    * @param config default: what {@link ProxyOptions.source} answers
    * @throws ConfigError that lists every fault; each has been logged, and nothing has changed
    */
@@ -108,11 +113,16 @@ interface Runner {
   readonly over: Promise<{ cut: number }>;
 }
 
+/** How often it is looked for certificates and lists that are about to run out. */
+const EXPIRY_INTERVAL_MS = 3_600_000;
+
 /** A configuration that has been found good, with its files. */
 interface Prepared {
   readonly config: Config;
   readonly credentials: AllCredentials;
   readonly warnings: readonly string[];
+  /** One list for each listener. */
+  readonly expiries: readonly (readonly Expiry[])[];
   readonly maxConnections: number;
   readonly seen: Sighting;
 }
@@ -125,12 +135,19 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
   return new RunningProxy(config, options);
 }
 
-/** @param seen takes the files that the configuration names, as they are before they are read */
-function prepare(input: ProxyConfig, { directory = process.cwd() }: ProxyOptions, seen: Sighting): Prepared {
+/**
+ * Finds a configuration good, in steps.
+ * @param seen takes the files that the configuration names, as they are before they are read
+ */
+function* prepare(
+  input: ProxyConfig,
+  { directory = process.cwd() }: ProxyOptions,
+  seen: Sighting,
+): Generator<void, Prepared> {
   const faults: Fault[] = [];
   const config = resolveConfig(input, { directory, cores: availableParallelism() }, faults);
   seen.add(filesOf(config));
-  const credentials = loadCredentials(config, faults);
+  const credentials = yield* loadCredentials(config, faults);
   const most = Math.floor(processBudget().limit / PER_CONNECTION);
   if ((config.maxConnections ?? 0) > most) {
     faults.push({
@@ -139,8 +156,15 @@ function prepare(input: ProxyConfig, { directory = process.cwd() }: ProxyOptions
     });
   }
   if (faults.length > 0) throw new ConfigError(faults);
-  const warnings = [...new Set(credentials.listeners.flatMap((each) => credentialWarnings(each)))];
-  return { config, credentials, warnings, maxConnections: config.maxConnections ?? most, seen };
+  const expiries = credentials.listeners.map(expiriesOf);
+  const warnings = [
+    ...new Set([
+      ...credentials.warnings,
+      ...credentials.listeners.flatMap((each) => credentialWarnings(each)),
+      ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
+    ]),
+  ];
+  return { config, credentials, warnings, expiries, maxConnections: config.maxConnections ?? most, seen };
 }
 
 /** A copy that nobody else can change. What cannot be copied is no configuration, and is refused as it is. */
@@ -175,6 +199,8 @@ class RunningProxy implements Proxy {
   #addresses: readonly Address[] = [];
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
+  readonly #expiryWatch = new ExpiryWatch();
+  #expiryTimer: Timer | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
@@ -182,7 +208,7 @@ class RunningProxy implements Proxy {
   #deadlineAt = Infinity;
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
-    const prepared = prepare(input, options, new Sighting().add(options.files ?? []));
+    const prepared = atOnce(prepare(input, options, new Sighting().add(options.files ?? [])));
     const { config } = prepared;
     const { workers } = config;
     const budget = processBudget();
@@ -217,6 +243,10 @@ class RunningProxy implements Proxy {
 
   get warnings(): readonly string[] {
     return this.#prepared.warnings;
+  }
+
+  get expiries(): readonly (readonly Expiry[])[] {
+    return this.#prepared.expiries;
   }
 
   get addresses(): readonly Address[] {
@@ -255,8 +285,11 @@ class RunningProxy implements Proxy {
     const seen = new Sighting().add(files);
     try {
       const input = given ?? (await source());
-      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
-      const prepared = prepare(input, this.#options, seen);
+      const prepared = await inPortions(prepare(input, this.#options, seen));
+      // While it drains, rights can still be withdrawn.
+      if (this.#over || (this.#closing && this.#addresses.length === 0)) {
+        throw new Error("the proxy has been closed; make a new one");
+      }
       // Before there are ports, they can still be others.
       const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
       const pairs = pairPorts(open, prepared.config.listeners);
@@ -269,7 +302,7 @@ class RunningProxy implements Proxy {
       this.#pools = makePools(settings, this.#ledger, this.#pools);
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", {});
-      if (this.#addresses.length > 0 && !this.#closing) this.#attend();
+      if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
       const faults =
         error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
@@ -318,26 +351,35 @@ class RunningProxy implements Proxy {
     });
   }
 
-  /** What goes on beside the connections, for as long as they are accepted. */
+  /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */
   #attend(): void {
-    const { config, seen } = this.#prepared;
-    this.#checks.update(this.#pools);
+    const { config, seen, expiries } = this.#prepared;
     if (!config.watch) {
       this.#watch?.stop();
       this.#watch = undefined;
     } else if (this.#watch === undefined) {
       this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
     } else this.#watch.follow(seen);
+    if (this.#closing) return;
+    this.#checks.update(this.#pools);
+    this.#expiryWatch.follow(expiries.flat(), Date.now());
+    this.#expiryTimer ??= setInterval(() => this.#warnOfExpiry(), EXPIRY_INTERVAL_MS);
     void unresolved(config).then((names) => {
       for (const warning of names) this.#log.warn(warning, {});
     });
   }
 
+  #warnOfExpiry(): void {
+    for (const warning of this.#expiryWatch.due(Date.now())) this.#log.warn(warning, {});
+  }
+
+  /** Accepts no more. Files are still watched: who has no right any more is not waited for. */
   #rest(): void {
     this.#closing = true;
     clearTimeout(this.#deadline);
-    this.#watch?.stop();
+    clearInterval(this.#expiryTimer);
     this.#checks.stop();
+    if (this.#over || this.#addresses.length === 0) this.#watch?.stop();
   }
 
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {

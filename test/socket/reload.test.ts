@@ -770,11 +770,12 @@ test("a thread that begins after a listener went opens the others, and can be cl
   const { Engine } = await import("../../src/engine.ts");
   const { DescriptorBudget } = await import("../../src/descriptors.ts");
   const { loadCredentials } = await import("../../src/credentials.ts");
+  const { atOnce } = await import("../../src/portions.ts");
   const { resolveConfig } = await import("../../src/resolve-config.ts");
   const { makeSettings } = await import("../../src/settings.ts");
   const { Ledger } = await import("../../src/state/ledger.ts");
   const config = resolveConfig(testConfig(["127.0.0.1:1"]), { directory: "/", cores: 1 }, []);
-  const settings = makeSettings(config, loadCredentials(config, []), [undefined, 0], [[0]], 10);
+  const settings = makeSettings(config, atOnce(loadCredentials(config, [])), [undefined, 0], [[0]], 10);
   const engine = new Engine(settings, {
     ledger: Ledger.make({ workers: 1, targets: 4, clients: 4 }),
     budget: new DescriptorBudget(100),
