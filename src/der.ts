@@ -21,7 +21,7 @@ export const SET = 0x31;
 
 /** The whole text as one element, which has to be a sequence. */
 export function whole(der: Uint8Array): Element {
-  const all = elements(der, { tag: 0, from: 0, start: 0, end: der.length });
+  const all = elements(der, { start: 0, end: der.length });
   if (all.length !== 1) throw new Error("DER with something after its end");
   return expectTag(all[0], SEQUENCE);
 }
