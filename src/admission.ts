@@ -42,6 +42,8 @@ export interface Entrance {
   trust: Trust;
   /** Counts the changes of trust: a handshake that began under another number was verified by older rules. */
   generation: number;
+  /** The generation with which its authorities came: what TLS has verified since then, it has verified by them. */
+  authoritiesSince: number;
   /** A reload took it away: nobody says any more whom it trusts, so that it trusts nobody. */
   removed: boolean;
 }
@@ -112,11 +114,11 @@ export function admit(
   const certificate = socket.getPeerX509Certificate();
   // What TLS has verified, it has verified by the rules of then: those of the first session, or of before a reload.
   const reused = socket.isSessionReused();
-  const vouched = !reused && generation === entrance.generation;
-  const verdict = judgeSocket(socket, certificate, entrance, vouched);
+  const verdict = judgeSocket(socket, certificate, entrance, generation);
   if (verdict !== undefined) {
     const { reason, detail } = verdict;
-    const then = reused ? "resumed session" : vouched ? undefined : "after a reload";
+    const changed = generation === entrance.generation ? undefined : "after a reload";
+    const then = reused ? "resumed session" : changed;
     return { reason, detail: reason === "certificate_weak" ? detail : (then ?? detail) };
   }
   const identity = identify(certificate?.subject);
@@ -144,9 +146,17 @@ export function admit(
   return { client, pool, serverName, lease, header, expiresAt: certificate.validToDate.getTime() };
 }
 
+/** How {@link reconsider} looks at a connection. */
+interface Reconsidering {
+  /** The entrance's generation when the connection was accepted. */
+  readonly generation: number;
+  /** Whether its certificate is looked at too: whom the entrance trusts has changed. */
+  readonly judged: boolean;
+  readonly disconnectExpired: boolean;
+}
+
 /**
  * Looks at a connection that is open once more, after a reload.
- * @param judged whether its certificate is looked at too: whom the entrance trusts has changed
  * @returns why it would not be let in now, or not to where it leads; undefined where it would, or where only the date is
  *   against it and dates end no connections
  */
@@ -155,7 +165,7 @@ export function reconsider(
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
   entrance: Entrance,
   router: Router,
-  { judged, disconnectExpired }: { judged: boolean; disconnectExpired: boolean },
+  { generation, judged, disconnectExpired }: Reconsidering,
 ): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
   if (entrance.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
@@ -164,7 +174,7 @@ export function reconsider(
   if (upstream !== pool.upstream.name) return "upstream_changed";
   if (!isAuthorized(client.slice(client.indexOf("@") + 1), pool)) return "group_not_authorized";
   const reason = judged
-    ? judgeSocket(socket, socket.getPeerX509Certificate(), entrance, false)?.reason
+    ? judgeSocket(socket, socket.getPeerX509Certificate(), entrance, generation)?.reason
     : undefined;
   return reason === "certificate_expired" && !disconnectExpired ? undefined : reason;
 }
@@ -176,9 +186,11 @@ function isAuthorized(group: string, { upstream, removed }: Pool): boolean {
 function judgeSocket(
   socket: ClientSocket,
   certificate: X509Certificate | undefined,
-  { trust }: Entrance,
-  vouched: boolean,
+  { trust, authoritiesSince }: Entrance,
+  generation: number,
 ): Verdict | undefined {
+  // A resumed session as well: it was made with the same authorities, since others come with other ticket keys.
+  const vouched = generation >= authoritiesSince;
   return judge(certificate, () => sentBy(socket), trust, Date.now(), vouched);
 }
 

@@ -50,6 +50,8 @@ export interface Certificate {
   readonly noClient: string | undefined;
   /** Whether it may sign revocation lists. */
   readonly signsLists: boolean;
+  /** It does not say that it is a CA, as roots of old do not. */
+  readonly onlyRoot: boolean;
   /** How many authorities may be between it and the client, those that issue themselves not counted. */
   readonly pathLength: number;
   /** Which names it may vouch for. */
@@ -72,7 +74,6 @@ const ID = {
   policyConstraints: "2.5.29.36",
   extendedKeyUsage: "2.5.29.37",
   inhibitAnyPolicy: "2.5.29.54",
-  netscapeType: "2.16.840.1.113730.1.1",
 } as const;
 
 /** Those that may be critical: they are looked at, or TLS has looked at them. */
@@ -95,7 +96,6 @@ const WEAK_RSA_BITS = 2048;
 
 // keyUsage, RFC 5280, section 4.2.1.3: the first bit is the highest one of the first byte.
 const DIGITAL_SIGNATURE = 0x80;
-const KEY_AGREEMENT = 0x08;
 const KEY_CERT_SIGN = 0x04;
 const CRL_SIGN = 0x02;
 
@@ -139,16 +139,12 @@ export function readCertificate(x509: X509Certificate): Certificate {
       rest.find(({ tag }) => tag === 0xa3),
       version,
     );
-    const read = readExtensions(der, extensions);
+    const read = readExtensions(der, extensions, version);
     const altNames = extensions.get(ID.subjectAltName)?.value;
     let names: Names | undefined;
-    // A root of version 1 has no extensions to say what it is.
-    const rootOfOld = version === 0 && subjectName === issuerName;
-    const noAuthority = read.noAuthority === "it is no CA" && rootOfOld ? undefined : read.noAuthority;
     return {
       ...plain,
       ...read,
-      noAuthority,
       names: () => (names ??= readNames(der, relativeNames(der, subject), subject!, altNames)),
     };
   } catch (error) {
@@ -158,6 +154,7 @@ export function readCertificate(x509: X509Certificate): Certificate {
       problem: error instanceof Error ? error.message : "its extensions cannot be read",
       noAuthority: undefined,
       noClient: undefined,
+      onlyRoot: false,
       signsLists: false,
       pathLength: 0,
       constraints: undefined,
@@ -194,7 +191,7 @@ export function extensionList(der: Uint8Array, list: Element): [string, Extensio
   });
 }
 
-function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extension>) {
+function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extension>, version: number) {
   const value = (id: string): Element | undefined => {
     const inside = extensions.get(id)?.value;
     if (inside === undefined) return undefined;
@@ -225,13 +222,13 @@ function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extensi
     usage = der[start + 1] as number;
   }
 
+  // What TLS takes for a root's certificate without the word CA: one of version 1, or with a key usage that says so.
+  const onlyRoot = basic === undefined && (version === 0 || usageBits !== undefined);
+
   const purposes = value(ID.extendedKeyUsage);
   const ids = purposes && elements(der, expectTag(purposes, SEQUENCE)).map((each) => oid(der, each));
   const foreign = ids !== undefined && !ids.includes(CLIENT_AUTH);
   const problem = foreign ? "not usable for client authentication" : undefined;
-
-  const netscape = value(ID.netscapeType);
-  const netscapeType = netscape === undefined ? ~0 : (der[expectTag(netscape, BIT_STRING).start + 1] ?? 0);
 
   const keyId = value(ID.subjectKeyId);
   const constraints = value(ID.nameConstraints);
@@ -239,13 +236,13 @@ function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extensi
     subjectKeyId: keyId && bytes(der, expectTag(keyId, OCTET_STRING)).toString("hex"),
     problem,
     noAuthority:
-      (usage & KEY_CERT_SIGN) === 0 ? "its key usage is without keyCertSign" : ca ? undefined : "it is no CA",
-    noClient:
-      (usage & (DIGITAL_SIGNATURE | KEY_AGREEMENT)) === 0
-        ? "its key usage is without digitalSignature"
-        : (netscapeType & 0x80) === 0
-          ? "its type is not that of a client"
-          : undefined,
+      (usage & KEY_CERT_SIGN) === 0
+        ? "its key usage is without keyCertSign"
+        : ca || onlyRoot
+          ? undefined
+          : "it is no CA",
+    onlyRoot,
+    noClient: (usage & DIGITAL_SIGNATURE) === 0 ? "its key usage is without digitalSignature" : undefined,
     signsLists: (usage & CRL_SIGN) !== 0,
     pathLength,
     constraints: constraints && readConstraints(der, constraints),

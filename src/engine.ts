@@ -81,7 +81,13 @@ export class Engine {
         if (settings === undefined) return this.#gates.push(undefined);
         const { listener, credentials } = settings;
         const { upstream } = listener;
-        const entrance = { upstream, trust: trustIn(credentials), generation: 0, removed: false };
+        const entrance = {
+          upstream,
+          trust: trustIn(credentials),
+          generation: 0,
+          authoritiesSince: 0,
+          removed: false,
+        };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
         const handlers = clientHandlers(this.#shared, entrance);
         const { worker, memory } = this.#options.ledger;
@@ -115,8 +121,12 @@ export class Engine {
       const { listener, credentials } = next;
       gate.entrance.upstream = listener.upstream;
       if (!isSameTrust(credentials, gate.settings.credentials)) {
+        const { authorities } = gate.entrance.trust;
         gate.entrance.trust = trustIn(credentials, gate.entrance.trust);
         gate.entrance.generation++;
+        if (gate.entrance.trust.authorities !== authorities) {
+          gate.entrance.authoritiesSince = gate.entrance.generation;
+        }
         changed.add(gate.entrance);
       }
       gate.settings = next;

@@ -16,7 +16,6 @@ import {
 interface GeneralName {
   readonly kind: number;
   readonly text: string;
-  readonly raw: Buffer;
   readonly relative: readonly string[];
 }
 
@@ -41,7 +40,6 @@ const EMAIL = 1;
 const DNS = 2;
 const DIRECTORY = 4;
 const URI = 6;
-const IP = 7;
 
 const EMAIL_ADDRESS = "1.2.840.113549.1.9.1";
 const COMMON_NAME = "2.5.4.3";
@@ -98,9 +96,8 @@ export function readNames(
 function generalName(der: Uint8Array, element: Element): GeneralName {
   const kind = element.tag & 0x1f;
   if ((element.tag & 0xc0) !== 0x80) throw new Error("a damaged general name");
-  const raw = bytes(der, element);
   const relative = kind === DIRECTORY ? relativeNames(der, elements(der, element)[0]) : [];
-  return { kind, text: raw.toString("latin1"), raw, relative };
+  return { kind, text: bytes(der, element).toString("latin1"), relative };
 }
 
 /**
@@ -115,10 +112,10 @@ export function violation(
 ): string | undefined {
   const { relative, emails, general } = names;
   const all = [...general];
-  if (relative.length > 0) all.push({ kind: DIRECTORY, text: "", raw: Buffer.alloc(0), relative });
+  if (relative.length > 0) all.push({ kind: DIRECTORY, text: "", relative });
   for (const email of emails) {
     if (email === undefined) return "an e-mail address that cannot be read";
-    all.push({ kind: EMAIL, text: email, raw: Buffer.from(email, "latin1"), relative: [] });
+    all.push({ kind: EMAIL, text: email, relative: [] });
   }
   if (isLeaf && names.host) return "a host's name outside of the subject's alternative names";
   if (all.length * (permitted.length + excluded.length) > MOST_COMPARISONS) return "too many names";
@@ -148,8 +145,7 @@ function isWithin(name: GeneralName, base: GeneralName): boolean {
       return isEmailWithin(name.text, base.text);
     case URI:
       return isUriWithin(name.text, base.text);
-    case IP:
-      return isAddressWithin(name.raw, base.raw);
+    // TLS does not apply those to addresses either.
     default:
       throw new Error("a kind of name that has no subtrees here");
   }
@@ -176,13 +172,4 @@ function isUriWithin(uri: string, base: string): boolean {
   if (host === undefined) throw new Error("no host");
   const [name, end] = [host.toLowerCase(), base.toLowerCase()];
   return end.startsWith(".") ? name.length > end.length && name.endsWith(end) : name === end;
-}
-
-function isAddressWithin(address: Buffer, base: Buffer): boolean {
-  if (address.length !== 4 && address.length !== 16) throw new Error("no address");
-  if (base.length !== 8 && base.length !== 32) throw new Error("no range");
-  if (base.length !== 2 * address.length) return false;
-  return address.every(
-    (byte, i) => (byte & base[address.length + i]!) === (base[i]! & base[address.length + i]!),
-  );
 }

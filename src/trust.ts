@@ -70,7 +70,8 @@ export function trustIn(
  * another way than in the handshake. What cannot be read or decided is not trusted.
  * @param sent answers, in DER, what there is above the certificate: as far as TLS followed it, or as the client sent it.
  *   Asked only where the authorities alone do not tell, as it takes its time
- * @param vouched TLS has just verified a chain by the same authorities: what is not decided here (policies) is good then
+ * @param vouched TLS has verified a chain to the same authorities: what is not decided here (policies, which of two CAs of
+ *   one name) is good then
  * @returns undefined where it is good
  */
 export function judge(
@@ -136,17 +137,30 @@ class Search {
     const last = chain.at(-1)!;
     if (this.#isRoot(last)) return this.#isGood(chain);
     if (chain.length >= MOST_LINKS) return false;
-    for (const issuer of issuers) {
-      if (
-        issuer.subject !== last.issuer ||
-        chain.some(({ fingerprint }) => fingerprint === issuer.fingerprint)
-      )
-        continue;
-      if (!last.x509.checkIssued(issuer.x509)) continue;
+    for (const issuer of this.#mayHaveIssued(last, issuers)) {
+      if (chain.some(({ fingerprint }) => fingerprint === issuer.fingerprint)) continue;
       if (++this.#tries > MOST_TRIES) throw new Error("too many ways to a CA");
       if (this.#hasSigned(issuer, last) && this.#follow([...chain, issuer], issuers)) return true;
     }
     return false;
+  }
+
+  /**
+   * Going by names and key identifiers. TLS goes by those alone, prefers an authority to what was sent, and does not turn
+   * back where its signature is another one's: what TLS has not vouched for has to be good that way too.
+   */
+  #mayHaveIssued(
+    { issuer: name, x509 }: Certificate,
+    issuers: readonly Certificate[],
+  ): readonly Certificate[] {
+    const fits = (each: Certificate) => each.subject === name && x509.checkIssued(each.x509);
+    if (this.#vouched) return issuers.filter(fits);
+    const trusted = this.#trust.authorities.all.filter(fits);
+    if (new Set(trusted.map(({ keyId }) => keyId)).size > 1) {
+      this.worst ??= untrusted("several CAs of one name, which only a full handshake tells apart");
+      return [];
+    }
+    return trusted.length > 0 ? trusted : issuers.filter(fits);
   }
 
   #hasSigned(issuer: Certificate, { x509, fingerprint }: Certificate): boolean {
@@ -187,24 +201,34 @@ class Search {
 /** What does not depend on the moment: purposes, path lengths, names, and the strength of keys and signatures. */
 function judgeChain(chain: Chain, vouched: boolean): Verdict | undefined {
   const root = chain.length - 1;
-  let between = 0;
+  let below = 0;
   for (const [i, certificate] of chain.entries()) {
-    const { problem, noAuthority, noClient, pathLength, constraints, demandsPolicy, subject, issuer } =
-      certificate;
-    const wrong = problem ?? (i === 0 ? noClient : noAuthority);
+    const {
+      problem,
+      noAuthority,
+      noClient,
+      onlyRoot,
+      pathLength,
+      constraints,
+      demandsPolicy,
+      subject,
+      issuer,
+    } = certificate;
+    const noCa = onlyRoot && i < root ? "it is no CA" : noAuthority;
+    const wrong = problem ?? (i === 0 ? noClient : noCa);
     if (wrong !== undefined) return untrusted(`${who(chain, i)}: ${wrong}`);
     if (i > 0) {
-      if (between > pathLength)
+      if (below > pathLength)
         return untrusted(`${who(chain, i)}: more authorities below it than its path length`);
-      if (subject !== issuer) between++;
+      if (subject !== issuer) below++;
     }
-    if (demandsPolicy && i < root && !vouched) {
+    if (demandsPolicy && !vouched) {
       return untrusted(`${who(chain, i)}: it demands policies, which only a full handshake looks into`);
     }
     if (constraints === undefined || i === 0) continue;
-    for (const [j, below] of chain.slice(0, i).entries()) {
-      if (j > 0 && below.subject === below.issuer) continue;
-      const broken = violation(constraints, below.names(), j === 0);
+    for (const [j, each] of chain.slice(0, i).entries()) {
+      if (j > 0 && each.subject === each.issuer) continue;
+      const broken = violation(constraints, each.names(), j === 0);
       if (broken !== undefined) return untrusted(`${who(chain, j)}: ${broken}`);
     }
   }

@@ -85,7 +85,14 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
   const circumstances: Circumstances = {
     rules: { config, maxConnections: 10, router: new Router(config.upstreams, config.rest), pools },
     limits,
-    entrance: { upstream: undefined, trust: trusting(), generation: 3, removed: false, ...entrance },
+    entrance: {
+      upstream: undefined,
+      trust: trusting(),
+      generation: 3,
+      authoritiesSince: 3,
+      removed: false,
+      ...entrance,
+    },
     generation: 3,
     id: "x-1",
     now: 0,
@@ -308,7 +315,7 @@ describe("the server name", () => {
 });
 
 describe("whoever is inside", () => {
-  const judged = { judged: true, disconnectExpired: true };
+  const judged = { generation: 2, judged: true, disconnectExpired: true };
   const inside = (pool: Pool) => ({ client: "alice@admin", pool, serverName: "db.example.com" });
 
   test("stays while nothing is against it", () => {
@@ -373,7 +380,7 @@ describe("whoever is inside", () => {
       serial: 700,
       notAfter: new Date(Date.now() - day),
     });
-    const lenient = { judged: true, disconnectExpired: false };
+    const lenient = { ...judged, disconnectExpired: false };
     const verdict = (trust: Entrance["trust"], how: typeof judged) => {
       const { circumstances, pools } = world({ trust });
       return reconsider(
