@@ -11,7 +11,7 @@ import { encodeProxyHeader } from "./proxy-protocol.ts";
 import type { Router } from "./server-name.ts";
 import type { Balancer } from "./state/balancer.ts";
 import type { ClientLease, Limits } from "./state/limits.ts";
-import { judge, type Trust, type Verdict } from "./trust.ts";
+import { judge, weaknessOf, type Trust, type Verdict } from "./trust.ts";
 
 /** What a configuration comes to for connections. A reload puts another one in its place. */
 export interface Rules {
@@ -108,7 +108,8 @@ export function admit(
   // `success` is true for a stranger's certificate too: `authorized` is what decides.
   if (!success || error !== null || !socket.authorized) {
     const [reason, detail] = handshakeRefusal(success, error);
-    return { reason, detail };
+    const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
+    return weak ? weak : { reason, detail };
   }
   if (entrance.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
   const certificate = socket.getPeerX509Certificate();

@@ -125,7 +125,8 @@ export class Engine {
         gate.entrance.trust = trustIn(credentials, gate.entrance.trust);
         gate.entrance.generation++;
         if (gate.entrance.trust.authorities !== authorities) {
-          gate.entrance.authoritiesSince = gate.entrance.generation;
+          // A port that is being left keeps its old context.
+          gate.entrance.authoritiesSince = this.#closing ? Infinity : gate.entrance.generation;
         }
         changed.add(gate.entrance);
       }
@@ -229,15 +230,14 @@ function tickEvery(config: Settings["config"]): number {
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
 }
 
-/** Revocation lists are no part of it. */
+/** Revocation lists are part of it: with another context, tickets from before are worth nothing. */
 function isSameContext(a: EntranceSettings, b: EntranceSettings): boolean {
-  const { ca, cert, key } = a.credentials;
-  const other = b.credentials;
+  const { cert, key } = a.credentials;
   return (
     a.listener.sessionTickets === b.listener.sessionTickets &&
-    isSameList(ca, other.ca) &&
-    cert === other.cert &&
-    key === other.key
+    isSameTrust(a.credentials, b.credentials) &&
+    cert === b.credentials.cert &&
+    key === b.credentials.key
   );
 }
 

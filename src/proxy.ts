@@ -159,9 +159,9 @@ function* prepare(
   const expiries = credentials.listeners.map(expiriesOf);
   const warnings = [
     ...new Set([
-      ...credentials.warnings,
-      ...credentials.listeners.flatMap((each) => credentialWarnings(each)),
       ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
+      ...credentials.listeners.flatMap(credentialWarnings),
+      ...credentials.warnings,
     ]),
   ];
   return { config, credentials, warnings, expiries, maxConnections: config.maxConnections ?? most, seen };

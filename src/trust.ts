@@ -89,12 +89,28 @@ export function judge(
     const search = new Search(trust, now, vouched);
     const client = readCertificate(leaf);
     if (search.from(client, all)) return undefined;
+    // TLS does not verify such a signature at all.
+    if (client.weakSignature !== undefined && search.worst === undefined) return weakLeaf(client);
     // Sure of an end where nothing that was sent can help.
     const between = sent().map((der) => readCertificate(new X509Certificate(der)));
     if (between.length > 0 && search.from(client, [...all, ...between])) return undefined;
     return search.worst ?? untrusted("no chain to a CA");
   } catch (error) {
     return untrusted(error instanceof Error ? error.message : "it cannot be read");
+  }
+}
+
+function weakLeaf({ weakSignature = "" }: Certificate): Verdict {
+  return { reason: "certificate_weak", detail: `the certificate: ${weakSignature}` };
+}
+
+/** Why TLS may have found a signature no good that it does not verify: it is of a kind that nobody should rely on. */
+export function weaknessOf(leaf: X509Certificate | undefined): Verdict | undefined {
+  try {
+    const client = leaf && readCertificate(leaf);
+    return client?.weakSignature === undefined ? undefined : weakLeaf(client);
+  } catch {
+    return undefined;
   }
 }
 
