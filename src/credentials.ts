@@ -86,7 +86,9 @@ function* ofListener(
   const before = faults.length;
   const found = findings(listener.key, faults, warnings);
   const ca = authorities(listener.ca, found);
+  yield;
   const pair = keyPair(listener, listener.key, found);
+  yield;
   const crl = listener.crl === undefined ? undefined : yield* revocations(listener.crl, ca, found);
   const credentials = { ca: ca.map(({ x509 }) => String(x509)), ...pair, crl };
   if (faults.length === before) tryOut(credentials, listener.certificate, found);
@@ -175,21 +177,27 @@ export function credentialWarnings({ cert, ca }: Credentials): string[] {
   return warnings;
 }
 
-/** @returns the text and its blocks; undefined where that is no PEM, which has been said then */
-function read(
+/** @returns the file's text; undefined where there is none, which has been said then */
+function textOf(path: string, key: string, { fault }: Findings): string | undefined {
+  if (path === "") return undefined;
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    fault(key, `${quote(path)} ${cannotRead(error)}`);
+    return undefined;
+  }
+}
+
+/** @returns the blocks of a file's text; undefined where it is damaged, which has been said then */
+function blocksOf(
+  text: string,
   path: string,
   key: string,
   { fault }: Findings,
-): { text: string; blocks: readonly PemBlock[] } | undefined {
-  if (path === "") return undefined;
-  try {
-    const text = readFileSync(path, "utf8");
-    const { blocks, damage } = readPem(text);
-    if (damage === undefined) return { text, blocks };
-    fault(key, `${quote(path)}, line ${damage.line}: ${damage.problem}`);
-  } catch (error) {
-    fault(key, `${quote(path)} ${cannotRead(error)}`);
-  }
+): readonly PemBlock[] | undefined {
+  const { blocks, damage } = readPem(text);
+  if (damage === undefined) return blocks;
+  fault(key, `${quote(path)}, line ${damage.line}: ${damage.problem}`);
   return undefined;
 }
 
@@ -197,7 +205,8 @@ function read(
 const OTHER_LABELS: readonly string[] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
 
 function certificates(path: string, key: string, found: Findings): { text: string; all: X509Certificate[] } {
-  const { text, blocks } = read(path, key, found) ?? {};
+  const text = textOf(path, key, found);
+  const blocks = text === undefined ? undefined : blocksOf(text, path, key, found);
   if (text === undefined || blocks === undefined) return { text: "", all: [] };
   const fault = (problem: string) => found.fault(key, `${quote(path)}${problem}`);
   for (const { label, line } of blocks) {
@@ -217,8 +226,8 @@ function certificates(path: string, key: string, found: Findings): { text: strin
 }
 
 function privateKey(path: string, found: Findings): { pem: string; object: KeyObject } | undefined {
-  const pem = read(path, "privateKey", found)?.text;
-  if (pem === undefined) return undefined;
+  const pem = textOf(path, "privateKey", found);
+  if (pem === undefined || blocksOf(pem, path, "privateKey", found) === undefined) return undefined;
   if (isOpenToOthers(path)) {
     found.warn(`the private key ${quote(path)} can be read by other users; chmod 600 keeps it to its owner`);
   }
@@ -248,9 +257,12 @@ function* revocations(
   ca: readonly Certificate[],
   found: Findings,
 ): Generator<void, RevocationList[]> {
-  const blocks = read(path, "crl", found)?.blocks.filter(({ label }) => label === "X509 CRL");
-  if (blocks === undefined) return [];
+  const text = textOf(path, "crl", found);
   yield;
+  const all = text === undefined ? undefined : blocksOf(text, path, "crl", found);
+  if (all === undefined) return [];
+  yield;
+  const blocks = all.filter(({ label }) => label === "X509 CRL");
   if (blocks.length === 0) {
     found.fault("crl", `${quote(path)} holds no revocation list (PEM, "BEGIN X509 CRL")`);
   }
@@ -267,6 +279,18 @@ function* revocations(
     } catch {
       fault("is damaged");
     }
+  }
+  if (lists.length < blocks.length || lists.length === 0) return lists;
+  // Each chain ends in a root, whose list is needed.
+  const unlisted = ca.filter(
+    ({ subject, issuer, keyId }) =>
+      subject === issuer && !lists.some(({ signers }) => signers.includes(keyId)),
+  );
+  const names = unlisted.map(({ x509 }) => quote(x509.subject)).join(" and ");
+  if (!lists.some(({ signers }) => signers.length > 0)) {
+    found.fault("crl", `${quote(path)} has no list of a CA in ca: nobody could be let in`);
+  } else if (unlisted.length > 0) {
+    found.warn(`${quote(path)} has no list of ${names}: clients below that CA are refused`);
   }
   return lists;
 }

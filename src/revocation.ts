@@ -56,7 +56,7 @@ const CRL_EXTENSION = {
 } as const;
 
 /** So many entries are read at a time. */
-const PORTION = 4_096;
+const PORTION = 1_024;
 
 /** The least bytes that an entry takes: a serial number and a time. */
 const SMALLEST_ENTRY = 20;
