@@ -66,6 +66,7 @@ export function expiryWarnings(expiries: readonly Expiry[], now: number): Expiry
     ];
     if (now < from) return warning("early", `is not valid before ${date(from)}`);
     if (now >= until) return warning("over", `expired on ${date(until)}${kind === "crl" ? OUTDATED : ""}`);
+    if (until === Infinity) return [];
     const left = until - now;
     const stage = stagesOf(expiry).findLast((each) => left <= each);
     return stage === undefined ? [] : warning(stage, `expires on ${date(until)}, in ${rough(left)}`);

@@ -2,6 +2,7 @@
 // same odd chains and lists. What a handshake refuses does not stay open.
 
 import { X509Certificate } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import { connect as tlsConnect } from "node:tls";
 import { describe, expect, test } from "bun:test";
 import { judge } from "../../src/trust.ts";
@@ -30,7 +31,9 @@ import {
   type OddListChoices,
 } from "../support/odd.ts";
 import { encodeName, tagged } from "../support/issue.ts";
-import { cert } from "../support/peer.ts";
+import { Folder } from "../support/folder.ts";
+import { cert, connect, echoOrigin, type Peer } from "../support/peer.ts";
+import { startProxy, testConfig, type TestProxy } from "../support/proxy.ts";
 
 interface Case {
   readonly name: string;
@@ -814,5 +817,118 @@ describe.each([
 
   test("enough of them are good for that to say something", () => {
     expect(cases.filter((each) => judgeAgain(each) === undefined).length).toBeGreaterThanOrEqual(good);
+  });
+});
+
+/** Files of a test, and a proxy that reads them. */
+class Stand implements AsyncDisposable {
+  readonly #folder = new Folder();
+  readonly #origin = echoOrigin();
+  proxy!: TestProxy;
+
+  async start(ca: readonly Odd[], lists?: string): Promise<this> {
+    this.proxy = await startProxy([this.#origin.target], this.#over(ca, lists));
+    return this;
+  }
+
+  async reload(ca: readonly Odd[], lists?: string): Promise<void> {
+    await this.proxy.proxy.reload(testConfig([this.#origin.target], this.#over(ca, lists)));
+  }
+
+  #over(ca: readonly Odd[], lists: string | undefined) {
+    const path = (name: string, text: string) => {
+      const file = this.#folder.path(name);
+      writeFileSync(file, text);
+      return file;
+    };
+    const crl = lists === undefined ? {} : { crl: path("crl.pem", lists) };
+    return { watch: false, listener: { ca: path("ca.pem", ca.map(({ pem }) => pem).join("")), ...crl } };
+  }
+
+  /** A client with this chain, whether or not it is let in. */
+  async connect(chain: readonly Odd[]): Promise<Peer> {
+    const key = String(chain[0]!.key.export({ type: "pkcs8", format: "pem" }));
+    return connect(this.proxy.port, { identity: { cert: chain.map(({ pem }) => pem).join(""), key } });
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.proxy[Symbol.asyncDispose]();
+    this.#origin[Symbol.dispose]();
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+async function echoes(client: Peer): Promise<boolean> {
+  return (await client.send("x")) && (await client.read(1)).toString() === "x";
+}
+
+describe("a connection through the proxy ends at a reload, and no other is let in, where its CA", () => {
+  const between = middle(plainRoot);
+  const chain = [client(between), between];
+
+  test.each<[string, Extensions]>([
+    ["has path length 0 now", path(0)],
+    ["is for servers only now", { purposes: ext.purposes([PURPOSE.server]) }],
+    ["has name constraints now", only(name.directory([["O", "elsewhere"]]))],
+    ["has an unknown critical extension now", { x: ext.unknown(true) }],
+    ["is no CA any more", { basic: ext.basic(false) }],
+  ])("%s", async (_, extensions) => {
+    await using stand = await new Stand().start([plainRoot]);
+    const inside = await stand.connect(chain);
+    expect(await echoes(inside)).toBe(true);
+    await stand.reload([root(extensions)]);
+    const reason = "certificate_untrusted";
+    expect(await stand.proxy.log.line("closed", "authorization_revoked")).toMatchObject({ detail: reason });
+    await inside.ended;
+    const another = await stand.connect(chain);
+    expect(await stand.proxy.log.line("refused", reason)).toBeDefined();
+    inside.close();
+    another.close();
+  });
+
+  test("is the same but written anew: then it stays", async () => {
+    await using stand = await new Stand().start([plainRoot]);
+    const inside = await stand.connect(chain);
+    expect(await echoes(inside)).toBe(true);
+    await stand.reload([root({}, { serial: 77 })]);
+    expect(await echoes(inside)).toBe(true);
+    inside.close();
+  });
+});
+
+describe("a weak certificate is refused as such at the door", () => {
+  const rsaRoot = root({}, { key: sharedKey });
+  test.each<[string, Odd, readonly Odd[], RegExp]>([
+    ["signed with SHA-1", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.rsaSha1 })], /SHA-1/],
+    ["signed with MD5", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.rsaMd5 })], /MD5/],
+    ["signed with RSA-PSS and SHA-1", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.pss1 })], /SHA-1/],
+    ["of an RSA key of 1024 bits", plainRoot, [client(plainRoot, {}, { key: rsaKey(1024) })], /1024 bits/],
+    [
+      "below an intermediate that is",
+      rsaRoot,
+      weakMiddle({ signing: SIGNINGS.rsaSha1 }).chain,
+      /intermediate.*SHA-1/,
+    ],
+  ])("%s", async (_, ca, chain, detail) => {
+    await using stand = await new Stand().start([ca]);
+    const client_ = await stand.connect(chain);
+    const line = await stand.proxy.log.line("refused");
+    expect(line.reason).toBe("certificate_weak");
+    expect(line.detail).toMatch(detail);
+    client_.close();
+  });
+
+  test("and what policies it is for, is left to TLS", async () => {
+    await using stand = await new Stand().start([plainRoot]);
+    const demanding = middle(plainRoot, { p: ext.policies(P1), c: ext.policyConstraints(0) });
+    const good = await stand.connect([client(demanding, { p: ext.policies(P1) }), demanding]);
+    expect(await echoes(good)).toBe(true);
+    const bad = await stand.connect([client(demanding), demanding]);
+    expect(await stand.proxy.log.line("refused")).toMatchObject({ reason: "certificate_untrusted" });
+    // A list alone changes nothing about that.
+    await stand.reload([plainRoot], list(plainRoot) + list(demanding));
+    expect(await echoes(good)).toBe(true);
+    good.close();
+    bad.close();
   });
 });
