@@ -266,8 +266,8 @@ class RunningProxy implements Proxy {
     for (const { address, reusePort } of this.config.listeners) if (reusePort) await mayShare(address);
     if (this.#closing) throw new Error("the proxy has been closed; make a new one");
     this.#addresses = await this.#runner.listen();
-    for (const warning of this.warnings) this.#log.warn(warning, {});
     for (const address of this.#addresses) this.#log.info("listening", { address: formatAddress(address) });
+    for (const warning of this.warnings) this.#log.warn(warning, {});
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
   }
