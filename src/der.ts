@@ -153,6 +153,8 @@ export function nameOf(der: Uint8Array, element: Element | undefined): string {
   return relativeNames(der, element).join(",");
 }
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 function canonicalText(der: Uint8Array, value: Element): string {
   const raw = bytes(der, value);
   const encoding = ENCODINGS[value.tag];
@@ -164,7 +166,7 @@ function canonicalText(der: Uint8Array, value: Element): string {
       : encoding === "utf32"
         ? String.fromCodePoint(...Array.from({ length: raw.length / 4 }, (_, i) => raw.readUInt32BE(4 * i)))
         : encoding === "utf8"
-          ? new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(raw)
+          ? UTF8.decode(raw)
           : raw.toString("latin1");
   return text
     .replace(/^[ \t\n\v\f\r]+|[ \t\n\v\f\r]+$/g, "")

@@ -39,7 +39,7 @@ const MOST_CHAINS = 4_096;
 
 /** The most certificates of a chain, and the most issuers that are tried on the way. */
 const MOST_LINKS = 16;
-const MOST_TRIES = 48;
+const MOST_TRIES = 24;
 
 /** Keys that claim a list that was not verified when it was loaded. */
 const MOST_CLAIMS = 8;
@@ -201,8 +201,7 @@ class Search {
       if (this.worst === undefined || gravity(verdict) < gravity(this.worst)) this.worst = verdict;
       return false;
     }
-    // What TLS has vouched for, it has vouched for this once.
-    if (judgeChain(chain, false) === undefined) this.#remember(chain);
+    this.#remember(chain);
     return true;
   }
 
