@@ -1,6 +1,7 @@
 // Who gets in: from a finished handshake to a lease, in the fixed order handshake → identify → route → authorize → admit.
 // And who stays in, when the rules change under open connections. No socket is opened, written to or closed here.
 
+import type { X509Certificate } from "node:crypto";
 import type { Config, Target, Upstream } from "./config.ts";
 import type { TargetTls } from "./dial.ts";
 import type { RefusalReason } from "./errors.ts";
@@ -10,7 +11,7 @@ import { encodeProxyHeader } from "./proxy-protocol.ts";
 import type { Router } from "./server-name.ts";
 import type { Balancer } from "./state/balancer.ts";
 import type { ClientLease, Limits } from "./state/limits.ts";
-import { judge, type Trust, type Verdict } from "./trust.ts";
+import { judge, weaknessOf, type Trust, type Verdict } from "./trust.ts";
 
 /** What a configuration comes to for connections. A reload puts another one in its place. */
 export interface Rules {
@@ -45,6 +46,8 @@ export interface Entrance {
   trust: Trust;
   /** Counts the changes of trust: a handshake that began under another number was verified by older rules. */
   generation: number;
+  /** The generation with which its authorities came: what TLS has verified since then, it has verified by them. */
+  authoritiesSince: number;
   /** A reload took it away: nobody says any more whom it trusts, so that it trusts nobody. */
   removed: boolean;
 }
@@ -90,9 +93,9 @@ export interface Refusal {
 /** Let in: what the connection goes by from now on. */
 export interface Admission {
   readonly client: string;
-  /** What it asked for, if anything. */
-  readonly serverName: string | undefined;
   readonly pool: Pool;
+  /** What the client asked for, if anything. */
+  readonly serverName: string | undefined;
   readonly lease: ClientLease;
   /** When the client's certificate runs out, in milliseconds since 1970. */
   readonly expiresAt: number;
@@ -110,17 +113,20 @@ export function admit(
   // `success` is true for a stranger's certificate too: `authorized` is what decides.
   if (!success || error !== null || !socket.authorized) {
     const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
-    return { reason, detail };
+    const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
+    return weak ? weak : { reason, detail };
   }
   if (entrance.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
+  const certificate = socket.getPeerX509Certificate();
   // What TLS has verified, it has verified by the rules of then: those of the first session, or of before a reload.
   const reused = socket.isSessionReused();
-  if (reused || generation !== entrance.generation) {
-    const verdict = judgeSocket(socket, entrance);
-    if (verdict !== undefined)
-      return { reason: verdict, detail: reused ? "resumed session" : "after a reload" };
+  const verdict = judgeSocket(socket, certificate, entrance, generation);
+  if (verdict !== undefined) {
+    const { reason, detail } = verdict;
+    const changed = generation === entrance.generation ? undefined : "after a reload";
+    const then = reused ? "resumed session" : changed;
+    return { reason, detail: reason === "certificate_weak" ? detail : (then ?? detail) };
   }
-  const certificate = socket.getPeerX509Certificate();
   const identity = identify(certificate?.subject);
   if (certificate === undefined || identity === undefined) return { reason: "identity_invalid" };
   const { client, group } = identity;
@@ -143,34 +149,55 @@ export function admit(
 
   const lease = limits.admit(client, now);
   if (typeof lease === "string") return { reason: lease, client, upstream };
-  return { client, serverName, pool, lease, header, expiresAt: certificate.validToDate.getTime() };
+  return { client, pool, serverName, lease, header, expiresAt: certificate.validToDate.getTime() };
+}
+
+/** How {@link reconsider} looks at a connection. */
+interface Reconsidering {
+  /** The entrance's generation when the connection was accepted. */
+  readonly generation: number;
+  /** Whether its certificate is looked at too: whom the entrance trusts has changed. */
+  readonly judged: boolean;
+  readonly disconnectExpired: boolean;
 }
 
 /**
  * Looks at a connection that is open once more, after a reload.
- * @param judged whether its certificate is looked at too: whom the entrance trusts has changed
- * @returns why it would not be let in now; undefined where it would, or where only the date is against it and dates end
- *   no connections
+ * @returns why it would not be let in now, or not to where it leads; undefined where it would, or where only the date is
+ *   against it and dates end no connections
  */
 export function reconsider(
   socket: ClientSocket,
-  { client, pool }: Pick<Admission, "client" | "pool">,
+  { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
   entrance: Entrance,
-  { judged, disconnectExpired }: { judged: boolean; disconnectExpired: boolean },
-): RefusalReason | "upstream_removed" | "listener_removed" | undefined {
+  router: Router,
+  { generation, judged, disconnectExpired }: Reconsidering,
+): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
   if (entrance.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
+  const upstream = entrance.upstream ?? router.route(serverName);
+  if (upstream === undefined) return "unknown_server_name";
+  if (upstream !== pool.upstream.name) return "upstream_changed";
   if (!isAuthorized(client.slice(client.indexOf("@") + 1), pool)) return "group_not_authorized";
-  const verdict = judged ? judgeSocket(socket, entrance) : undefined;
-  return verdict === "certificate_expired" && !disconnectExpired ? undefined : verdict;
+  const reason = judged
+    ? judgeSocket(socket, socket.getPeerX509Certificate(), entrance, generation)?.reason
+    : undefined;
+  return reason === "certificate_expired" && !disconnectExpired ? undefined : reason;
 }
 
 function isAuthorized(group: string, { upstream, removed }: Pool): boolean {
   return !removed && upstream.authorizedGroups.includes(group);
 }
 
-function judgeSocket(socket: ClientSocket, { trust }: Entrance): Verdict | undefined {
-  return judge(socket.getPeerX509Certificate(), () => sentBy(socket), trust, new Date());
+function judgeSocket(
+  socket: ClientSocket,
+  certificate: X509Certificate | undefined,
+  { trust, authoritiesSince }: Entrance,
+  generation: number,
+): Verdict | undefined {
+  // A resumed session as well: it was made with the same authorities, since others come with other ticket keys.
+  const vouched = generation >= authoritiesSince;
+  return judge(certificate, () => sentBy(socket), trust, Date.now(), vouched);
 }
 
 /** The certificates above the client's, as far as TLS has them; an authority, which issues itself, ends it. */

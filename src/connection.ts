@@ -494,7 +494,8 @@ export class Connection implements Dialer, HandshakeOwner {
     const { disconnectExpired, revocationGrace } = rules.config;
     const before = this.#endsFor === "authorization_revoked";
     if (before && this.#clientGone) return false;
-    const why = reconsider(this.#client, this.#admission, this.#entrance, {
+    const why = reconsider(this.#client, this.#admission, this.#entrance, rules.router, {
+      generation: this.#generation,
       // A client that has gone has no certificate to look at; what it sent is on its way.
       judged: (trustChanged || before) && !this.#clientGone,
       disconnectExpired,

@@ -50,6 +50,7 @@ export class Engine {
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
   #gates: (Gate | undefined)[] = [];
   #ticking: Timer | undefined;
+  #closing = false;
   /** It was closed, and so are its ports. */
   #closed = false;
   #cut = 0;
@@ -100,6 +101,7 @@ export class Engine {
           upstream,
           trust: trustIn(credentials),
           generation: 0,
+          authoritiesSince: 0,
           removed: false,
         };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
@@ -134,9 +136,14 @@ export class Engine {
       }
       const { listener, credentials } = next;
       gate.entrance.upstream = listener.upstream;
-      if (!isSame(trustPart(credentials), trustPart(gate.settings.credentials))) {
-        gate.entrance.trust = trustIn(credentials);
+      if (!isSameTrust(credentials, gate.settings.credentials)) {
+        const { authorities } = gate.entrance.trust;
+        gate.entrance.trust = trustIn(credentials, gate.entrance.trust);
         gate.entrance.generation++;
+        if (gate.entrance.trust.authorities !== authorities) {
+          // A port that is being left keeps its old context.
+          gate.entrance.authoritiesSince = this.#closing ? Infinity : gate.entrance.generation;
+        }
         changed.add(gate.entrance);
       }
       gate.settings = next;
@@ -166,6 +173,8 @@ export class Engine {
 
   /** All of them, or none. */
   #replaceContexts({ entrances }: Settings): void {
+    // Nobody new comes in; those who are in are judged by the rules.
+    if (this.#closing) return;
     const done: Gate[] = [];
     const replace = ({ port }: Gate, { credentials, listener }: EntranceSettings) =>
       port.replace(credentials, listener.sessionTickets);
@@ -187,6 +196,7 @@ export class Engine {
    * @returns when all ports are closed
    */
   async close(): Promise<void> {
+    this.#closing = true;
     await Promise.all(this.#gates.map((gate) => gate?.port.stop()));
     this.#closed = true;
     this.#shared.tarpit.clear();
@@ -250,15 +260,25 @@ function tickEvery(config: Settings["config"]): number {
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
 }
 
+/** Revocation lists are part of it: with another context, tickets from before are worth nothing. */
 function isSameContext(a: EntranceSettings, b: EntranceSettings): boolean {
-  return a.listener.sessionTickets === b.listener.sessionTickets && isSame(a.credentials, b.credentials);
+  const { cert, key } = a.credentials;
+  return (
+    a.listener.sessionTickets === b.listener.sessionTickets &&
+    isSameTrust(a.credentials, b.credentials) &&
+    cert === b.credentials.cert &&
+    key === b.credentials.key
+  );
 }
 
 /** What decides whom an entrance trusts. */
-function trustPart({ ca, crl }: Credentials): Partial<Credentials> {
-  return { ca, crl };
+function isSameTrust({ ca, crl }: Credentials, other: Credentials): boolean {
+  if (!isSameList(ca, other.ca) || (crl === undefined) !== (other.crl === undefined)) return false;
+  const bytes = (lists: Credentials["crl"]) => lists?.map(({ der }) => der) ?? [];
+  const [ours, theirs] = [bytes(crl), bytes(other.crl)];
+  return ours.length === theirs.length && ours.every((der, i) => Buffer.compare(der, theirs[i]!) === 0);
 }
 
-function isSame(a: Partial<Credentials>, b: Partial<Credentials>): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+function isSameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, i) => text === b[i]);
 }

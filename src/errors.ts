@@ -9,6 +9,7 @@
  * - `certificate_untrusted` no chain to the CA, or not usable for client authentication
  * - `certificate_expired` outside its validity, before or after
  * - `certificate_revoked` listed in the CRL
+ * - `certificate_weak` an RSA key below 2048 bits, or a signature with SHA-1 or MD5, in the chain below the root
  * - `identity_invalid` the Common Name is not exactly one `user@group`
  * - `unknown_server_name` no upstream is meant for the server name that the client asked for
  * - `group_not_authorized` the upstream does not list the group
@@ -26,6 +27,7 @@ export type RefusalReason =
   | "certificate_untrusted"
   | "certificate_expired"
   | "certificate_revoked"
+  | "certificate_weak"
   | "identity_invalid"
   | "unknown_server_name"
   | "group_not_authorized"

@@ -33,12 +33,11 @@ const SSL_OP_NO_TLSv1_1 = 0x10000000;
 const SSL_OP_NO_TLSv1_2 = 0x08000000;
 const SSL_OP_NO_TICKET = 0x00004000;
 
-function tlsOptions({ ca, cert, key, crl }: Credentials, sessionTickets: boolean) {
+function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
   return {
     ca: [...ca],
     cert,
     key,
-    crl: crl && [...crl],
     // Both are needed: without rejectUnauthorized a client without a certificate gets through the handshake.
     requestCert: true,
     rejectUnauthorized: true,

@@ -69,7 +69,7 @@ const check = defineCommand<ArgsDef>({
   async run({ args }) {
     const flags = valuesOf(args);
     const proxy = await prepare(flags, loggerFor(flags));
-    print(summary(proxy.config, [...proxy.warnings, ...(await unresolved(proxy.config))]));
+    print(summary(proxy.config, [...proxy.warnings, ...(await unresolved(proxy.config))], proxy.expiries));
     return DONE;
   },
 });

@@ -21,10 +21,12 @@ import {
 } from "./descriptors.ts";
 import { Engine } from "./engine.ts";
 import { ConfigError, StartError, type Fault } from "./errors.ts";
+import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "./expiry.ts";
 import { HealthChecks } from "./health-check.ts";
 import { logUpstream } from "./health-log.ts";
 import { mayShare } from "./listener.ts";
 import { createLogger, guarded, type Logger } from "./log.ts";
+import { atOnce, inPortions } from "./portions.ts";
 import { Reminder } from "./reminder.ts";
 import { resolveConfig, usesDemonstration } from "./resolve-config.ts";
 import { unresolved } from "./names.ts";
@@ -89,6 +91,8 @@ export interface Proxy {
   readonly config: Config;
   /** What is allowed in it but will not work as hoped, one line each: an expired certificate, for one. */
   readonly warnings: readonly string[];
+  /** For each listener, when its certificates and revocation lists run out. */
+  readonly expiries: readonly (readonly Expiry[])[];
   /** Where it listens, in the order of the listeners; empty before {@link listen}. */
   readonly addresses: readonly Address[];
   /**
@@ -100,7 +104,8 @@ export interface Proxy {
   /**
    * Puts another configuration in the place of the one in force, all of it or nothing, and reads all files anew. No
    * connection is lost, refused or delayed, but for those that have lost their right. What needs a restart (addresses,
-   * `workers`) is logged and stays as it is. Calls are carried out one after the other.
+   * `workers`) is logged and stays as it is. Calls are carried out one after the other. After {@link close}, as long as
+   * connections are open, they are still judged by what a reload brings.
    * @param config default: what {@link ProxyOptions.source} answers
    * @throws ConfigError that lists every fault; each has been logged, and nothing has changed
    */
@@ -126,11 +131,16 @@ interface Runner {
   readonly over: Promise<{ cut: number }>;
 }
 
+/** How often it is looked for certificates and lists that are about to run out. */
+const EXPIRY_INTERVAL_MS = 3_600_000;
+
 /** A configuration that has been found good, with its files. */
 interface Prepared {
   readonly config: Config;
   readonly credentials: AllCredentials;
   readonly warnings: readonly string[];
+  /** One list for each listener. */
+  readonly expiries: readonly (readonly Expiry[])[];
   readonly maxConnections: number;
   readonly holding: Holding;
   /** Why there are too few descriptors for it. */
@@ -147,17 +157,23 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
 }
 
 /**
+ * Finds a configuration good, in steps.
  * @param seen takes the files that the configuration names, as they are before they are read
  * @param workers how many threads run already
  */
-function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting, workers?: number): Prepared {
+function* prepare(
+  input: ProxyConfig,
+  options: ProxyOptions,
+  seen: Sighting,
+  workers?: number,
+): Generator<void, Prepared> {
   const faults: Fault[] = [];
   const { configFile, directory = configFile === undefined ? process.cwd() : dirname(resolve(configFile)) } =
     options;
   const fromFile = configFile !== undefined;
   const config = resolveConfig(input, { directory, cores: availableParallelism(), fromFile }, faults);
   seen.add(filesOf(config));
-  const credentials = loadCredentials(config, faults);
+  const credentials = yield* loadCredentials(config, faults);
   const holding = {
     workers: workers ?? config.workers,
     listeners: config.listeners.length,
@@ -172,13 +188,20 @@ function prepare(input: ProxyConfig, options: ProxyOptions, seen: Sighting, work
     });
   }
   if (faults.length > 0) throw new ConfigError(faults);
-  const warnings = [...new Set(credentials.listeners.flatMap((each) => credentialWarnings(each)))];
+  const expiries = credentials.listeners.map(expiriesOf);
+  const warnings = [
+    ...new Set([
+      ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
+      ...credentials.listeners.flatMap(credentialWarnings),
+      ...credentials.warnings,
+    ]),
+  ];
   if (!fromFile && usesDemonstration(input)) {
     warnings.unshift("running with the demonstration's certificates, whose private keys are public");
   }
   if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
-  return { config, credentials, warnings, maxConnections, holding, shortage, seen };
+  return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
 }
 
 /** The files beside those that the configuration names. */
@@ -222,6 +245,8 @@ class RunningProxy implements Proxy {
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
   readonly #reminder = new Reminder((what) => this.#log.error("reload refused", { ...what }));
+  readonly #expiryWatch = new ExpiryWatch();
+  #expiryTimer: Timer | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
@@ -229,7 +254,7 @@ class RunningProxy implements Proxy {
   #deadlineAt = Infinity;
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
-    const prepared = prepare(input, options, new Sighting().add(filesBeside(options)));
+    const prepared = atOnce(prepare(input, options, new Sighting().add(filesBeside(options))));
     const { config } = prepared;
     const { workers } = config;
     const budget = this.#budget;
@@ -267,6 +292,10 @@ class RunningProxy implements Proxy {
     return this.#prepared.warnings;
   }
 
+  get expiries(): readonly (readonly Expiry[])[] {
+    return this.#prepared.expiries;
+  }
+
   get addresses(): readonly Address[] {
     return this.#addresses;
   }
@@ -292,7 +321,6 @@ class RunningProxy implements Proxy {
       this.#hold(0);
       throw error;
     }
-    for (const warning of this.warnings) this.#log.warn(warning, {});
     const { configFile: file } = this.#options;
     for (const address of this.#addresses) {
       const fields = {
@@ -303,6 +331,7 @@ class RunningProxy implements Proxy {
       };
       this.#log.info("listening", fields);
     }
+    for (const warning of this.warnings) this.#log.warn(warning, {});
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
   }
@@ -326,10 +355,13 @@ class RunningProxy implements Proxy {
     const seen = new Sighting().add(filesBeside(this.#options));
     try {
       const input = given ?? (await source());
-      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
-      const prepared = prepare(input, this.#options, seen, this.#started.workers);
+      const prepared = await inPortions(prepare(input, this.#options, seen, this.#started.workers));
       const { holding, shortage } = prepared;
       if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
+      // While it drains, rights can still be withdrawn.
+      if (this.#over || (this.#closing && this.#addresses.length === 0)) {
+        throw new Error("the proxy has been closed; make a new one");
+      }
       // Before there are ports, they can still be others.
       const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
       const pairs = pairPorts(open, prepared.config.listeners);
@@ -353,7 +385,7 @@ class RunningProxy implements Proxy {
       }
       for (const warning of prepared.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", changes);
-      if (this.#addresses.length > 0 && !this.#closing) this.#attend();
+      if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
       const faults =
         error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
@@ -403,27 +435,36 @@ class RunningProxy implements Proxy {
     });
   }
 
-  /** What goes on beside the connections, for as long as they are accepted. */
+  /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */
   #attend(): void {
-    const { config, seen } = this.#prepared;
-    this.#checks.update(this.#pools);
+    const { config, seen, expiries } = this.#prepared;
     if (!config.watch) {
       this.#watch?.stop();
       this.#watch = undefined;
     } else if (this.#watch === undefined) {
       this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
     } else this.#watch.follow(seen);
+    if (this.#closing) return;
+    this.#checks.update(this.#pools);
+    this.#expiryWatch.follow(expiries.flat(), Date.now());
+    this.#expiryTimer ??= setInterval(() => this.#warnOfExpiry(), EXPIRY_INTERVAL_MS);
     void unresolved(config).then((names) => {
       for (const warning of names) this.#log.warn(warning, {});
     });
   }
 
+  #warnOfExpiry(): void {
+    for (const warning of this.#expiryWatch.due(Date.now())) this.#log.warn(warning, {});
+  }
+
+  /** Accepts no more. Files are still watched: who has no right any more is not waited for. */
   #rest(): void {
     this.#closing = true;
     clearTimeout(this.#deadline);
-    this.#watch?.stop();
+    clearInterval(this.#expiryTimer);
     this.#reminder.stop();
     this.#checks.stop();
+    if (this.#over || this.#addresses.length === 0) this.#watch?.stop();
   }
 
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {

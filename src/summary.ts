@@ -3,16 +3,28 @@
 import { formatAddress } from "./address.ts";
 import type { Config, Target, Upstream } from "./config.ts";
 import { formatDuration } from "./duration.ts";
+import type { Expiry } from "./expiry.ts";
 
-/** A few lines for people; `warnings` come last, one a line. */
-export function summary(config: Config, warnings: readonly string[]): string {
+/**
+ * A few lines for people; `warnings` come last, one a line.
+ * @param expiries for each listener, what of its files runs out
+ */
+export function summary(
+  config: Config,
+  warnings: readonly string[],
+  expiries: readonly (readonly Expiry[])[] = [],
+): string {
   const { listeners, upstreams, rateLimit, workers } = config;
   const rows: [string, string][] = [
-    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }): [string, string][] => [
+    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }, i): [string, string][] => [
       ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
       ["  ca", ca],
       ["  certificate", certificate],
       ["  revocations", crl ?? "none"],
+      ...(expiries[i] ?? []).map(({ what, until }): [string, string] => [
+        "  runs out",
+        `${dateOf(until)}, ${what}`,
+      ]),
     ]),
     ...upstreams.flatMap((upstream): [string, string][] => [
       [`upstream ${upstream.name}`, upstream.targets.map(targetText).join(", ")],
@@ -30,6 +42,11 @@ export function summary(config: Config, warnings: readonly string[]): string {
     ...rows.map(([name, value]) => `${name.padEnd(16)} ${value}`),
     ...warnings.map((warning) => `warning: ${warning}`),
   ].join("\n");
+}
+
+/** To the minute. */
+function dateOf(time: number): string {
+  return time === Infinity ? "never" : new Date(time).toISOString().replace(/:\d\d\.\d+Z$/, "Z");
 }
 
 function targetText({ address, weight, backup }: Target): string {

@@ -57,8 +57,13 @@ describe("on its own", () => {
       env: {},
       stderr: "pipe",
     });
-    const { value } = await bare.stderr.getReader().read();
-    const { address } = JSON.parse(new TextDecoder().decode(value));
+    let text = "";
+    for await (const chunk of bare.stderr) {
+      text += new TextDecoder().decode(chunk);
+      if (text.includes('"listening"')) break;
+    }
+    const lines = text.trim().split("\n");
+    const { address } = JSON.parse(lines.find((line) => line.includes('"listening"'))!);
     expect(await echoes(await connect(Number(address.split(":")[1])))).toBe(true);
     bare.kill("SIGKILL");
     await bare.exited;

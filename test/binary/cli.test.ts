@@ -301,6 +301,28 @@ maxConnections = 4
     expect(err).not.toContain("AAAA");
   });
 
+  test("check prints when certificates and revocation lists run out", async () => {
+    const listener = { ...CERTS, crl: certPath("crl.pem") };
+    const config = await file("dates.json", JSON.stringify({ listener }));
+    const { code, out } = await run(["check", "--config", config]);
+    expect(code).toBe(0);
+    const dates = out.split("\n").filter((line) => line.startsWith("  runs out"));
+    expect(dates.map((line) => line.split(", ")[1]?.split(" ").slice(0, 2).join(" "))).toEqual([
+      "the proxy's",
+      "the CA",
+      "the revocation",
+    ]);
+    for (const line of dates) expect(line).toMatch(/ 21\d\d-\d\d-\d\dT\d\d:\d\dZ, /);
+  });
+
+  test("an outdated revocation list is a warning", async () => {
+    const listener = { ...CERTS, crl: certPath("crl-outdated.pem") };
+    const config = await file("outdated.json", JSON.stringify({ listener }));
+    const { code, out } = await run(["check", "--config", config]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/warning: the revocation list of .* expired on 2025-01-01T00:00:00.000Z/);
+  });
+
   test("an expired certificate of the proxy's own is a warning", async () => {
     const { code, out } = await run([
       "check",

@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { Run } from "../support/binary.ts";
+import { issue, revoke, testAuthority } from "../support/issue.ts";
 import { cert, certPath, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
 import { until, type Line } from "../support/proxy.ts";
 
@@ -181,6 +182,34 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     await limit("2", 3);
     expect(await served(4)).toBe(2);
   });
+
+  test.each(["SIGHUP", "a file that changes"])(
+    "while it drains, rights are still withdrawn, by %s, until the last connection is gone",
+    async (way) => {
+      using origin = echoOrigin();
+      const signal = way === "SIGHUP";
+      const host = new Host(origin.target, signal ? "watch = false" : "", true);
+      put(`${host.folder}/crl.pem`, revoke([]));
+      await using run = await host.start(...flags);
+      const identity = (serial: number) => ({ identity: issue("mallory@admin", testAuthority, { serial }) });
+      const clients = [await connect(run.port, identity(901)), await connect(run.port, identity(902))];
+      for (const client of clients) expect(await echoes(client)).toBe(true);
+      run.child.kill("SIGTERM");
+      await run.line("draining");
+      for (const [i, client] of clients.entries()) {
+        put(`${host.folder}/crl.pem`, revoke([901, ...(i > 0 ? [902] : [])]));
+        if (signal) run.child.kill("SIGHUP");
+        const closed = await count(run, "closed", i + 1);
+        expect(closed.at(-1)).toMatchObject({
+          reason: "authorization_revoked",
+          detail: "certificate_revoked",
+        });
+        await client.ended;
+        client.close();
+      }
+      expect(await run.exit()).toBe(0);
+    },
+  );
 
   test("fifty times, while clients connect without pause, costs none of them its connection", async () => {
     using origin = echoOrigin();

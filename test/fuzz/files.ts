@@ -8,6 +8,7 @@ import { ConfigError } from "tcpproxy";
 import { readConfigFile } from "../../src/config-file.ts";
 import { loadCredentials } from "../../src/credentials.ts";
 import type { Fault } from "../../src/errors.ts";
+import { atOnce } from "../../src/portions.ts";
 import { resolveConfig } from "../../src/resolve-config.ts";
 import { trustIn } from "../../src/trust.ts";
 import { cert, certPath } from "../support/peer.ts";
@@ -37,7 +38,7 @@ export async function keyFiles(): Promise<Target> {
         { directory: "/", cores: 1 },
         faults,
       );
-      const { listeners } = loadCredentials(config, faults);
+      const { listeners } = atOnce(loadCredentials(config, faults));
       expectFaults(faults);
       if (key === "privateKey" && faults.some(({ problem }) => hasKeyIn(problem, text))) {
         throw new Error("part of a private key is in a message");

@@ -1,6 +1,7 @@
 // The library from the outside: making, listening, closing, in any order; and nothing left behind.
 
 import { describe, expect, test } from "bun:test";
+import { statSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { ConfigError, StartError, createProxy } from "tcpproxy";
 import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
@@ -60,10 +61,12 @@ describe("making", () => {
   });
 
   test("warns of a certificate that will not work as hoped", () => {
+    const readable = (statSync(certPath("key.pem")).mode & 0o077) !== 0;
     const config = testConfig(["127.0.0.1:1"], { listener: { certificate: certPath("expired.crt") } });
     expect(createProxy(config, quiet).warnings).toEqual([
       expect.stringMatching(/^the proxy's certificate expired on 2025-01-01T00:00:00/),
       expect.stringMatching(/not meant for servers/),
+      ...(readable ? [expect.stringMatching(/private key .* can be read by other users/)] : []),
     ]);
   });
 });

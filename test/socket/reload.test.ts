@@ -7,6 +7,7 @@ import { copyFileSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { connect as tlsConnect } from "node:tls";
 import { ConfigError, createProxy, type ProxyConfig } from "tcpproxy";
+import { issue, revoke, testAuthority } from "../support/issue.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { cert, certPath, connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
@@ -327,7 +328,12 @@ describe.each([1, 2])("with %p workers", (workers) => {
     );
     expect(await isServed(proxy.port)).toBe(true);
     expect(other.accepted).toHaveLength(1);
-    expect(await echoes(client)).toBe(true);
+    // Its server name leads elsewhere now.
+    await client.ended;
+    client.close();
+    expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
+      detail: "upstream_changed",
+    });
     const open = proxy.proxy.stats().upstreams.map(({ name, targets }) => [name, targets.length]);
     expect(open).toEqual([
       ["new", 1],
@@ -440,16 +446,40 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.close({ timeout: 0 });
   });
 
-  test("while it drains it is refused, and those who are connected finish", async () => {
+  test("while it drains it is carried out, to the last connection", async () => {
     using origin = echoOrigin();
-    await using proxy = await start([origin.target]);
+    const folder = mkdtempSync(`${root}/`);
+    const crl = `${folder}/crl.pem`;
+    writeFileSync(crl, revoke([]));
+    const mallory = issue("mallory@admin", testAuthority, { serial: 900 });
+    await using proxy = await start([origin.target], { listener: { crl } });
     const client = (await served(proxy.port))!;
-    const closing = proxy.proxy.close();
-    await expect(proxy.proxy.reload(config([origin.target], { timeout: 1 }))).rejects.toThrow(
-      "has been closed",
+    const others = [
+      await connect(proxy.port, { identity: mallory }),
+      await connect(proxy.port, { name: "bob" }),
+    ];
+    for (const other of others) expect(await echoes(other)).toBe(true);
+    const closing = proxy.proxy.close({ timeout: 60_000 });
+    // A file that changes, then a reload that is asked for.
+    writeFileSync(crl, revoke([900]));
+    expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
+      client: "mallory@admin",
+      detail: "certificate_revoked",
+    });
+    await proxy.proxy.reload(
+      config([origin.target], { listener: { ca: certPath("ca.crt") }, timeout: "1h" }),
     );
     expect(await echoes(client)).toBe(true);
-    client.close();
+    await proxy.proxy.reload(
+      config([], { upstreams: [{ name: "test", targets: [origin.target], authorizedGroups: ["ops"] }] }),
+    );
+    const closed = await proxy.log.count("closed", 3);
+    expect(closed.map(({ detail }) => detail).sort()).toEqual([
+      "certificate_revoked",
+      "group_not_authorized",
+      "group_not_authorized",
+    ]);
+    for (const other of [client, ...others]) other.close();
     expect(await closing).toEqual({ cut: 0 });
     await expect(proxy.proxy.reload()).rejects.toThrow("has been closed");
   });
@@ -771,11 +801,12 @@ test("a thread that begins after a listener went opens the others, and can be cl
   const { Engine } = await import("../../src/engine.ts");
   const { DescriptorBudget } = await import("../../src/descriptors.ts");
   const { loadCredentials } = await import("../../src/credentials.ts");
+  const { atOnce } = await import("../../src/portions.ts");
   const { resolveConfig } = await import("../../src/resolve-config.ts");
   const { makeSettings } = await import("../../src/settings.ts");
   const { Ledger } = await import("../../src/state/ledger.ts");
   const config = resolveConfig(testConfig(["127.0.0.1:1"]), { directory: "/", cores: 1 }, []);
-  const settings = makeSettings(config, loadCredentials(config, []), [undefined, 0], [[0]], 10);
+  const settings = makeSettings(config, atOnce(loadCredentials(config, [])), [undefined, 0], [[0]], 10);
   const engine = new Engine(settings, {
     ledger: Ledger.make({ workers: 1, targets: 4, clients: 4 }),
     budget: new DescriptorBudget(100),

@@ -2,6 +2,7 @@
 
 import { Crew } from "../../src/crew.ts";
 import { loadCredentials } from "../../src/credentials.ts";
+import { atOnce } from "../../src/portions.ts";
 import { DescriptorBudget } from "../../src/descriptors.ts";
 import { resolveConfig } from "../../src/resolve-config.ts";
 import { makeSettings, targetKeys } from "../../src/settings.ts";
@@ -31,7 +32,7 @@ export async function startCrew(targets: string[], over: Partial<ProxyConfig> = 
   const ledger = Ledger.make({ workers: config.workers, targets: 16, clients: 64 });
   const budget = new DescriptorBudget(10_000);
   const slots = targetKeys(config).map((keys) => [...keys.keys()]);
-  const settings = makeSettings(config, loadCredentials(config, []), [0], slots, 1_000);
+  const settings = makeSettings(config, atOnce(loadCredentials(config, [])), [0], slots, 1_000);
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
   const crew = new Crew(settings, { ledger, budget, log, prefix: "test", module });

@@ -122,39 +122,39 @@ function certificate(
   return sequence(list, algorithm, bits(signBytes("sha256", list, by.signer)));
 }
 
-function algorithmOf({ asymmetricKeyType }: KeyObject): Buffer {
+export function algorithmOf({ asymmetricKeyType }: KeyObject): Buffer {
   return asymmetricKeyType === "rsa"
     ? sequence(oid("1.2.840.113549.1.1.11"), Buffer.of(0x05, 0))
     : sequence(oid("1.2.840.10045.4.3.2"));
 }
 
-function encodeName(name: Name): Buffer {
+export function encodeName(name: Name): Buffer {
   const types = { O: "2.5.4.10", CN: "2.5.4.3" };
   return sequence(
     ...name.map(([type, text]) => tagged(0x31, sequence(oid(types[type]), tagged(0x0c, Buffer.from(text))))),
   );
 }
 
-function extension(id: string, critical: boolean, value: Buffer): Buffer {
+export function extension(id: string, critical: boolean, value: Buffer): Buffer {
   const flag = critical ? [tagged(0x01, Buffer.of(0xff))] : [];
   return sequence(oid(id), ...flag, tagged(0x04, value));
 }
 
 /** Whole seconds; UTCTime up to 2049, GeneralizedTime from then on. */
-function time(date: Date): Buffer {
+export function time(date: Date): Buffer {
   const text = date.toISOString().replace(/[-:T]|\.\d+/g, "");
   return date.getUTCFullYear() < 2050
     ? tagged(0x17, Buffer.from(text.slice(2)))
     : tagged(0x18, Buffer.from(text));
 }
 
-function integer(value: number): Buffer {
+export function integer(value: number): Buffer {
   const hex = value.toString(16);
   const bytes = Buffer.from(hex.padStart(hex.length + (hex.length % 2), "0"), "hex");
   return tagged(0x02, bytes[0]! >= 0x80 ? Buffer.concat([Buffer.of(0), bytes]) : bytes);
 }
 
-function oid(dotted: string): Buffer {
+export function oid(dotted: string): Buffer {
   const [first = 0, second = 0, ...rest] = dotted.split(".").map(Number);
   const bytes = [first * 40 + second];
   for (const number of rest) {
@@ -165,22 +165,28 @@ function oid(dotted: string): Buffer {
   return tagged(0x06, Buffer.from(bytes));
 }
 
-function bits(bytes: Buffer): Buffer {
+export function bits(bytes: Buffer): Buffer {
   return tagged(0x03, Buffer.concat([Buffer.of(0), bytes]));
 }
 
-function sequence(...parts: Buffer[]): Buffer {
+export function sequence(...parts: Buffer[]): Buffer {
   return tagged(0x30, Buffer.concat(parts));
 }
 
-function tagged(tag: number, contents: Buffer): Buffer {
+export function tagged(tag: number, contents: Buffer): Buffer {
   const { length } = contents;
   const size =
-    length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
+    length < 0x80
+      ? [length]
+      : length < 0x100
+        ? [0x81, length]
+        : length < 0x10000
+          ? [0x82, length >> 8, length & 0xff]
+          : [0x83, length >> 16, (length >> 8) & 0xff, length & 0xff];
   return Buffer.concat([Buffer.from([tag, ...size]), contents]);
 }
 
-function pem(label: string, der: Buffer): string {
+export function pem(label: string, der: Buffer): string {
   const lines = der.toString("base64").match(/.{1,64}/g) ?? [];
   return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
 }

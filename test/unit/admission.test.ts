@@ -15,10 +15,10 @@ import { resolveConfig } from "../../src/resolve-config.ts";
 import { Router } from "../../src/server-name.ts";
 import { Balancer } from "../../src/state/balancer.ts";
 import { Limits } from "../../src/state/limits.ts";
-import { trustIn } from "../../src/trust.ts";
 import { issue, makeAuthority, revoke, testAuthority, type Identity } from "../support/issue.ts";
 import { cert } from "../support/peer.ts";
 import { small } from "../support/ledger.ts";
+import { trusting as trust } from "../support/lists.ts";
 
 const day = 86_400_000;
 const alice = issue("alice@admin", testAuthority, { serial: 501 });
@@ -97,6 +97,7 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
       upstream: undefined,
       trust: trusting(),
       generation: 3,
+      authoritiesSince: 3,
       removed: false,
       ...entrance,
     },
@@ -107,7 +108,7 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
   return { circumstances, limits, pools };
 }
 
-const trusting = (crl?: string[], ca = [cert("ca.crt")]) => trustIn({ ca, crl });
+const trusting = (crl?: string[], ca = [cert("ca.crt")]) => trust(ca, crl);
 
 /** What came of it; a refusal has taken no token. */
 function attempt(
@@ -141,9 +142,9 @@ describe("the verdict of TLS", () => {
     expect(result.expiresAt).toBe(new X509Certificate(alice.cert).validToDate.getTime());
   });
 
-  test("without a certificate is no identity", () => {
+  test("without a certificate is not relied on", () => {
     const none = { getPeerX509Certificate: () => undefined };
-    expect(attempt(socketOf([alice.cert], none), world()).reason).toBe("identity_invalid");
+    expect(attempt(socketOf([alice.cert], none), world()).reason).toBe("certificate_untrusted");
   });
 });
 
@@ -257,7 +258,7 @@ test("a list that runs out between two connections is noticed at the second", ()
   const trust = trusting([revoke([], testAuthority, new Date(Date.now() + 2_000))]);
   const resumed = { isSessionReused: () => true };
   expect(attempt(socketOf([alice.cert], resumed), world({ trust })).client).toBe("alice@admin");
-  while (Date.now() < trust.revocations![0]!.nextUpdate!.getTime()) Bun.sleepSync(50);
+  while (Date.now() < trust.revocations![0]!.nextUpdate!) Bun.sleepSync(50);
   expect(attempt(socketOf([alice.cert], resumed), world({ trust })).reason).toBe("certificate_untrusted");
 });
 
@@ -322,19 +323,33 @@ describe("the server name", () => {
 });
 
 describe("whoever is inside", () => {
-  const judged = { judged: true, disconnectExpired: true };
-  const inside = (pool: Pool) => ({ client: "alice@admin", pool });
+  const judged = { generation: 2, judged: true, disconnectExpired: true };
+  const inside = (pool: Pool) => ({ client: "alice@admin", pool, serverName: "db.example.com" });
 
   test("stays while nothing is against it", () => {
     const { circumstances, pools } = world();
     const db = inside(pools.get("db")!);
-    expect(reconsider(socketOf([alice.cert]), db, circumstances.entrance, judged)).toBeUndefined();
+    expect(
+      reconsider(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, judged),
+    ).toBeUndefined();
   });
 
-  test("stays where the server name leads elsewhere by now, or the listener is pinned elsewhere", () => {
-    const { circumstances, pools } = world({ upstream: "others" });
+  test("goes where the server name leads elsewhere by now, or the listener is pinned elsewhere", () => {
+    const { circumstances, pools } = world();
+    const { config, router } = circumstances.rules;
+    const { entrance } = circumstances;
     const db = inside(pools.get("db")!);
-    expect(reconsider(socketOf([alice.cert]), db, circumstances.entrance, judged)).toBeUndefined();
+    const socket = socketOf([alice.cert]);
+    expect(reconsider(socket, db, { ...entrance, upstream: "others" }, router, judged)).toBe(
+      "upstream_changed",
+    );
+    expect(reconsider(socket, db, { ...entrance, upstream: "db" }, router, judged)).toBeUndefined();
+    const upstreams = config.upstreams.map((each) => ({ ...each, serverNames: undefined }));
+    const moved = new Router(upstreams, "others");
+    expect(reconsider(socket, db, entrance, moved, judged)).toBe("upstream_changed");
+    expect(reconsider(socket, db, entrance, new Router(upstreams, undefined), judged)).toBe(
+      "unknown_server_name",
+    );
   });
 
   test("goes for the upstream, then for the group, then for the certificate", () => {
@@ -342,20 +357,30 @@ describe("whoever is inside", () => {
     const { entrance } = circumstances;
     const socket = socketOf([alice.cert]);
     const db = pools.get("db")!;
-    expect(reconsider(socket, inside(db), entrance, judged)).toBe("certificate_revoked");
+    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+      "certificate_revoked",
+    );
     db.upstream = { ...db.upstream, authorizedGroups: ["Admin", "ops"] };
-    expect(reconsider(socket, inside(db), entrance, judged)).toBe("group_not_authorized");
+    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+      "group_not_authorized",
+    );
     db.removed = true;
-    expect(reconsider(socket, inside(db), entrance, judged)).toBe("upstream_removed");
+    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+      "upstream_removed",
+    );
     entrance.removed = true;
-    expect(reconsider(socket, inside(db), entrance, judged)).toBe("listener_removed");
+    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+      "listener_removed",
+    );
   });
 
   test("has its certificate looked at only where whom the listener trusts has changed", () => {
     const { circumstances, pools } = world({ trust: trusting([revoke([501])]) });
     const rest = { ...judged, judged: false };
     const db = inside(pools.get("db")!);
-    expect(reconsider(socketOf([alice.cert]), db, circumstances.entrance, rest)).toBeUndefined();
+    expect(
+      reconsider(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, rest),
+    ).toBeUndefined();
   });
 
   test("may be out of date where that ends no connection, but not revoked or a stranger's", () => {
@@ -363,10 +388,16 @@ describe("whoever is inside", () => {
       serial: 700,
       notAfter: new Date(Date.now() - day),
     });
-    const lenient = { judged: true, disconnectExpired: false };
+    const lenient = { ...judged, disconnectExpired: false };
     const verdict = (trust: Entrance["trust"], how: typeof judged) => {
       const { circumstances, pools } = world({ trust });
-      return reconsider(socketOf([late.cert]), inside(pools.get("db")!), circumstances.entrance, how);
+      return reconsider(
+        socketOf([late.cert]),
+        inside(pools.get("db")!),
+        circumstances.entrance,
+        circumstances.rules.router,
+        how,
+      );
     };
     expect(verdict(trusting(), judged)).toBe("certificate_expired");
     expect(verdict(trusting(), lenient)).toBeUndefined();

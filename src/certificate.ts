@@ -1,0 +1,291 @@
+// A certificate as RFC 5280 sees it: what it says about itself, as far as that decides whether it may be part of a chain
+// of a client. Pure.
+
+import { X509Certificate, createHash } from "node:crypto";
+import {
+  BIT_STRING,
+  BOOLEAN,
+  INTEGER,
+  OCTET_STRING,
+  SEQUENCE,
+  bitString,
+  bytes,
+  elements,
+  expectTag,
+  integer,
+  nameOf,
+  oid,
+  relativeNames,
+  smallInteger,
+  time,
+  whole,
+  type Element,
+} from "./der.ts";
+import { readConstraints, readNames, type Constraints, type Names } from "./name-constraints.ts";
+import { readSignatureAlgorithm } from "./signature.ts";
+
+/** What decides about a certificate. */
+export interface Certificate {
+  /** The runtime's own view, which verifies signatures. */
+  readonly x509: X509Certificate;
+  readonly fingerprint: string;
+  /** Hexadecimal, without leading zeros. */
+  readonly serial: string;
+  /** Names are equal where these are. */
+  readonly issuer: string;
+  readonly subject: string;
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** Of its public key: the same for all certificates of one key. */
+  readonly keyId: string;
+  /** The extension of that name, hexadecimal. */
+  readonly subjectKeyId: string | undefined;
+  /** Why it cannot be part of any chain of a client. */
+  readonly problem: string | undefined;
+  /** Why its key is not to be relied on, and why the signature on it is not. */
+  readonly weakKey: string | undefined;
+  readonly weakSignature: string | undefined;
+  /** Why it cannot issue certificates, and why it cannot be a client's. */
+  readonly noAuthority: string | undefined;
+  readonly noClient: string | undefined;
+  /** Whether it may sign revocation lists. */
+  readonly signsLists: boolean;
+  /** It does not say that it is a CA, as roots of old do not. */
+  readonly onlyRoot: boolean;
+  /** How many authorities may be between it and the client, those that issue themselves not counted. */
+  readonly pathLength: number;
+  /** Which names it may vouch for. */
+  readonly constraints: Constraints | undefined;
+  /** It demands policies of the chain below it, which nobody here looks into. */
+  readonly demandsPolicy: boolean;
+  /** Its own names, for the constraints of those above it. */
+  names(): Names;
+}
+
+/** RFC 5280, section 4.2; OIDs of extensions. */
+const ID = {
+  subjectKeyId: "2.5.29.14",
+  keyUsage: "2.5.29.15",
+  subjectAltName: "2.5.29.17",
+  basicConstraints: "2.5.29.19",
+  nameConstraints: "2.5.29.30",
+  certificatePolicies: "2.5.29.32",
+  policyMappings: "2.5.29.33",
+  policyConstraints: "2.5.29.36",
+  extendedKeyUsage: "2.5.29.37",
+  inhibitAnyPolicy: "2.5.29.54",
+} as const;
+
+/** Those that may be critical: they are looked at, or TLS has looked at them. */
+const UNDERSTOOD: ReadonlySet<string> = new Set([
+  ID.keyUsage,
+  ID.subjectAltName,
+  ID.basicConstraints,
+  ID.nameConstraints,
+  ID.certificatePolicies,
+  ID.policyMappings,
+  ID.policyConstraints,
+  ID.extendedKeyUsage,
+  ID.inhibitAnyPolicy,
+]);
+
+const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
+const ANY_POLICY = "2.5.29.32.0";
+const RSA: ReadonlySet<string> = new Set(["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10"]);
+const WEAK_RSA_BITS = 2048;
+
+// keyUsage, RFC 5280, section 4.2.1.3: the first bit is the highest one of the first byte.
+const DIGITAL_SIGNATURE = 0x80;
+const KEY_CERT_SIGN = 0x04;
+const CRL_SIGN = 0x02;
+
+/** An extension's value; `critical` ones that are not understood forbid the use of the certificate. */
+interface Extension {
+  readonly critical: boolean;
+  readonly value: Pick<Element, "start" | "end">;
+}
+
+/** Reads a certificate. @throws where it is not even one; what is wrong with its extensions is its `problem` */
+export function readCertificate(x509: X509Certificate): Certificate {
+  const der = x509.raw;
+  const [tbs, algorithm] = elements(der, whole(der), SEQUENCE);
+  const all = elements(der, tbs!);
+  const versioned = all[0]?.tag === 0xa0;
+  const version = versioned ? smallInteger(der, elements(der, all[0]!, INTEGER)[0]!) : 0;
+  const [serial, innerAlgorithm, issuer, validity, subject, spki, ...rest] = versioned ? all.slice(1) : all;
+  const [notBefore, notAfter] = elements(der, expectTag(validity, SEQUENCE));
+  const { weakness, strange } = readSignatureAlgorithm(der, algorithm);
+  const subjectName = nameOf(der, subject);
+  const issuerName = nameOf(der, issuer);
+  const plain = {
+    x509,
+    fingerprint: x509.fingerprint256,
+    serial: integer(der, serial),
+    issuer: issuerName,
+    subject: subjectName,
+    notBefore: time(der, notBefore),
+    notAfter: time(der, notAfter),
+    keyId: createHash("sha256")
+      .update(bytes(der, { start: expectTag(spki, SEQUENCE).from, end: spki!.end }))
+      .digest("base64"),
+    weakKey: weaknessOfKey(der, spki!),
+    weakSignature: weakness,
+  };
+  try {
+    if (strange !== undefined) throw new Error(strange);
+    if (!same(der, algorithm, innerAlgorithm)) throw new Error("two different signature algorithms");
+    const extensions = extensionsIn(
+      der,
+      rest.find(({ tag }) => tag === 0xa3),
+      version,
+    );
+    const read = readExtensions(der, extensions, version);
+    const altNames = extensions.get(ID.subjectAltName)?.value;
+    let names: Names | undefined;
+    return {
+      ...plain,
+      ...read,
+      names: () => (names ??= readNames(der, relativeNames(der, subject), subject!, altNames)),
+    };
+  } catch (error) {
+    return {
+      ...plain,
+      subjectKeyId: undefined,
+      problem: error instanceof Error ? error.message : "its extensions cannot be read",
+      noAuthority: undefined,
+      noClient: undefined,
+      onlyRoot: false,
+      signsLists: false,
+      pathLength: 0,
+      constraints: undefined,
+      demandsPolicy: false,
+      names: () => ({ relative: [], emails: [], general: [] }),
+    };
+  }
+}
+
+function extensionsIn(
+  der: Uint8Array,
+  list: Element | undefined,
+  version: number,
+): ReadonlyMap<string, Extension> {
+  const extensions = new Map<string, Extension>();
+  if (list === undefined) return extensions;
+  if (version !== 2) throw new Error("extensions in a certificate of an old version");
+  const [all] = elements(der, list, SEQUENCE);
+  for (const [id, extension] of extensionList(der, all!)) {
+    if (extensions.has(id)) throw new Error(`the extension ${id} twice`);
+    if (extension.critical && !UNDERSTOOD.has(id)) throw new Error(`the unknown critical extension ${id}`);
+    extensions.set(id, extension);
+  }
+  return extensions;
+}
+
+/** A sequence of extensions, as certificates and revocation lists have it. */
+export function extensionList(der: Uint8Array, list: Element): [string, Extension][] {
+  return elements(der, list).map((extension) => {
+    const [id, ...rest] = elements(der, expectTag(extension, SEQUENCE));
+    const flag = rest[0]?.tag === BOOLEAN ? rest.shift() : undefined;
+    const value = expectTag(rest[0], OCTET_STRING);
+    return [oid(der, id), { critical: flag !== undefined && der[flag.start] !== 0, value }];
+  });
+}
+
+function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extension>, version: number) {
+  const value = (id: string): Element | undefined => {
+    const inside = extensions.get(id)?.value;
+    if (inside === undefined) return undefined;
+    const found = elements(der, inside);
+    if (found.length !== 1) throw new Error(`the damaged extension ${id}`);
+    return found[0];
+  };
+  const basic = value(ID.basicConstraints);
+  let ca = false;
+  let pathLength = Infinity;
+  if (basic !== undefined) {
+    const parts = elements(der, expectTag(basic, SEQUENCE));
+    const flag = parts[0]?.tag === BOOLEAN ? parts.shift() : undefined;
+    ca = flag !== undefined && der[flag.start] !== 0;
+    const length = parts.shift();
+    if (length !== undefined) {
+      if (!ca) throw new Error("a path length without being a CA");
+      pathLength = smallInteger(der, expectTag(length, INTEGER));
+    }
+    if (parts.length > 0) throw new Error("damaged basic constraints");
+  }
+
+  const usageBits = value(ID.keyUsage);
+  let usage = ~0;
+  if (usageBits !== undefined) {
+    const { start, end } = expectTag(usageBits, BIT_STRING);
+    if (end - start < 2) throw new Error("a key usage of nothing");
+    usage = der[start + 1] as number;
+  }
+
+  // What TLS takes for a root's certificate without the word CA: one of version 1, or with a key usage that says so.
+  const onlyRoot = basic === undefined && (version === 0 || usageBits !== undefined);
+
+  const purposes = value(ID.extendedKeyUsage);
+  const ids = purposes && elements(der, expectTag(purposes, SEQUENCE)).map((each) => oid(der, each));
+  const foreign = ids !== undefined && !ids.includes(CLIENT_AUTH);
+  const problem = foreign ? "not usable for client authentication" : undefined;
+
+  const keyId = value(ID.subjectKeyId);
+  const constraints = value(ID.nameConstraints);
+  return {
+    subjectKeyId: keyId && bytes(der, expectTag(keyId, OCTET_STRING)).toString("hex"),
+    problem,
+    noAuthority:
+      (usage & KEY_CERT_SIGN) === 0
+        ? "its key usage is without keyCertSign"
+        : ca || onlyRoot
+          ? undefined
+          : "it is no CA",
+    onlyRoot,
+    noClient: (usage & DIGITAL_SIGNATURE) === 0 ? "its key usage is without digitalSignature" : undefined,
+    signsLists: (usage & CRL_SIGN) !== 0,
+    pathLength,
+    constraints: constraints && readConstraints(der, constraints),
+    demandsPolicy: readPolicies(der, value),
+  };
+}
+
+/** Whether policies are demanded. What is malformed is an exception; what is not demanded decides nothing. */
+function readPolicies(der: Uint8Array, value: (id: string) => Element | undefined): boolean {
+  const policies = value(ID.certificatePolicies);
+  if (policies !== undefined) {
+    const ids = elements(der, expectTag(policies, SEQUENCE), SEQUENCE).map((policy) =>
+      oid(der, elements(der, expectTag(policy, SEQUENCE))[0]),
+    );
+    if (new Set(ids).size !== ids.length) throw new Error("a policy twice");
+  }
+  const mappings = value(ID.policyMappings);
+  if (mappings !== undefined) {
+    for (const mapping of elements(der, expectTag(mappings, SEQUENCE), SEQUENCE)) {
+      const pair = elements(der, expectTag(mapping, SEQUENCE)).map((each) => oid(der, each));
+      if (pair.length !== 2 || pair.includes(ANY_POLICY)) throw new Error("a damaged policy mapping");
+    }
+  }
+  const inhibit = value(ID.inhibitAnyPolicy);
+  if (inhibit !== undefined) smallInteger(der, expectTag(inhibit, INTEGER));
+  const constraints = value(ID.policyConstraints);
+  if (constraints === undefined) return false;
+  const skips = elements(der, expectTag(constraints, SEQUENCE));
+  if (skips.length === 0) throw new Error("empty policy constraints");
+  for (const skip of skips) smallInteger(der, skip);
+  return skips.some(({ tag }) => tag === 0x80);
+}
+
+function weaknessOfKey(der: Uint8Array, spki: Element): string | undefined {
+  const [algorithm, key] = elements(der, spki, SEQUENCE);
+  if (!RSA.has(oid(der, elements(der, algorithm!)[0]))) return undefined;
+  const [numbers] = elements(der, bitString(der, key), SEQUENCE);
+  const modulus = integer(der, elements(der, numbers!)[0]);
+  const bits = 4 * (modulus.length - 1) + parseInt(modulus[0]!, 16).toString(2).length;
+  return bits < WEAK_RSA_BITS ? `an RSA key of ${bits} bits` : undefined;
+}
+
+function same(der: Uint8Array, a: Element | undefined, b: Element | undefined): boolean {
+  if (a === undefined || b === undefined) return false;
+  return bytes(der, a).equals(bytes(der, b));
+}

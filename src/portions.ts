@@ -1,0 +1,23 @@
+// Work that takes its time, in steps: all at once where nobody waits, or in portions between which the thread does other
+// things.
+
+/** Milliseconds of work after which others have their turn. */
+const TURN_MS = 2;
+
+export function atOnce<Result>(steps: Generator<void, Result>): Result {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+export async function inPortions<Result>(steps: Generator<void, Result>): Promise<Result> {
+  let since = performance.now();
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (performance.now() - since < TURN_MS) continue;
+    await new Promise(setImmediate);
+    since = performance.now();
+  }
+}
