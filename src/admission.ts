@@ -2,14 +2,13 @@
 // And who stays in, when the rules change under open connections. No socket is opened, written to or closed here.
 
 import type { X509Certificate } from "node:crypto";
-import type { Config, Target, Upstream } from "./config.ts";
-import type { TargetTls } from "./dial.ts";
+import type { Config } from "./config.ts";
 import type { RefusalReason } from "./errors.ts";
 import { handshakeRefusal } from "./handshake.ts";
 import { identify } from "./identity.ts";
+import type { Pool } from "./pool.ts";
 import { encodeProxyHeader } from "./proxy-protocol.ts";
 import type { Router } from "./server-name.ts";
-import type { Balancer } from "./state/balancer.ts";
 import type { ClientLease, Limits } from "./state/limits.ts";
 import { judge, weaknessOf, type Trust, type Verdict } from "./trust.ts";
 
@@ -23,17 +22,6 @@ export interface Rules {
   readonly router: Router;
   /** By the upstream's name. */
   readonly pools: ReadonlyMap<string, Pool>;
-}
-
-/** An upstream with the state of its targets. It outlives reloads: what it holds is replaced. */
-export interface Pool {
-  upstream: Upstream;
-  /** By the slot that the balancer knows a target by. */
-  targets: ReadonlyMap<number, Target>;
-  tls: TargetTls | undefined;
-  readonly balancer: Balancer;
-  /** A reload took it away: nobody gets in, and nobody stays. */
-  removed: boolean;
 }
 
 /** A listener, as its connections see it. It outlives reloads: what it holds is replaced. */

@@ -2,7 +2,7 @@
 // The way from the one to the other is resolve-config.ts.
 
 import type { Address, TargetAddress } from "./address.ts";
-import type { ProxyProtocolVersion } from "./proxy-protocol.ts";
+import type { LogLevel } from "./log.ts";
 
 /**
  * A text such as `"250ms"`, `"60s"`, `"1m30s"`, `"1h"`; 1 ms to just under 25 days. In TypeScript also a number of
@@ -10,9 +10,9 @@ import type { ProxyProtocolVersion } from "./proxy-protocol.ts";
  */
 export type Duration = string | number;
 
-/** From most to least; `silent` writes nothing. */
-export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
+/** `v1` has the addresses only; `v2` also says which client it is. */
+export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
+export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
 
 /**
  * What the proxy does, as one writes it: in TypeScript, TOML, YAML or JSON. Every key may be left out and then has its

@@ -2,7 +2,8 @@
 // one of these, or one in each of its worker threads.
 
 import { formatAddress, type Address } from "./address.ts";
-import type { Entrance, Pool, Rules } from "./admission.ts";
+import type { Entrance, Rules } from "./admission.ts";
+import { makePools, type Pool } from "./pool.ts";
 import { monotonic } from "./clock.ts";
 import { clientHandlers, type Connection, type Shared } from "./connection.ts";
 import type { Credentials } from "./credentials.ts";
@@ -14,7 +15,7 @@ import { RefusalLog } from "./refusal-log.ts";
 import { Router } from "./server-name.ts";
 import { socketMeter } from "./socket-meter.ts";
 import { rangeList } from "./source.ts";
-import { makePools, type EntranceSettings, type Settings } from "./settings.ts";
+import type { EntranceSettings, Settings } from "./settings.ts";
 import type { Ledger } from "./state/ledger.ts";
 import { Limits } from "./state/limits.ts";
 import { Sources } from "./state/sources.ts";

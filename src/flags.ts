@@ -3,9 +3,9 @@
 import type { ArgsDef } from "citty";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { BUILT_IN, LOG_LEVELS } from "./config.ts";
+import { BUILT_IN } from "./config.ts";
 import { quote, type Fault } from "./errors.ts";
-import { LOG_FORMATS } from "./log.ts";
+import { LOG_FORMATS, LOG_LEVELS } from "./log.ts";
 
 /** The command line is wrong; the message names the word at fault. */
 export class UsageError extends Error {}

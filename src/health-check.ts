@@ -2,7 +2,7 @@
 // it. Connections go by that, in whatever thread they are.
 
 import { formatAddress } from "./address.ts";
-import type { Pool } from "./admission.ts";
+import type { Pool } from "./pool.ts";
 import type { HealthCheck, Target } from "./config.ts";
 import { createDial, type Attempt, type Descriptors, type Dialer } from "./dial.ts";
 import { codeOf } from "./errors.ts";

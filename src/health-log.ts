@@ -1,6 +1,6 @@
 // The two lines that say that an upstream has lost its last healthy target, and that it has one again.
 
-import type { Pool } from "./admission.ts";
+import type { Pool } from "./pool.ts";
 import type { Logger } from "./log.ts";
 
 /** Writes the line, where a target's change was one of the upstream too. Called after the target's own line. */

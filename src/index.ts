@@ -8,7 +8,6 @@ export {
   type HealthCheck,
   type Listener,
   type ListenerConfig,
-  type LogLevel,
   type ProxyConfig,
   type Target,
   type TargetConfig,
@@ -17,5 +16,12 @@ export {
   type UpstreamTls,
 } from "./config.ts";
 export { ConfigError, StartError, type CloseReason, type Fault, type RefusalReason } from "./errors.ts";
-export { createLogger, type Fields, type LogFormat, type Logger, type LoggerOptions } from "./log.ts";
+export {
+  createLogger,
+  type Fields,
+  type LogFormat,
+  type LogLevel,
+  type Logger,
+  type LoggerOptions,
+} from "./log.ts";
 export { createProxy, type CloseOptions, type Proxy, type ProxyOptions, type ProxyStats } from "./proxy.ts";

@@ -2,9 +2,12 @@
 // a peer or a certificate put into a value is escaped.
 
 import { createConsola, type ConsolaOptions } from "consola/core";
-import { LOG_LEVELS, type LogLevel } from "./config.ts";
 import { escapeInvisible } from "./errors.ts";
 import { onDropped, writeToStderr } from "./stderr.ts";
+
+/** From most to least; `silent` writes nothing. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Values that go with a message. Undefined ones are left out. */
 export type Fields = Readonly<Record<string, string | number | boolean | null | undefined>>;

@@ -5,7 +5,7 @@ import { stripVTControlCharacters } from "node:util";
 import { version } from "../package.json";
 import { formatAddress, parseListenAddress } from "./address.ts";
 import { readConfigFile } from "./config-file.ts";
-import { BUILT_IN, LOG_LEVELS, type ProxyConfig } from "./config.ts";
+import { BUILT_IN, type ProxyConfig } from "./config.ts";
 import { echo } from "./echo.ts";
 import { ConfigError, StartError, quote } from "./errors.ts";
 import {
@@ -18,7 +18,7 @@ import {
   positionals,
   type FlagValues,
 } from "./flags.ts";
-import { LOG_FORMATS, createLogger, guarded, type Logger } from "./log.ts";
+import { LOG_FORMATS, LOG_LEVELS, createLogger, guarded, type Logger } from "./log.ts";
 import { unresolved } from "./names.ts";
 import { createProxy, type Proxy } from "./proxy.ts";
 import { flushLog } from "./stderr.ts";

@@ -3,10 +3,7 @@
 
 import { isIPv4, isIPv6 } from "node:net";
 import { ipv6Groups, type Address } from "./address.ts";
-
-/** `v1` has the addresses only; `v2` also says which client it is. */
-export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
-export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
+import type { ProxyProtocolVersion } from "./config.ts";
 
 /** What a target may learn of a client and its connection. */
 export interface Caller {

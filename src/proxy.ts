@@ -5,7 +5,7 @@ import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
 import { version } from "../package.json";
 import { formatAddress, type Address } from "./address.ts";
-import type { Pool } from "./admission.ts";
+import { makePools, type Pool } from "./pool.ts";
 import { changedKeys, listed } from "./changes.ts";
 import { monotonic } from "./clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config.ts";
@@ -33,7 +33,6 @@ import { unresolved } from "./names.ts";
 import {
   MOST_CLIENTS,
   MOST_TARGETS,
-  makePools,
   makeSettings,
   pairPorts,
   targetKeys,

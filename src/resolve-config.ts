@@ -6,7 +6,7 @@ import { formatAddress, parseTarget } from "./address.ts";
 import {
   BUILT_IN,
   HEALTH_CHECK,
-  LOG_LEVELS,
+  PROXY_PROTOCOLS,
   type Config,
   type Listener,
   type ProxyConfig,
@@ -15,7 +15,7 @@ import {
 } from "./config.ts";
 import { quote, type Fault } from "./errors.ts";
 import { isGroupName } from "./identity.ts";
-import { PROXY_PROTOCOLS } from "./proxy-protocol.ts";
+import { LOG_LEVELS } from "./log.ts";
 import { Reader } from "./reader.ts";
 import { parseRange } from "./source.ts";
 import { parseServerName, restOf } from "./server-name.ts";

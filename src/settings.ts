@@ -1,11 +1,8 @@
 // What a thread runs on: a configuration with its files read and its targets numbered. Can be sent to another thread.
 
 import { formatAddress } from "./address.ts";
-import type { Config, Listener, Target, Upstream } from "./config.ts";
+import type { Config, Listener } from "./config.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "./credentials.ts";
-import type { Pool } from "./admission.ts";
-import { Balancer } from "./state/balancer.ts";
-import type { Ledger } from "./state/ledger.ts";
 
 /** The most targets of all upstreams together, those that a reload took away but that still have connections included. */
 export const MOST_TARGETS = 4_096;
@@ -74,33 +71,4 @@ export function makeSettings(
     return listener && own && { listener, credentials: own };
   });
   return { config, maxConnections, entrances, upstreamCredentials: credentials.upstreams, slots };
-}
-
-/** The pools that settings come to. Those that were there before are changed in place: connections hold on to them. */
-export function makePools(
-  { config, upstreamCredentials, slots }: Settings,
-  ledger: Ledger,
-  before: ReadonlyMap<string, Pool> = new Map(),
-): Map<string, Pool> {
-  const pools = new Map<string, Pool>();
-  config.upstreams.forEach((upstream, i) => {
-    const own = slots[i] ?? [];
-    const targets = new Map<number, Target>(upstream.targets.map((target, j) => [own[j] as number, target]));
-    const rules = Array.from(targets, ([slot, { weight, backup }]) => ({ slot, weight, backup }));
-    const tls = tlsOf(upstream, upstreamCredentials[i]);
-    const known = before.get(upstream.name);
-    if (known === undefined) {
-      const balancer = new Balancer(ledger, rules, upstream);
-      pools.set(upstream.name, { upstream, targets, tls, balancer, removed: false });
-    } else {
-      known.balancer.update(rules, upstream);
-      pools.set(upstream.name, Object.assign(known, { upstream, targets, tls }));
-    }
-  });
-  for (const [name, pool] of before) if (!pools.has(name)) pool.removed = true;
-  return pools;
-}
-
-function tlsOf({ tls }: Upstream, credentials: UpstreamCredentials | undefined): Pool["tls"] {
-  return tls && credentials && { ...credentials, serverName: tls.serverName };
 }

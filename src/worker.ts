@@ -1,11 +1,10 @@
 // A worker thread: an engine that does what it is told. Importing this file is being one.
 
 import { setClock } from "./clock.ts";
-import type { LogLevel } from "./config.ts";
 import { DescriptorBudget } from "./descriptors.ts";
 import { Engine } from "./engine.ts";
 import { StartError } from "./errors.ts";
-import { guarded, type Logger } from "./log.ts";
+import { guarded, type LogLevel, type Logger } from "./log.ts";
 import type { Order, Report } from "./messages.ts";
 import { Ledger } from "./state/ledger.ts";
 

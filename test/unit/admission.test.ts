@@ -8,9 +8,9 @@ import {
   type Circumstances,
   type ClientSocket,
   type Entrance,
-  type Pool,
   type Refusal,
 } from "../../src/admission.ts";
+import type { Pool } from "../../src/pool.ts";
 import { resolveConfig } from "../../src/resolve-config.ts";
 import { Router } from "../../src/server-name.ts";
 import { Balancer } from "../../src/state/balancer.ts";

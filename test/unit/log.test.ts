@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { LogLevel } from "../../src/config.ts";
-import { createLogger } from "../../src/log.ts";
+import { createLogger, type LogLevel } from "../../src/log.ts";
 
 function lines(
   options: { level?: LogLevel; format?: "json" | "pretty" },
