@@ -1,6 +1,6 @@
 // The library: what `import … from "tcpproxy"` brings. Importing it does nothing.
 
-export type { Address, TargetAddress, UnixAddress } from "./address.ts";
+export type { Address, TargetAddress, UnixAddress } from "./lib/address.ts";
 export {
   BUILT_IN,
   type Config,
@@ -14,8 +14,8 @@ export {
   type Upstream,
   type UpstreamConfig,
   type UpstreamTls,
-} from "./config.ts";
-export { ConfigError, StartError, type CloseReason, type Fault, type RefusalReason } from "./errors.ts";
+} from "./config/config.ts";
+export { ConfigError, StartError, type CloseReason, type Fault, type RefusalReason } from "./lib/errors.ts";
 export {
   createLogger,
   type Fields,
@@ -23,5 +23,5 @@ export {
   type LogLevel,
   type Logger,
   type LoggerOptions,
-} from "./log.ts";
+} from "./lib/log.ts";
 export { createProxy, type CloseOptions, type Proxy, type ProxyOptions, type ProxyStats } from "./proxy.ts";

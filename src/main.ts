@@ -3,11 +3,11 @@
 import { defineCommand, renderUsage, runCommand, type ArgsDef } from "citty";
 import { stripVTControlCharacters } from "node:util";
 import { version } from "../package.json";
-import { formatAddress, parseListenAddress } from "./address.ts";
-import { readConfigFile } from "./config-file.ts";
-import { BUILT_IN, type ProxyConfig } from "./config.ts";
-import { echo } from "./echo.ts";
-import { ConfigError, StartError, quote } from "./errors.ts";
+import { formatAddress, parseListenAddress } from "./lib/address.ts";
+import { readConfigFile } from "./config/file.ts";
+import { BUILT_IN, type ProxyConfig } from "./config/config.ts";
+import { echo } from "./cli/echo.ts";
+import { ConfigError, StartError, quote } from "./lib/errors.ts";
 import {
   FLAGS,
   UsageError,
@@ -17,12 +17,12 @@ import {
   locate,
   positionals,
   type FlagValues,
-} from "./flags.ts";
-import { LOG_FORMATS, LOG_LEVELS, createLogger, guarded, type Logger } from "./log.ts";
-import { unresolved } from "./names.ts";
+} from "./cli/flags.ts";
+import { LOG_FORMATS, LOG_LEVELS, createLogger, guarded, type Logger } from "./lib/log.ts";
+import { unresolved } from "./upstreams/name-resolution.ts";
 import { createProxy, type Proxy } from "./proxy.ts";
-import { flushLog } from "./stderr.ts";
-import { summary } from "./summary.ts";
+import { flushLog } from "./lib/stderr.ts";
+import { summary } from "./cli/summary.ts";
 
 const DONE = 0;
 const FAILED = 1;

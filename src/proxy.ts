@@ -4,13 +4,13 @@
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
 import { version } from "../package.json";
-import { formatAddress, type Address } from "./address.ts";
-import { makePools, type Pool } from "./pool.ts";
-import { changedKeys, listed } from "./changes.ts";
-import { monotonic } from "./clock.ts";
-import type { Config, Listener, ProxyConfig } from "./config.ts";
-import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
-import { Crew } from "./crew.ts";
+import { formatAddress, type Address } from "./lib/address.ts";
+import { makePools, type Pool } from "./upstreams/pool.ts";
+import { changedKeys, listed } from "./config/changes.ts";
+import { monotonic } from "./lib/clock.ts";
+import type { Config, Listener, ProxyConfig } from "./config/config.ts";
+import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./config/credentials.ts";
+import { Crew } from "./engine/worker-pool.ts";
 import {
   descriptorShortage,
   heldBy,
@@ -18,18 +18,18 @@ import {
   processBudget,
   type DescriptorBudget,
   type Holding,
-} from "./descriptors.ts";
-import { Engine } from "./engine.ts";
-import { ConfigError, StartError, type Fault } from "./errors.ts";
-import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "./expiry.ts";
-import { HealthChecks } from "./health-check.ts";
-import { logUpstream } from "./health-log.ts";
-import { mayShare } from "./listener.ts";
-import { createLogger, guarded, type Logger } from "./log.ts";
-import { atOnce, inPortions } from "./portions.ts";
-import { Reminder } from "./reminder.ts";
-import { resolveConfig, usesDemonstration } from "./resolve-config.ts";
-import { unresolved } from "./names.ts";
+} from "./lib/descriptors.ts";
+import { Engine } from "./engine/engine.ts";
+import { ConfigError, StartError, type Fault } from "./lib/errors.ts";
+import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "./config/expiry.ts";
+import { HealthChecks } from "./upstreams/health-check.ts";
+import { logUpstream } from "./upstreams/health-log.ts";
+import { mayShare } from "./listeners/listener.ts";
+import { createLogger, guarded, type Logger } from "./lib/log.ts";
+import { atOnce, inPortions } from "./lib/portions.ts";
+import { Reminder } from "./config/reminder.ts";
+import { resolveConfig, usesDemonstration } from "./config/resolve.ts";
+import { unresolved } from "./upstreams/name-resolution.ts";
 import {
   MOST_CLIENTS,
   MOST_TARGETS,
@@ -37,10 +37,10 @@ import {
   pairPorts,
   targetKeys,
   type Settings,
-} from "./settings.ts";
+} from "./engine/snapshot.ts";
 import { Slots, type TargetHealth } from "./state/balancer.ts";
 import { Ledger } from "./state/ledger.ts";
-import { Sighting, Watch } from "./watch.ts";
+import { Sighting, Watch } from "./config/watch.ts";
 
 /** What goes beside the configuration. */
 export interface ProxyOptions {
@@ -271,7 +271,10 @@ class RunningProxy implements Proxy {
     this.#slots = new Slots(this.#ledger);
     const settings = this.#settle(prepared, [...config.listeners.keys()]);
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
-    this.#runner = workers === 1 ? new Engine(settings, shared) : new Crew(settings, shared);
+    this.#runner =
+      workers === 1
+        ? new Engine(settings, shared)
+        : new Crew(settings, { ...shared, module: new URL("./worker.ts", import.meta.url) });
     this.#pools = makePools(settings, this.#ledger);
     this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {

@@ -1,11 +1,11 @@
 // A worker thread: an engine that does what it is told. Importing this file is being one.
 
-import { setClock } from "./clock.ts";
-import { DescriptorBudget } from "./descriptors.ts";
-import { Engine } from "./engine.ts";
-import { StartError } from "./errors.ts";
-import { guarded, type LogLevel, type Logger } from "./log.ts";
-import type { Order, Report } from "./messages.ts";
+import { setClock } from "./lib/clock.ts";
+import { DescriptorBudget } from "./lib/descriptors.ts";
+import { Engine } from "./engine/engine.ts";
+import { StartError } from "./lib/errors.ts";
+import { guarded, type LogLevel, type Logger } from "./lib/log.ts";
+import type { Order, Report } from "./engine/messages.ts";
 import { Ledger } from "./state/ledger.ts";
 
 declare const self: Worker;

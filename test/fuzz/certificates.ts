@@ -7,7 +7,7 @@ import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { ConfigError } from "tcpproxy";
-import { identify } from "../../src/identity.ts";
+import { identify } from "../../src/auth/identity.ts";
 import { INVISIBLE } from "../support/invisible.ts";
 import { issue, revoke, testAuthority } from "../support/issue.ts";
 import { cert, connect } from "../support/peer.ts";

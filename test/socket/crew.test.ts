@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { appendFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { StartError } from "../../src/errors.ts";
+import { StartError } from "../../src/lib/errors.ts";
 import { startCrew, type TestCrew } from "../support/crew.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";

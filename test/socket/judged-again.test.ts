@@ -5,7 +5,7 @@ import { X509Certificate } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { connect as tlsConnect } from "node:tls";
 import { describe, expect, test } from "bun:test";
-import { judge } from "../../src/trust.ts";
+import { judge } from "../../src/auth/certificate-check.ts";
 import { trusting } from "../support/lists.ts";
 import {
   FAR_OFF,

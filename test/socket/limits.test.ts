@@ -161,7 +161,7 @@ describe("all connections together", () => {
   });
 
   test("two proxies of one process have a budget of descriptors between them, and give it all back", async () => {
-    const { processBudget } = await import("../../src/descriptors.ts");
+    const { processBudget } = await import("../../src/lib/descriptors.ts");
     const before = processBudget().used;
     using origin = echoOrigin();
     await using a = await startProxy([origin.target]);

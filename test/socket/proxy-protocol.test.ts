@@ -1,7 +1,7 @@
 // The encoder against programs that were not written here.
 
 import { describe, expect, test } from "bun:test";
-import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/proxy-protocol.ts";
+import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { consumers, present, type Reading } from "../support/consumers.ts";
 
 const caller: Caller = {

@@ -798,12 +798,12 @@ test("a health check that has become more frequent does not wait for the old tim
 });
 
 test("a thread that begins after a listener went opens the others, and can be closed", async () => {
-  const { Engine } = await import("../../src/engine.ts");
-  const { DescriptorBudget } = await import("../../src/descriptors.ts");
-  const { loadCredentials } = await import("../../src/credentials.ts");
-  const { atOnce } = await import("../../src/portions.ts");
-  const { resolveConfig } = await import("../../src/resolve-config.ts");
-  const { makeSettings } = await import("../../src/settings.ts");
+  const { Engine } = await import("../../src/engine/engine.ts");
+  const { DescriptorBudget } = await import("../../src/lib/descriptors.ts");
+  const { loadCredentials } = await import("../../src/config/credentials.ts");
+  const { atOnce } = await import("../../src/lib/portions.ts");
+  const { resolveConfig } = await import("../../src/config/resolve.ts");
+  const { makeSettings } = await import("../../src/engine/snapshot.ts");
   const { Ledger } = await import("../../src/state/ledger.ts");
   const config = resolveConfig(testConfig(["127.0.0.1:1"]), { directory: "/", cores: 1 }, []);
   const settings = makeSettings(config, atOnce(loadCredentials(config, [])), [undefined, 0], [[0]], 10);

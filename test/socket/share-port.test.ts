@@ -1,7 +1,7 @@
 // One port, two proxies: by mistake it is refused, whatever the number of worker threads; on purpose it is not.
 
 import { describe, expect, test } from "bun:test";
-import { StartError } from "../../src/errors.ts";
+import { StartError } from "../../src/lib/errors.ts";
 import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
 import { createProxy } from "tcpproxy";

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { connect as connectTls } from "node:tls";
 import { createProxy } from "tcpproxy";
-import { processBudget } from "../../src/descriptors.ts";
+import { processBudget } from "../../src/lib/descriptors.ts";
 import { cert, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";

@@ -1,6 +1,6 @@
 // A thread that sets its clock by what it is told, and then says what time it is whenever it is asked.
 
-import { monotonic, setClock } from "../../src/clock.ts";
+import { monotonic, setClock } from "../../src/lib/clock.ts";
 
 declare const self: Worker;
 

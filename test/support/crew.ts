@@ -1,11 +1,11 @@
 // A crew of worker threads that die when they are told to.
 
-import { Crew } from "../../src/crew.ts";
-import { loadCredentials } from "../../src/credentials.ts";
-import { atOnce } from "../../src/portions.ts";
-import { DescriptorBudget } from "../../src/descriptors.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
-import { makeSettings, targetKeys } from "../../src/settings.ts";
+import { Crew } from "../../src/engine/worker-pool.ts";
+import { loadCredentials } from "../../src/config/credentials.ts";
+import { atOnce } from "../../src/lib/portions.ts";
+import { DescriptorBudget } from "../../src/lib/descriptors.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
+import { makeSettings, targetKeys } from "../../src/engine/snapshot.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
 import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";

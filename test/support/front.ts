@@ -1,7 +1,7 @@
 // Stands before a server that does not know the PROXY protocol: takes the header off, and passes on the rest as it is,
 // ends and resets included. The header is ahead of TLS, so that this is no part of it.
 
-import { Relay } from "../../src/relay.ts";
+import { Relay } from "../../src/connection/relay.ts";
 
 interface Side {
   /** What this side sends. */

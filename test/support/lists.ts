@@ -1,11 +1,11 @@
 // Certificates and revocation lists as the proxy reads them, from PEM.
 
 import { X509Certificate } from "node:crypto";
-import { readCertificate, type Certificate } from "../../src/certificate.ts";
-import { readPem } from "../../src/pem.ts";
-import { atOnce } from "../../src/portions.ts";
-import { readRevocationList, type RevocationList } from "../../src/revocation.ts";
-import { trustIn, type Trust } from "../../src/trust.ts";
+import { readCertificate, type Certificate } from "../../src/auth/certificate.ts";
+import { readPem } from "../../src/auth/pem.ts";
+import { atOnce } from "../../src/lib/portions.ts";
+import { readRevocationList, type RevocationList } from "../../src/auth/revocation.ts";
+import { trustIn, type Trust } from "../../src/auth/certificate-check.ts";
 
 /** All blocks of a text, as DER. */
 export function blocksOf(pem: string): Uint8Array[] {

@@ -1,7 +1,7 @@
 // A worker thread that dies when it is told to, in the way it is told.
 
 import "../../src/worker.ts";
-import type { Order } from "../../src/messages.ts";
+import type { Order } from "../../src/engine/messages.ts";
 
 /** Where tests tell it. */
 export const CHANNEL = "mortal";

@@ -9,10 +9,10 @@ import {
   type ClientSocket,
   type Entrance,
   type Refusal,
-} from "../../src/admission.ts";
-import type { Pool } from "../../src/pool.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
-import { Router } from "../../src/server-name.ts";
+} from "../../src/connection/admission.ts";
+import type { Pool } from "../../src/upstreams/pool.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
+import { Router } from "../../src/auth/server-name.ts";
 import { Balancer } from "../../src/state/balancer.ts";
 import { Limits } from "../../src/state/limits.ts";
 import { issue, makeAuthority, revoke, testAuthority, type Identity } from "../support/issue.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Backlog } from "../../src/backlog.ts";
+import { Backlog } from "../../src/lib/backlog.ts";
 import { Random } from "../support/random.ts";
 
 /** A reader that takes so many lines before it stalls. */

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { changedKeys, listed } from "../../src/changes.ts";
-import type { Config, ProxyConfig } from "../../src/config.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
+import { changedKeys, listed } from "../../src/config/changes.ts";
+import type { Config, ProxyConfig } from "../../src/config/config.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
 
 const db = {
   name: "db",

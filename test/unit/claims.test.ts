@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
-import { claimsOf } from "../../src/claims.ts";
-import { identityFault } from "../../src/identity.ts";
+import { claimsOf } from "../../src/auth/claims.ts";
+import { identityFault } from "../../src/auth/identity.ts";
 import { cert } from "../support/peer.ts";
 import { issue, makeAuthority } from "../support/issue.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { monotonic } from "../../src/clock.ts";
+import { monotonic } from "../../src/lib/clock.ts";
 
 test("goes forward, a millisecond at a time", async () => {
   const [before, start] = [monotonic(), performance.now()];

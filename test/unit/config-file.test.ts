@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { readConfigFile } from "../../src/config-file.ts";
+import { readConfigFile } from "../../src/config/file.ts";
 
 let folder: string;
 beforeAll(() => void (folder = mkdtempSync(`${tmpdir()}/tcpproxy-file-`)));

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { BUILT_IN, type Config, type ProxyConfig } from "../../src/config.ts";
-import type { Fault } from "../../src/errors.ts";
-import { resolveConfig, usesDemonstration } from "../../src/resolve-config.ts";
+import { BUILT_IN, type Config, type ProxyConfig } from "../../src/config/config.ts";
+import type { Fault } from "../../src/lib/errors.ts";
+import { resolveConfig, usesDemonstration } from "../../src/config/resolve.ts";
 
 function resolved(input: unknown, directory = "/etc/proxy"): { config: Config; faults: Fault[] } {
   const faults: Fault[] = [];

@@ -2,11 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
-import { loadCredentials } from "../../src/credentials.ts";
-import type { Fault } from "../../src/errors.ts";
-import { atOnce } from "../../src/portions.ts";
-import { readRevocationList } from "../../src/revocation.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
+import { loadCredentials } from "../../src/config/credentials.ts";
+import type { Fault } from "../../src/lib/errors.ts";
+import { atOnce } from "../../src/lib/portions.ts";
+import { readRevocationList } from "../../src/auth/revocation.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
 import { Folder } from "../support/folder.ts";
 import { issue, makeAuthority, revoke, testAuthority } from "../support/issue.ts";
 import { blocksOf } from "../support/lists.ts";

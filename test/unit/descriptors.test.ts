@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { DescriptorBudget, descriptorShortage, heldBy, mostConnections } from "../../src/descriptors.ts";
+import { DescriptorBudget, descriptorShortage, heldBy, mostConnections } from "../../src/lib/descriptors.ts";
 
 test.each([
   [{ workers: 1, listeners: 1, checks: 0 }, 1],

@@ -1,7 +1,7 @@
 // Keys that are given twice: none passes, wherever it is and however it is written; and what has none is let be.
 
 import { expect, test } from "bun:test";
-import { DuplicateError, refuseDuplicates } from "../../src/duplicates.ts";
+import { DuplicateError, refuseDuplicates } from "../../src/config/duplicates.ts";
 import { Random } from "../support/random.ts";
 
 const PARSERS = { yaml: Bun.YAML.parse, json: (text: string): unknown => JSON.parse(text) };

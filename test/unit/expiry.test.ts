@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "../../src/expiry.ts";
+import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "../../src/config/expiry.ts";
 import { cert } from "../support/peer.ts";
 import { issue, makeAuthority, revoke } from "../support/issue.ts";
 import { listsOf } from "../support/lists.ts";

@@ -1,6 +1,14 @@
 import { describe, expect, test } from "bun:test";
-import { BUILT_IN } from "../../src/config.ts";
-import { FLAGS, UsageError, applyFlags, checkFlags, choose, locate, positionals } from "../../src/flags.ts";
+import { BUILT_IN } from "../../src/config/config.ts";
+import {
+  FLAGS,
+  UsageError,
+  applyFlags,
+  checkFlags,
+  choose,
+  locate,
+  positionals,
+} from "../../src/cli/flags.ts";
 
 describe("what citty lets pass", () => {
   test.each([

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { handshakeRefusal } from "../../src/handshake.ts";
+import { handshakeRefusal } from "../../src/auth/tls-failure.ts";
 
 const error = (message: string, code?: string) => Object.assign(new Error(message), code && { code });
 const boring = (word: string) => error(`error:100000f0:SSL routines:OPENSSL_internal:${word}`, "EPROTO");

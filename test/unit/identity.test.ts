@@ -1,6 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
-import { identify, isGroupName } from "../../src/identity.ts";
+import { identify, isGroupName } from "../../src/auth/identity.ts";
 import { INVISIBLE } from "../support/invisible.ts";
 import { issue } from "../support/issue.ts";
 import { cert } from "../support/peer.ts";

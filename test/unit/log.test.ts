@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { createLogger, type LogLevel } from "../../src/log.ts";
+import { createLogger, type LogLevel } from "../../src/lib/log.ts";
 
 function lines(
   options: { level?: LogLevel; format?: "json" | "pretty" },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readPem } from "../../src/pem.ts";
+import { readPem } from "../../src/auth/pem.ts";
 import { cert } from "../support/peer.ts";
 
 const one = cert("ca.crt").trim();

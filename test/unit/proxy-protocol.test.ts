@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/proxy-protocol.ts";
+import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { Random } from "../support/random.ts";
 
 const caller: Caller = {

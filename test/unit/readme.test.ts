@@ -2,8 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import type { Fault } from "../../src/errors.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
+import type { Fault } from "../../src/lib/errors.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
 
 type Table = Record<string, unknown>;
 

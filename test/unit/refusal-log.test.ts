@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import type { RefusalReason } from "../../src/errors.ts";
-import type { Fields } from "../../src/log.ts";
-import { RefusalLog, sourceOf } from "../../src/refusal-log.ts";
+import type { RefusalReason } from "../../src/lib/errors.ts";
+import type { Fields } from "../../src/lib/log.ts";
+import { RefusalLog, sourceOf } from "../../src/connection/refusal-log.ts";
 import { Random } from "../support/random.ts";
 
 /** A log in a time of its own. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Relay, type Stream } from "../../src/relay.ts";
+import { Relay, type Stream } from "../../src/connection/relay.ts";
 import { Random } from "../support/random.ts";
 
 /** A sink that takes so much and no more, and a source that knows whether it is paused. */

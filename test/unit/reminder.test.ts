@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, jest, setSystemTime, test } from "bun:test";
 import { createProxy } from "tcpproxy";
-import { Reminder, type StillRefused } from "../../src/reminder.ts";
+import { Reminder, type StillRefused } from "../../src/config/reminder.ts";
 import { Log, testConfig } from "../support/proxy.ts";
 
 const HOUR = 3_600_000;

@@ -1,7 +1,7 @@
 // Routing by server name, as a table; what clients send is any bytes at all.
 
 import { describe, expect, test } from "bun:test";
-import { parseServerName, restOf, Router } from "../../src/server-name.ts";
+import { parseServerName, restOf, Router } from "../../src/auth/server-name.ts";
 import { Random } from "../support/random.ts";
 
 describe("a server name in the configuration", () => {

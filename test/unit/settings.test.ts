@@ -1,10 +1,10 @@
 // Which listener of a new configuration an open port goes on with.
 
 import { describe, expect, test } from "bun:test";
-import { parseListenAddress } from "../../src/address.ts";
-import type { Listener } from "../../src/config.ts";
-import { resolveConfig } from "../../src/resolve-config.ts";
-import { pairPorts, targetKeys } from "../../src/settings.ts";
+import { parseListenAddress } from "../../src/lib/address.ts";
+import type { Listener } from "../../src/config/config.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
+import { pairPorts, targetKeys } from "../../src/engine/snapshot.ts";
 
 function listener(address: string): Listener {
   return {

@@ -1,8 +1,8 @@
 import { X509Certificate, createPrivateKey } from "node:crypto";
 import { describe, expect, test } from "bun:test";
-import { atOnce } from "../../src/portions.ts";
-import { isListed, readRevocationList } from "../../src/revocation.ts";
-import { judge as judgeLeaf, type Trust, type Verdict } from "../../src/trust.ts";
+import { atOnce } from "../../src/lib/portions.ts";
+import { isListed, readRevocationList } from "../../src/auth/revocation.ts";
+import { judge as judgeLeaf, type Trust, type Verdict } from "../../src/auth/certificate-check.ts";
 import { issue, makeAuthority, revoke, testAuthority, type Authority } from "../support/issue.ts";
 import { blocksOf, certificateOf, listsOf, trusting as trustOf } from "../support/lists.ts";
 import { cert } from "../support/peer.ts";

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { Sighting, Watch } from "../../src/watch.ts";
+import { Sighting, Watch } from "../../src/config/watch.ts";
 
 let root: string;
 beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-watch-`)));

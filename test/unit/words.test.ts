@@ -1,9 +1,9 @@
 // How durations, addresses and values in errors are read and written.
 
 import { describe, expect, test } from "bun:test";
-import { formatAddress, parseListenAddress, parseTarget } from "../../src/address.ts";
-import { LONGEST, formatDuration, parseDuration } from "../../src/duration.ts";
-import { escapeInvisible, quote } from "../../src/errors.ts";
+import { formatAddress, parseListenAddress, parseTarget } from "../../src/lib/address.ts";
+import { LONGEST, formatDuration, parseDuration } from "../../src/lib/duration.ts";
+import { escapeInvisible, quote } from "../../src/lib/errors.ts";
 import { INVISIBLE } from "../support/invisible.ts";
 
 describe("durations", () => {

@@ -1,0 +1,309 @@
+// Whether a client's certificate is good under the rules of now: for every connection at its beginning, where TLS has
+// verified a chain once, and again after what changes later. What RFC 5280, section 6, says, weak cryptography and
+// revocation lists. Pure.
+
+import { X509Certificate } from "node:crypto";
+import { readCertificate, type Certificate } from "./certificate.ts";
+import { violation } from "./name-constraints.ts";
+import { atOnce } from "../lib/portions.ts";
+import { isInForce, isListed, mayHaveSigned, verifyList, type RevocationList } from "./revocation.ts";
+
+/** Who is trusted, and what has been revoked. */
+export interface Trust {
+  readonly authorities: Authorities;
+  /** Undefined where revocation is not checked at all. */
+  readonly revocations: readonly RevocationList[] | undefined;
+}
+
+/** Those who are trusted to vouch for clients, and what was found out about chains to them. */
+interface Authorities {
+  /** PEM. */
+  readonly pem: readonly string[];
+  readonly all: readonly Certificate[];
+  /** By the fingerprint of a client's certificate: a chain whose signatures, purposes and names are good. */
+  readonly chains: Map<string, Chain>;
+}
+
+/** Certificates, each issued by the next; the first is a client's, the last a root. */
+type Chain = readonly Certificate[];
+
+/** Why a certificate is no good, and what exactly. */
+export interface Verdict {
+  readonly reason:
+    "certificate_untrusted" | "certificate_expired" | "certificate_revoked" | "certificate_weak";
+  readonly detail?: string;
+}
+
+/** Chains that are remembered; the oldest is forgotten first. */
+const MOST_CHAINS = 4_096;
+
+/** The most certificates of a chain, and the most issuers that are tried on the way. */
+const MOST_LINKS = 16;
+const MOST_TRIES = 24;
+
+/** Keys that claim a list that was not verified when it was loaded. */
+const MOST_CLAIMS = 8;
+
+/**
+ * Puts together what a listener trusts.
+ * @param ca PEM, checked before
+ * @param before where the authorities are the same, what was found out about them is taken over
+ */
+export function trustIn(
+  { ca, crl }: { readonly ca: readonly string[]; readonly crl: readonly RevocationList[] | undefined },
+  before?: Trust,
+): Trust {
+  const same =
+    before?.authorities.pem.length === ca.length && ca.every((pem, i) => pem === before.authorities.pem[i]);
+  const authorities = same
+    ? before!.authorities
+    : {
+        pem: ca,
+        all: ca.map((pem) => readCertificate(new X509Certificate(pem))),
+        chains: new Map<string, Chain>(),
+      };
+  return { authorities, revocations: crl };
+}
+
+/**
+ * Judges a client's certificate. A chain is looked for anew and every signature on it is verified; it may be good now by
+ * another way than in the handshake. What cannot be read or decided is not trusted.
+ * @param sent answers, in DER, what there is above the certificate: as far as TLS followed it, or as the client sent it.
+ *   Asked only where the authorities alone do not tell, as it takes its time
+ * @param vouched TLS has verified a chain to the same authorities: what is not decided here (policies, which of two CAs of
+ *   one name) is good then
+ * @returns undefined where it is good
+ */
+export function judge(
+  leaf: X509Certificate | undefined,
+  sent: () => readonly Uint8Array[],
+  trust: Trust,
+  now: number,
+  vouched = false,
+): Verdict | undefined {
+  if (leaf === undefined) return untrusted("no certificate");
+  const { chains, all } = trust.authorities;
+  try {
+    const known = chains.get(leaf.fingerprint256);
+    if (known !== undefined && judgeMoment(known, trust, now) === undefined) return undefined;
+    const search = new Search(trust, now, vouched);
+    const client = readCertificate(leaf);
+    if (search.from(client, all)) return undefined;
+    // TLS does not verify such a signature at all.
+    if (client.weakSignature !== undefined && search.worst === undefined) return weakLeaf(client);
+    // Sure of an end where nothing that was sent can help.
+    const between = sent().map((der) => readCertificate(new X509Certificate(der)));
+    if (between.length > 0 && search.from(client, [...all, ...between])) return undefined;
+    return search.worst ?? untrusted("no chain to a CA");
+  } catch (error) {
+    return untrusted(error instanceof Error ? error.message : "it cannot be read");
+  }
+}
+
+function weakLeaf({ weakSignature = "" }: Certificate): Verdict {
+  return { reason: "certificate_weak", detail: `the certificate: ${weakSignature}` };
+}
+
+/** Why TLS may have found a signature no good that it does not verify: it is of a kind that nobody should rely on. */
+export function weaknessOf(leaf: X509Certificate | undefined): Verdict | undefined {
+  try {
+    const client = leaf && readCertificate(leaf);
+    return client?.weakSignature === undefined ? undefined : weakLeaf(client);
+  } catch {
+    return undefined;
+  }
+}
+
+function untrusted(detail: string): Verdict {
+  return { reason: "certificate_untrusted", detail };
+}
+
+/** Which of several chains' verdicts is told: the one with the least to put right. */
+const GRAVITY: readonly Verdict["reason"][] = [
+  "certificate_expired",
+  "certificate_revoked",
+  "certificate_weak",
+  "certificate_untrusted",
+];
+
+/** Looks for a good chain among all that there are. */
+class Search {
+  /** What stood against the best of those that led to a root. */
+  worst: Verdict | undefined;
+  readonly #trust: Trust;
+  readonly #now: number;
+  readonly #vouched: boolean;
+  /** Signatures, by the fingerprints of what is signed and of the signer. */
+  readonly #signed = new Map<string, boolean>();
+  #tries = 0;
+
+  constructor(trust: Trust, now: number, vouched: boolean) {
+    this.#trust = trust;
+    this.#now = now;
+    this.#vouched = vouched;
+  }
+
+  /** @returns whether a good chain was found */
+  from(client: Certificate, issuers: readonly Certificate[]): boolean {
+    this.#tries = 0;
+    return this.#follow([client], issuers);
+  }
+
+  #follow(chain: Chain, issuers: readonly Certificate[]): boolean {
+    const last = chain.at(-1)!;
+    if (this.#isRoot(last)) return this.#isGood(chain);
+    if (chain.length >= MOST_LINKS) return false;
+    for (const issuer of this.#mayHaveIssued(last, issuers)) {
+      if (chain.some(({ fingerprint }) => fingerprint === issuer.fingerprint)) continue;
+      if (++this.#tries > MOST_TRIES) throw new Error("too many ways to a CA");
+      if (this.#hasSigned(issuer, last) && this.#follow([...chain, issuer], issuers)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Going by names and key identifiers. TLS goes by those alone, prefers an authority to what was sent, and does not turn
+   * back where its signature is another one's: what TLS has not vouched for has to be good that way too.
+   */
+  #mayHaveIssued(
+    { issuer: name, x509 }: Certificate,
+    issuers: readonly Certificate[],
+  ): readonly Certificate[] {
+    const fits = (each: Certificate) => each.subject === name && x509.checkIssued(each.x509);
+    if (this.#vouched) return issuers.filter(fits);
+    const trusted = this.#trust.authorities.all.filter(fits);
+    if (new Set(trusted.map(({ keyId }) => keyId)).size > 1) {
+      this.worst ??= untrusted("several CAs of one name, which only a full handshake tells apart");
+      return [];
+    }
+    return trusted.length > 0 ? trusted : issuers.filter(fits);
+  }
+
+  #hasSigned(issuer: Certificate, { x509, fingerprint }: Certificate): boolean {
+    const pair = `${fingerprint} ${issuer.fingerprint}`;
+    let signed = this.#signed.get(pair);
+    if (signed === undefined) this.#signed.set(pair, (signed = x509.verify(issuer.x509.publicKey)));
+    return signed;
+  }
+
+  /** An authority under another one does not stand alone, as in a handshake. */
+  #isRoot({ x509 }: Certificate): boolean {
+    return (
+      x509.checkIssued(x509) && this.#trust.authorities.all.some((each) => each.x509.raw.equals(x509.raw))
+    );
+  }
+
+  #isGood(chain: Chain): boolean {
+    const lasting = judgeChain(chain, this.#vouched);
+    const verdict = lasting ?? judgeMoment(chain, this.#trust, this.#now);
+    if (verdict !== undefined) {
+      const gravity = ({ reason }: Verdict) => GRAVITY.indexOf(reason);
+      if (this.worst === undefined || gravity(verdict) < gravity(this.worst)) this.worst = verdict;
+      return false;
+    }
+    this.#remember(chain);
+    return true;
+  }
+
+  #remember(chain: Chain): void {
+    const { chains } = this.#trust.authorities;
+    const [oldest] = chains.keys();
+    if (chains.size >= MOST_CHAINS && oldest !== undefined) chains.delete(oldest);
+    chains.set(chain[0]!.fingerprint, chain);
+  }
+}
+
+/** What does not depend on the moment: purposes, path lengths, names, and the strength of keys and signatures. */
+function judgeChain(chain: Chain, vouched: boolean): Verdict | undefined {
+  const root = chain.length - 1;
+  let below = 0;
+  for (const [i, certificate] of chain.entries()) {
+    const {
+      problem,
+      noAuthority,
+      noClient,
+      onlyRoot,
+      pathLength,
+      constraints,
+      demandsPolicy,
+      subject,
+      issuer,
+    } = certificate;
+    const noCa = onlyRoot && i < root ? "it is no CA" : noAuthority;
+    const wrong = problem ?? (i === 0 ? noClient : noCa);
+    if (wrong !== undefined) return untrusted(`${who(chain, i)}: ${wrong}`);
+    if (i > 0) {
+      if (below > pathLength)
+        return untrusted(`${who(chain, i)}: more authorities below it than its path length`);
+      if (subject !== issuer) below++;
+    }
+    if (demandsPolicy && !vouched) {
+      return untrusted(`${who(chain, i)}: it demands policies, which only a full handshake looks into`);
+    }
+    if (constraints === undefined || i === 0) continue;
+    for (const [j, each] of chain.slice(0, i).entries()) {
+      if (j > 0 && each.subject === each.issuer) continue;
+      const broken = violation(constraints, each.names(), j === 0);
+      if (broken !== undefined) return untrusted(`${who(chain, j)}: ${broken}`);
+    }
+  }
+  for (const [i, { weakKey, weakSignature }] of chain.entries()) {
+    const weakness = weakKey ?? (i < root ? weakSignature : undefined);
+    if (weakness !== undefined)
+      return { reason: "certificate_weak", detail: `${who(chain, i)}: ${weakness}` };
+  }
+  return undefined;
+}
+
+function who(chain: Chain, i: number): string {
+  return i === 0 ? "the certificate" : i === chain.length - 1 ? "its root CA" : "an intermediate CA";
+}
+
+/** What depends on the moment: revocation, then dates. */
+function judgeMoment(chain: Chain, { revocations }: Trust, now: number): Verdict | undefined {
+  if (revocations !== undefined) {
+    const verdicts = chain.map((certificate, i) =>
+      // A root is its own issuer.
+      revocationOf(certificate, chain[i + 1] ?? certificate, revocations, now),
+    );
+    const revoked = verdicts.find((verdict) => verdict?.reason === "certificate_revoked");
+    const verdict = revoked ?? verdicts.find((each) => each !== undefined);
+    if (verdict !== undefined) return verdict;
+  }
+  const current = chain.every(({ notBefore, notAfter }) => notBefore <= now && now < notAfter);
+  return current ? undefined : { reason: "certificate_expired" };
+}
+
+/** The details are the words of TLS for the same. */
+function revocationOf(
+  { serial }: Certificate,
+  issuer: Certificate,
+  revocations: readonly RevocationList[],
+  now: number,
+): Verdict | undefined {
+  const lists = revocations.filter(
+    (list) => list.problem === undefined && mayHaveSigned(issuer, list) && isSignedBy(list, issuer),
+  );
+  if (lists.some((list) => isListed(list, serial))) {
+    return { reason: "certificate_revoked", detail: "CERT_REVOKED" };
+  }
+  if (lists.some((list) => isInForce(list, now))) return undefined;
+  // Nobody knows.
+  return untrusted(lists.length === 0 ? "UNABLE_TO_GET_CRL" : "CRL_HAS_EXPIRED");
+}
+
+/** What was found out about lists since they were loaded, by the signers' keys. */
+const claims = new WeakMap<RevocationList, Map<string, boolean>>();
+
+function isSignedBy(list: RevocationList, issuer: Certificate): boolean {
+  if (list.signers.includes(issuer.keyId)) return true;
+  let known = claims.get(list);
+  if (known === undefined) claims.set(list, (known = new Map()));
+  const before = known.get(issuer.keyId);
+  if (before !== undefined) return before;
+  // Of an authority that clients send along. It takes its time for long lists, so that the number of tries is bounded.
+  if (known.size >= MOST_CLAIMS) return false;
+  const signed = atOnce(verifyList(list, issuer));
+  known.set(issuer.keyId, signed);
+  return signed;
+}

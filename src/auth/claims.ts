@@ -1,0 +1,50 @@
+// What a client's certificate says of itself, for the log. It may be a stranger's: huge, odd, and made to deceive.
+
+import type { X509Certificate } from "node:crypto";
+import { escapeInvisible } from "../lib/errors.ts";
+import { commonNames } from "./identity.ts";
+
+/** The most characters of one value. */
+const MOST = 256;
+
+/** Escaped and bounded. What cannot be read is left out. */
+export interface Claims {
+  /** The Common Name, or several. */
+  readonly claimed?: string | undefined;
+  /** Hexadecimal. */
+  readonly serial?: string | undefined;
+  readonly issuer?: string | undefined;
+  /** ISO 8601. */
+  readonly notAfter?: string | undefined;
+}
+
+type Certificate = Partial<
+  Pick<X509Certificate, "subject" | "serialNumber" | "issuer" | "validTo" | "validToDate">
+>;
+
+/** Reads a certificate, verified or not. Never throws. */
+export function claimsOf(certificate: Certificate | undefined): Claims {
+  if (certificate === undefined) return {};
+  return {
+    claimed: read(() => commonNames(certificate.subject).join(", ")),
+    serial: read(() => certificate.serialNumber),
+    issuer: read(() => certificate.issuer?.replaceAll("\n", ", ")),
+    notAfter: read(() => {
+      const date = certificate.validToDate;
+      return date === undefined || Number.isNaN(date.getTime()) ? certificate.validTo : date.toISOString();
+    }),
+  };
+}
+
+function read(value: () => string | undefined): string | undefined {
+  try {
+    const text = value();
+    return text === undefined || text === "" ? undefined : short(escapeInvisible(text.slice(0, MOST + 1)));
+  } catch {
+    return undefined;
+  }
+}
+
+function short(text: string): string {
+  return text.length > MOST ? `${text.slice(0, MOST)}…` : text;
+}

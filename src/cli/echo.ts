@@ -1,0 +1,51 @@
+// Echo upstreams, to try the proxy out on: what comes in goes out again, half-close and slow readers included.
+
+import { formatAddress, type Address } from "../lib/address.ts";
+import { cannotListen } from "../lib/errors.ts";
+import { Relay } from "../connection/relay.ts";
+
+/** A running echo server. */
+export interface Echo {
+  /** As bound, with the port that the system picked if it was 0. */
+  readonly address: Address;
+  /** Connections open. */
+  connections(): number;
+  /** Stops at once, connections included. */
+  stop(): void;
+}
+
+/**
+ * Starts an echo server.
+ * @throws StartError where the address cannot be had
+ */
+export function echo(address: Address): Echo {
+  let open = 0;
+  const bind = () =>
+    Bun.listen<Relay>({
+      hostname: address.hostname || "::",
+      port: address.port,
+      exclusive: true,
+      allowHalfOpen: true,
+      socket: {
+        open(socket) {
+          open++;
+          socket.data = new Relay();
+          socket.data.source = socket.data.sink = socket;
+        },
+        data: (socket, chunk) => void socket.data.push(chunk),
+        drain: (socket) => void socket.data.flush(),
+        end: (socket) => socket.data.end(),
+        close: () => void open--,
+      },
+    });
+  try {
+    const server = bind();
+    return {
+      address: { hostname: server.hostname, port: server.port },
+      connections: () => open,
+      stop: () => server.stop(true),
+    };
+  } catch (error) {
+    throw cannotListen(formatAddress(address), error);
+  }
+}

@@ -1,0 +1,73 @@
+// What a reload has changed, for the log. Pure.
+
+import { formatAddress } from "../lib/address.ts";
+import type { Config } from "./config.ts";
+
+/** The longest text that {@link listed} makes of more than one name, in characters. */
+const LONGEST_LIST = 1_000;
+
+/**
+ * The keys of a new configuration whose values are others than before, such as `upstreams[0].authorizedGroups`. Where a
+ * list of listeners or upstreams has become longer or shorter, the list itself is one of them.
+ */
+export function changedKeys(before: Config, after: Config): string[] {
+  return [
+    ...ofTables(before, after, "", ["listeners", "upstreams", "rest"]),
+    ...ofLists(
+      ...([before.listeners, after.listeners, "listeners"] as const),
+      ({ address }) => formatAddress(address),
+      (listener) => listener.key,
+      ["key"],
+    ),
+    ...ofLists(
+      ...([before.upstreams, after.upstreams, "upstreams"] as const),
+      ({ name }) => name,
+      (_, i) => `upstreams[${i}]`,
+      ["fall"],
+    ),
+  ];
+}
+
+/** Names as one field of a log line, separated by commas; "none" where there are none. */
+export function listed(names: readonly string[]): string {
+  let text = names[0] ?? "none";
+  for (const [i, name] of names.entries()) {
+    if (i === 0) continue;
+    if (text.length + name.length >= LONGEST_LIST) return `${text},and ${names.length - i} more`;
+    text += `,${name}`;
+  }
+  return text;
+}
+
+/** @param derived names of what follows from other keys */
+function ofTables(before: object, after: object, key: string, derived: readonly string[]): string[] {
+  const [old, now] = [new Map(Object.entries(before)), new Map(Object.entries(after))];
+  return [...new Set([...old.keys(), ...now.keys()])].flatMap((name) => {
+    const [a, b] = [old.get(name), now.get(name)];
+    if (derived.includes(name) || Bun.deepEquals(a, b)) return [];
+    const path = key ? `${key}.${name}` : name;
+    return isTable(a) && isTable(b) && name !== "address" ? ofTables(a, b, path, []) : [path];
+  });
+}
+
+/** Pairs entries by their place or, where there are more or fewer than before, by what identifies them. */
+function ofLists<T extends object>(
+  before: readonly T[],
+  after: readonly T[],
+  key: string,
+  identity: (entry: T) => string,
+  keyOf: (entry: T, i: number) => string,
+  derived: readonly string[],
+): string[] {
+  const samePlaces = before.length === after.length;
+  const known = new Map(before.map((entry) => [identity(entry), entry]));
+  const within = after.flatMap((entry, i) => {
+    const old = samePlaces ? before[i] : known.get(identity(entry));
+    return old === undefined ? [] : ofTables(old, entry, keyOf(entry, i), derived);
+  });
+  return samePlaces ? within : [key, ...within];
+}
+
+function isTable(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

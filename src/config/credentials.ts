@@ -1,0 +1,322 @@
+// The PEM files that the configuration names: read, checked against each other, and kept for TLS. All faults at once,
+// before anything is opened or changed; nothing of a private key ever appears in a message.
+
+import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import { createSecureContext } from "node:tls";
+import { readCertificate, type Certificate } from "../auth/certificate.ts";
+import type { Config, Listener, UpstreamTls } from "./config.ts";
+import { cannotRead, quote, type Fault } from "../lib/errors.ts";
+import { readPem, type PemBlock } from "../auth/pem.ts";
+import { mayHaveSigned, readRevocationList, verifyList, type RevocationList } from "../auth/revocation.ts";
+
+/** What a listener needs: PEM for TLS, and revocation lists, which TLS is not given: it would read them anew each time. */
+export interface Credentials {
+  readonly ca: readonly string[];
+  readonly cert: string;
+  readonly key: string;
+  readonly crl: readonly RevocationList[] | undefined;
+}
+
+/** What TLS towards targets needs, as PEM. */
+export interface UpstreamCredentials {
+  readonly ca: readonly string[];
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+}
+
+/** All that a configuration's files come to. */
+export interface AllCredentials {
+  /** One for each listener. */
+  readonly listeners: readonly Credentials[];
+  /** One for each upstream; undefined for those without TLS. */
+  readonly upstreams: readonly (UpstreamCredentials | undefined)[];
+  /** What is allowed but should not be so, one line each. */
+  readonly warnings: readonly string[];
+}
+
+const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
+
+/**
+ * Reads and checks all files of a configuration, in steps. Paths that are "" are passed over: they were found at fault
+ * before.
+ * @param faults collects what is wrong; the result is fit for use only if it stays empty
+ */
+export function* loadCredentials(
+  { listeners, upstreams }: Config,
+  faults: Fault[],
+): Generator<void, AllCredentials> {
+  const warnings = new Set<string>();
+  const ofListeners: Credentials[] = [];
+  for (const listener of listeners) ofListeners.push(yield* ofListener(listener, faults, warnings));
+  return {
+    listeners: ofListeners,
+    upstreams: upstreams.map(({ tls }, i) => tls && ofUpstream(tls, `upstreams[${i}].tls`, faults, warnings)),
+    warnings: [...warnings],
+  };
+}
+
+/** Every file that a configuration names. */
+export function filesOf({ listeners, upstreams }: Config): string[] {
+  const files = [
+    ...listeners.flatMap(({ ca, certificate, privateKey, crl }) => [ca, certificate, privateKey, crl]),
+    ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
+  ];
+  return [...new Set(files.filter((file) => file !== undefined))];
+}
+
+/** Takes what is wrong, or what should not be so, with one key. */
+interface Findings {
+  fault(key: string, problem: string): void;
+  warn(warning: string): void;
+}
+
+function findings(key: string, faults: Fault[], warnings: Set<string>): Findings {
+  return {
+    fault: (name, problem) => void faults.push({ key: `${key}.${name}`, problem }),
+    warn: (warning) => void warnings.add(warning),
+  };
+}
+
+function* ofListener(
+  listener: Listener,
+  faults: Fault[],
+  warnings: Set<string>,
+): Generator<void, Credentials> {
+  const before = faults.length;
+  const found = findings(listener.key, faults, warnings);
+  const ca = authorities(listener.ca, found);
+  yield;
+  const pair = keyPair(listener, listener.key, found);
+  yield;
+  const crl = listener.crl === undefined ? undefined : yield* revocations(listener.crl, ca, found);
+  const credentials = { ca: ca.map(({ x509 }) => String(x509)), ...pair, crl };
+  if (faults.length === before) tryOut(credentials, listener.certificate, found);
+  yield;
+  return credentials;
+}
+
+function ofUpstream(
+  tls: UpstreamTls,
+  key: string,
+  faults: Fault[],
+  warnings: Set<string>,
+): UpstreamCredentials {
+  const before = faults.length;
+  const found = findings(key, faults, warnings);
+  const ca = authorities(tls.ca, found).map(({ x509 }) => String(x509));
+  const { certificate, privateKey } = tls;
+  if (certificate === undefined || privateKey === undefined) return { ca, cert: undefined, key: undefined };
+  const credentials = { ca, ...keyPair({ certificate, privateKey }, key, found) };
+  if (faults.length === before) tryOut(credentials, certificate, found);
+  return credentials;
+}
+
+/** The TLS library's own opinion, without opening a port. */
+function tryOut(
+  { ca, cert, key }: Pick<Credentials, "ca" | "cert" | "key">,
+  file: string,
+  { fault }: Findings,
+): void {
+  try {
+    createSecureContext({ ca: [...ca], cert, key });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    fault("certificate", `${quote(file)} cannot be used for TLS: ${message}`);
+  }
+}
+
+function authorities(path: string, found: Findings): Certificate[] {
+  const { all } = certificates(path, "ca", found);
+  return all.flatMap((authority, i) => {
+    const it = `${quote(path)}: certificate ${i + 1}`;
+    // A root of version 1 has no extension to say that it is one; it is one by having signed itself.
+    if (!authority.ca && !authority.checkIssued(authority)) {
+      found.fault("ca", `${it} (${quote(authority.subject)}) is not that of a CA`);
+    }
+    try {
+      return [readCertificate(authority)];
+    } catch {
+      found.fault("ca", `${it} is damaged`);
+      return [];
+    }
+  });
+}
+
+function keyPair(
+  files: { readonly certificate: string; readonly privateKey: string },
+  within: string,
+  found: Findings,
+): { cert: string; key: string } {
+  const { text, all } = certificates(files.certificate, "certificate", found);
+  const key = privateKey(files.privateKey, found);
+  if (all[0] !== undefined && key !== undefined && !all[0].checkPrivateKey(key.object)) {
+    const pair = `${within}.certificate ${quote(files.certificate)}`;
+    found.fault("privateKey", `${quote(files.privateKey)} is not the key of ${pair}`);
+  }
+  return { cert: text, key: key?.pem ?? "" };
+}
+
+/** What is allowed but will not work as hoped, dates apart: one line each. */
+export function credentialWarnings({ cert, ca }: Credentials): string[] {
+  const warnings: string[] = [];
+  const certificate = new X509Certificate(cert);
+  // Node's name for it is keyUsage, but what it holds is the extended key usage.
+  if (certificate.keyUsage?.length && !certificate.keyUsage.includes(SERVER_AUTH)) {
+    warnings.push(
+      "the proxy's certificate is not meant for servers (extended key usage): clients may refuse it",
+    );
+  }
+  for (const pem of ca) {
+    const { x509, problem, noAuthority, weakKey } = readCertificate(new X509Certificate(pem));
+    const wrong = problem ?? noAuthority ?? weakKey;
+    if (wrong !== undefined) {
+      warnings.push(`the CA ${quote(x509.subject)} cannot vouch for clients: ${wrong}`);
+    }
+  }
+  return warnings;
+}
+
+/** @returns the file's text; undefined where there is none, which has been said then */
+function textOf(path: string, key: string, { fault }: Findings): string | undefined {
+  if (path === "") return undefined;
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    fault(key, `${quote(path)} ${cannotRead(error)}`);
+    return undefined;
+  }
+}
+
+/** @returns the blocks of a file's text; undefined where it is damaged, which has been said then */
+function blocksOf(
+  text: string,
+  path: string,
+  key: string,
+  { fault }: Findings,
+): readonly PemBlock[] | undefined {
+  const { blocks, damage } = readPem(text);
+  if (damage === undefined) return blocks;
+  fault(key, `${quote(path)}, line ${damage.line}: ${damage.problem}`);
+  return undefined;
+}
+
+/** Labels under which other programs know certificates; here they would be passed over. */
+const OTHER_LABELS: readonly string[] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
+
+function certificates(path: string, key: string, found: Findings): { text: string; all: X509Certificate[] } {
+  const text = textOf(path, key, found);
+  const blocks = text === undefined ? undefined : blocksOf(text, path, key, found);
+  if (text === undefined || blocks === undefined) return { text: "", all: [] };
+  const fault = (problem: string) => found.fault(key, `${quote(path)}${problem}`);
+  for (const { label, line } of blocks) {
+    if (OTHER_LABELS.includes(label)) fault(`, line ${line}: "BEGIN ${label}" should be "BEGIN CERTIFICATE"`);
+  }
+  const own = blocks.filter(({ label }) => label === "CERTIFICATE");
+  if (own.length === 0) fault(' holds no certificate (PEM, "BEGIN CERTIFICATE")');
+  const all = own.flatMap(({ pem, line }, i) => {
+    try {
+      return [new X509Certificate(pem)];
+    } catch {
+      fault(`, line ${line}: certificate ${i + 1} is damaged`);
+      return [];
+    }
+  });
+  return { text, all };
+}
+
+function privateKey(path: string, found: Findings): { pem: string; object: KeyObject } | undefined {
+  const pem = textOf(path, "privateKey", found);
+  if (pem === undefined || blocksOf(pem, path, "privateKey", found) === undefined) return undefined;
+  if (isOpenToOthers(path)) {
+    found.warn(`the private key ${quote(path)} can be read by other users; chmod 600 keeps it to its owner`);
+  }
+  try {
+    return { pem, object: createPrivateKey(pem) };
+  } catch {
+    const problem = /ENCRYPTED/.test(pem)
+      ? "is encrypted; the proxy has nobody to ask for the passphrase"
+      : 'holds no private key (PEM, "BEGIN PRIVATE KEY")';
+    found.fault("privateKey", `${quote(path)} ${problem}`);
+    return undefined;
+  }
+}
+
+function isOpenToOthers(path: string): boolean {
+  if (process.platform === "win32") return false;
+  try {
+    return (statSync(path).mode & 0o077) !== 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Lists are verified here, so that nobody has to wait for it later. One that no client can be judged by is a fault. */
+function* revocations(
+  path: string,
+  ca: readonly Certificate[],
+  found: Findings,
+): Generator<void, RevocationList[]> {
+  const text = textOf(path, "crl", found);
+  yield;
+  const all = text === undefined ? undefined : blocksOf(text, path, "crl", found);
+  if (all === undefined) return [];
+  yield;
+  const blocks = all.filter(({ label }) => label === "X509 CRL");
+  if (blocks.length === 0) {
+    found.fault("crl", `${quote(path)} holds no revocation list (PEM, "BEGIN X509 CRL")`);
+  }
+  const lists: RevocationList[] = [];
+  for (const [i, { der, line }] of blocks.entries()) {
+    const fault = (problem: string) =>
+      found.fault("crl", `${quote(path)}, line ${line}: revocation list ${i + 1} ${problem}`);
+    try {
+      const list = yield* readRevocationList(der);
+      const { signers, problem } = yield* signersOf(list, ca);
+      if (list.problem !== undefined || problem !== undefined) {
+        fault(`cannot be used: ${list.problem ?? problem}`);
+      } else lists.push({ ...list, signers });
+    } catch {
+      fault("is damaged");
+    }
+  }
+  if (lists.length < blocks.length || lists.length === 0) return lists;
+  // Each chain ends in a root, whose list is needed.
+  const unlisted = ca.filter(
+    ({ subject, issuer, keyId }) =>
+      subject === issuer && !lists.some(({ signers }) => signers.includes(keyId)),
+  );
+  const names = unlisted.map(({ x509 }) => quote(x509.subject)).join(" and ");
+  if (!lists.some(({ signers }) => signers.length > 0)) {
+    found.fault("crl", `${quote(path)} has no list of a CA in ca: nobody could be let in`);
+  } else if (unlisted.length > 0) {
+    found.warn(`${quote(path)} has no list of ${names}: clients below that CA are refused`);
+  }
+  return lists;
+}
+
+/** Whose lists these are; one of an authority that only clients have can be verified no sooner than such a client comes. */
+function* signersOf(
+  list: RevocationList,
+  ca: readonly Certificate[],
+): Generator<void, { signers: string[]; problem: string | undefined }> {
+  const named = ca.filter(({ subject }) => subject === list.issuer);
+  const signers = new Set<string>();
+  for (const authority of named) {
+    if (
+      mayHaveSigned(authority, list) &&
+      !signers.has(authority.keyId) &&
+      (yield* verifyList(list, authority))
+    ) {
+      signers.add(authority.keyId);
+    }
+  }
+  if (named.length === 0 || signers.size > 0) return { signers: [...signers], problem: undefined };
+  const mute = named.every(({ signsLists }) => !signsLists);
+  return {
+    signers: [],
+    problem: mute
+      ? "the CA that it names as its issuer may not sign lists (its key usage is without cRLSign)"
+      : "it is not signed by the CA in ca that it names as its issuer",
+  };
+}

@@ -1,0 +1,66 @@
+// Configuration files: TOML, YAML or JSON, chosen by extension. Reads and parses; what is in them is for the resolver.
+
+import { readFileSync } from "node:fs";
+import { extname, resolve } from "node:path";
+import { DuplicateError, refuseDuplicates } from "./duplicates.ts";
+import { ConfigError, cannotRead, escapeInvisible, quote } from "../lib/errors.ts";
+
+/** A language of configuration files. */
+interface Language {
+  parse(text: string): unknown;
+  /** The module loader's name for it. */
+  readonly loader: string;
+  /** Whether the parser itself refuses a key that is given twice. */
+  readonly strict: boolean;
+}
+
+const YAML: Language = { parse: Bun.YAML.parse, loader: "yaml", strict: false };
+
+/** By extension. */
+const LANGUAGES: Record<string, Language> = {
+  ".toml": { parse: Bun.TOML.parse, loader: "toml", strict: true },
+  ".yaml": YAML,
+  ".yml": YAML,
+  ".json": { parse: (text) => JSON.parse(text), loader: "jsonc", strict: false },
+};
+
+/**
+ * Reads a file into what {@link resolveConfig} takes.
+ * @throws ConfigError that names the file and, for a syntax error or a key that is given twice, the line
+ */
+export async function readConfigFile(path: string): Promise<unknown> {
+  const fail = (problem: string) => new ConfigError([{ key: path, problem }]);
+  const language = LANGUAGES[extname(path).toLowerCase()];
+  if (language === undefined) {
+    throw fail(`the extension ${quote(extname(path))} is none of ${Object.keys(LANGUAGES).join(", ")}`);
+  }
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw fail(cannotRead(error));
+  }
+  try {
+    const input = language.parse(text);
+    if (!language.strict) refuseDuplicates(text, language.parse, input);
+    return input;
+  } catch (error) {
+    if (error instanceof DuplicateError) throw fail(error.message);
+    // It may show a part of the file, whatever that is.
+    const message = escapeInvisible((error as Error).message.slice(0, 200));
+    throw fail(`${await positionOf(path, language.loader)}${message}`);
+  }
+}
+
+/** The parsers do not say where they stopped, but the module loader does: it is asked once something is wrong. */
+async function positionOf(path: string, type: string): Promise<string> {
+  try {
+    // It never loads again what it has loaded once, as where only the parser minds: each time by another name.
+    await import(`${resolve(path)}?${++asked}`, { with: { type } });
+  } catch (error) {
+    const { position } = error as { position?: { line: number; column: number } | null };
+    if (position) return `line ${position.line}, column ${position.column}: `;
+  }
+  return "";
+}
+let asked = 0;

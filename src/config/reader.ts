@@ -1,0 +1,149 @@
+// Reads values that people wrote, one by one, and keeps what is wrong with them. Pure.
+
+import { parseListenAddress, type Address } from "../lib/address.ts";
+import { LONGEST, formatDuration, parseDuration } from "../lib/duration.ts";
+import { quote, type Fault } from "../lib/errors.ts";
+
+/** What cannot be read is a fault, and comes back as something harmless, so that reading can go on to the next. */
+export class Reader {
+  readonly #faults: Fault[];
+  readonly #absolute: (path: string) => string;
+  readonly #numbersAreMs: boolean;
+
+  /**
+   * @param absolute what a path comes to that people wrote
+   * @param numbersAreMs whether a duration may be a number of milliseconds; else it is a text with a unit
+   */
+  constructor(faults: Fault[], absolute: (path: string) => string, numbersAreMs: boolean) {
+    this.#faults = faults;
+    this.#absolute = absolute;
+    this.#numbersAreMs = numbersAreMs;
+  }
+
+  /** `value` is not `what`; `hint` says what would be right. */
+  reject(value: unknown, key: string, what: string, hint = ""): void {
+    const wrong = value === undefined ? `is missing; it is ${what}` : `${quote(value)} is not ${what}`;
+    this.fault(key, hint ? `${wrong}; ${hint}` : wrong);
+  }
+
+  fault(key: string, problem: string): void {
+    this.#faults.push({ key: key || "configuration", problem });
+  }
+
+  /** A table over its built-in values, with no key that is not known. */
+  table(value: unknown, key: string, builtIn: object, others: readonly string[]): Record<string, unknown> {
+    const known = [...new Set([...Object.keys(builtIn), ...others])];
+    if (value === undefined && key !== "" && !key.includes("[")) return { ...builtIn };
+    if (!isTable(value)) {
+      this.reject(value, key, "a table", `its keys are ${known.join(", ")}`);
+      return { ...builtIn };
+    }
+    const table: Record<string, unknown> = { ...builtIn };
+    for (const name of Object.keys(value)) {
+      if (known.includes(name)) {
+        if (value[name] !== undefined) table[name] = value[name];
+      } else {
+        // Anything can be a key, also what a terminal would be fooled with.
+        const shown = /^[\w-]{1,80}$/.test(name) ? name : quote(name);
+        this.fault(key ? `${key}.${shown}` : shown, `unknown key${suggest(name, known)}`);
+      }
+    }
+    return table;
+  }
+
+  list(value: unknown, key: string, what: string): unknown[] {
+    if (Array.isArray(value) && value.length > 0) return value;
+    const hint = `at least one ${what} is needed`;
+    if (Array.isArray(value)) this.fault(key, `is empty; ${hint}`);
+    else this.reject(value, key, "a list", hint);
+    return [];
+  }
+
+  /** @param suffix where in an entry the text is */
+  unique(texts: readonly string[], key: string, suffix = ""): void {
+    texts.forEach((text, i) => {
+      if (texts.indexOf(text) !== i && text !== "" && text !== ":0")
+        this.fault(`${key}[${i}]${suffix}`, `${quote(text)} is listed twice`);
+    });
+  }
+
+  text(value: unknown, key: string, what: string): string {
+    if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
+    this.reject(value, key, what);
+    return "";
+  }
+
+  /** The path of a PEM file, absolute; "" where it is none. */
+  path(value: unknown, key: string): string {
+    const path = this.text(value, key, "the path of a PEM file");
+    return path === "" ? "" : this.#absolute(path);
+  }
+
+  flag(value: unknown, key: string): boolean {
+    if (typeof value !== "boolean") this.reject(value, key, "true or false");
+    return value === true;
+  }
+
+  choice<T extends string>(value: unknown, key: string, choices: readonly [T, ...T[]]): T {
+    const choice = choices.find((each) => each === value);
+    if (choice === undefined) this.fault(key, `${quote(value)} is none of ${choices.join(", ")}`);
+    return choice ?? choices[0];
+  }
+
+  address(value: unknown, key: string): Address {
+    const address = parseListenAddress(value);
+    if (address === undefined) {
+      this.reject(value, key, "an address", 'write it like ":5000", "127.0.0.1:5000" or "[::1]:5000"');
+    }
+    return address ?? { hostname: "", port: 0 };
+  }
+
+  duration(value: unknown, key: string): number {
+    if (this.#hasNoUnit(value)) {
+      this.reject(value, key, "a duration", `it has no unit: write "${value}s" or "${value}ms"`);
+      return 1;
+    }
+    const ms = parseDuration(value);
+    if (ms === undefined) {
+      const hint = `write it like "250ms", "60s" or "1m30s", from 1ms to ${formatDuration(LONGEST)}`;
+      this.reject(value, key, "a duration", hint);
+    }
+    return ms ?? 1;
+  }
+
+  #hasNoUnit(value: unknown): boolean {
+    if (typeof value === "number") return !this.#numbersAreMs && Number.isSafeInteger(value) && value > 0;
+    return typeof value === "string" && /^0*[1-9]\d*$/.test(value);
+  }
+
+  /** A duration, or none at all: 0, "0s". */
+  durationOrNone(value: unknown, key: string): number {
+    return value === 0 || (typeof value === "string" && /^0(h|m|s|ms)?$/.test(value))
+      ? 0
+      : this.duration(value, key);
+  }
+
+  /** @param others what else it could have been */
+  count(value: unknown, key: string, most: number, others = ""): number {
+    if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) return value;
+    this.reject(value, key, `a whole number from 1 to ${most}${others}`);
+    return 1;
+  }
+
+  optional<T>(value: unknown, read: (value: unknown) => T): T | undefined {
+    return value === undefined ? undefined : read(value);
+  }
+}
+
+function isTable(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/** Names the key that was probably meant: the same letters in another case or with separators. */
+function suggest(name: string, known: readonly string[]): string {
+  const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, "");
+  const meant = known.find((key) => plain(key) === plain(name));
+  return meant === undefined ? `; known are ${known.join(", ")}` : `; did you mean ${meant}?`;
+}

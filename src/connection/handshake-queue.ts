@@ -1,0 +1,432 @@
+// Decides when a new connection may begin or go on with its TLS handshake. A handshake keeps the thread busy for most of a
+// millisecond, a hostile one for much longer, and nothing can interrupt it. So live connections come first, sources take
+// turns, and what strangers send is measured before TLS reads it.
+//
+//   accept → waiting ─┬─→ free      a proven source: TLS reads whatever comes; back after ROTATE_MS while others wait
+//               ↑     ├─→ reading   a stranger that has sent a flight: TLS reads it, then back to waiting
+//               └─────┤
+//                     └─→ refused   the source has used up its failures
+//
+// A turn of the event loop that begins a handshake is followed by one that belongs to live connections alone.
+
+import type { Meter } from "./socket-meter.ts";
+import { SHARED_ROW, type Sources } from "../state/sources.ts";
+import { takeToken } from "../state/token-bucket.ts";
+
+/** The part of a client's socket that the queue needs. */
+export interface HandshakeSocket {
+  readonly fd: number;
+  pause(): void;
+  resume(): void;
+}
+
+/** Who is told that a handshake is refused. */
+export interface HandshakeOwner {
+  handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void;
+}
+
+/**
+ * A flight of more bytes may hold a chain of certificates that takes long to verify, or the first of a client's data. TLS
+ * reads so many of them from strangers at once, and one more every so many milliseconds.
+ */
+const LARGE_BYTES = 8_192;
+const LARGE_RULE = { capacity: 4, fillRate: 5_000 };
+
+/**
+ * Milliseconds of processor time that every handshake may take; each one more is worth a failure more. What else the thread
+ * does in the turns of a handshake is in them too.
+ */
+const ORDINARY_MS = 4;
+
+/** Where time cannot be told from that of others: bytes that every handshake may have, and that are worth a failure more. */
+const ORDINARY_BYTES = 4_096;
+const CHUNK_BYTES = 512;
+
+/** TLS takes no more for a chain of certificates (SSL_CTX_set_max_cert_list). */
+const MAX_CHAIN_BYTES = 102_400;
+
+/** What a proven source's handshake is taken to have had that its client has reset. */
+const UNKNOWN_BYTES = 8_192;
+
+/** Turns of the event loop from one handshake that begins to the next. */
+const TURNS = 2;
+
+/** Turns of the event loop in which TLS reads what a stranger has sent. */
+const READING_TURNS = 2;
+
+/** How often strangers' sockets are looked at, in milliseconds: soon at first, then less often. */
+const LOOK_MS = 2;
+const IDLE_LOOK_MS = 10;
+const SOON = 50;
+
+/** Sockets that are looked at in one go, and sources that are asked for a turn. */
+const MAX_LOOKS = 64;
+
+/** How long a handshake may take, in milliseconds, before it makes way for others that wait. */
+const ROTATE_MS = 30;
+
+/** A client that has taken so many milliseconds, and that is waited for, gives its place to a newcomer where none is left. */
+const EVICT_MS = 100;
+
+/** How long strangers wait after one of them failed, in milliseconds per failure it was worth. */
+const STRANGER_PACE_MS = 5;
+
+type State = "waiting" | "free" | "reading";
+
+/** One connection in the queue. */
+export class Ticket {
+  readonly socket: HandshakeSocket;
+  readonly owner: HandshakeOwner;
+  /** Of its source; undefined for one that is not counted. */
+  readonly row: number | undefined;
+  state: State = "waiting";
+  enteredAt = 0;
+  startedAt = 0;
+  /** Turns left to TLS. */
+  turns = 0;
+  /** Bytes when TLS was last let read, and when last looked at. */
+  received = 0;
+  seen = 0;
+  /** The thread's processor time when TLS was last let read, and what the handshake took before; in milliseconds. */
+  cpuAt = 0;
+  cpu = 0;
+  /** TLS has been fed: from now on a failure has cost something. */
+  fed = false;
+  /** TLS is fed only what was measured. */
+  watched = false;
+  /** Failures that its source was charged for what it has sent so far. */
+  charged = 0;
+
+  constructor(socket: HandshakeSocket, owner: HandshakeOwner, row: number | undefined) {
+    this.socket = socket;
+    this.owner = owner;
+    this.row = row;
+  }
+}
+
+/** Those of one source that wait for a turn, each kind in the order of its coming. */
+class WaitingList {
+  /** TLS has read nothing of these; the others make way for them every other time. */
+  readonly fresh = new Set<Ticket>();
+  readonly fed = new Set<Ticket>();
+  #turn = 0;
+
+  get size(): number {
+    return this.fresh.size + this.fed.size;
+  }
+
+  add(ticket: Ticket): void {
+    (ticket.fed ? this.fed : this.fresh).add(ticket);
+  }
+
+  delete(ticket: Ticket): boolean {
+    return this.fresh.delete(ticket) || this.fed.delete(ticket);
+  }
+
+  /** Both kinds, the one whose turn it is first. */
+  kinds(): readonly Set<Ticket>[] {
+    return this.#turn++ % 2 === 0 ? [this.fresh, this.fed] : [this.fed, this.fresh];
+  }
+
+  *[Symbol.iterator](): Iterator<Ticket> {
+    yield* this.fresh;
+    yield* this.fed;
+  }
+}
+
+/** What the queue needs from outside; tests bring their own. */
+export interface QueueOptions {
+  readonly sources: Sources;
+  readonly meter: Meter;
+  /** Handshakes under way at a time, in this thread. */
+  readonly max: number;
+  /** Whole milliseconds of a clock that only goes forward. */
+  now(): number;
+  /** Calls back in the next turn of the event loop, after what is ready has been served. Default: setImmediate. */
+  schedule?(turn: () => void): unknown;
+}
+
+/** Failures that a failed handshake is worth, by the processor time it took, in milliseconds. */
+export function worthOfTime(ms: number): number {
+  return 1 + Math.max(0, Math.floor(ms - ORDINARY_MS));
+}
+
+/** The same by what its client sent: every certificate costs time. */
+export function worthOfBytes(bytes: number): number {
+  return 1 + Math.max(0, Math.ceil((Math.min(bytes, MAX_CHAIN_BYTES) - ORDINARY_BYTES) / CHUNK_BYTES));
+}
+
+export class HandshakeQueue {
+  max: number;
+  readonly #sources: Sources;
+  readonly #meter: Meter;
+  readonly #now: () => number;
+  readonly #schedule: (turn: () => void) => unknown;
+  /** In the order of their coming. */
+  readonly #all = new Set<Ticket>();
+  /** By source, those that wait for a turn; the source whose turn is next comes first. */
+  readonly #waiting = new Map<number, WaitingList>();
+  /** Those that TLS may read, the oldest first; and the strangers among them. */
+  readonly #active = new Set<Ticket>();
+  readonly #reading = new Set<Ticket>();
+  #turn = 0;
+  #scheduled = false;
+  #timer: Timer | undefined;
+  #looksInVain = 0;
+  /** Sockets that may still be looked at in this turn. */
+  #looks = 0;
+  #strangersFrom = 0;
+  #largeFullAt = 0;
+
+  constructor({ sources, meter, max, now, schedule = setImmediate }: QueueOptions) {
+    this.max = max;
+    this.#sources = sources;
+    this.#meter = meter;
+    this.#now = now;
+    this.#schedule = schedule;
+  }
+
+  /** Holds a new connection back until its turn comes. */
+  enter(ticket: Ticket): void {
+    ticket.enteredAt = this.#now();
+    this.#all.add(ticket);
+    ticket.socket.pause();
+    this.#wait(ticket);
+    this.#looksInVain = 0;
+    this.#again();
+  }
+
+  /** A handshake has ended well. */
+  done(ticket: Ticket): void {
+    this.#all.delete(ticket);
+    this.#remove(ticket);
+    if (ticket.charged > 0) this.#sources.forgive(ticket.row as number, ticket.charged);
+  }
+
+  /**
+   * A handshake has ended badly, or its client has left.
+   * @param verified the client proved who it is, but may not come in: that is no stranger's failure
+   */
+  failed(ticket: Ticket, verified: boolean): void {
+    this.#all.delete(ticket);
+    this.#remove(ticket);
+    if (ticket.row === undefined) return;
+    if (verified) {
+      if (ticket.charged > 0) this.#sources.forgive(ticket.row, ticket.charged);
+    } else if (ticket.fed) this.#charge(ticket, ticket.row);
+  }
+
+  /** Charges a source for what its client has sent and was not charged for yet. */
+  #charge(ticket: Ticket, row: number): void {
+    const worth = this.#worthOf(ticket) - ticket.charged;
+    if (worth <= 0) return;
+    ticket.charged += worth;
+    const now = this.#now();
+    this.#sources.failed(row, worth, now);
+    if (ticket.watched) this.#strangersFrom = now + worth * STRANGER_PACE_MS;
+    // What else TLS is being fed from there waits for another turn.
+    if (worth > 1) for (const each of [...this.#active]) if (each.row === row) this.#putBack(each);
+  }
+
+  /**
+   * Makes room for a newcomer where all connections are taken.
+   * @returns whether one of those in the queue has given its place away
+   */
+  evict(row: number | undefined): boolean {
+    const victim = this.#victim(row);
+    victim?.owner.handshakeRefused("overloaded", "gave its place to a newer connection");
+    return victim !== undefined;
+  }
+
+  /** The last of the source that has most waiting, if the newcomer's has fewer; or the oldest that has nothing to read. */
+  #victim(row: number | undefined): Ticket | undefined {
+    let most: WaitingList | undefined;
+    for (const list of this.#waiting.values()) if (list.size > (most?.size ?? 0)) most = list;
+    const own = this.#waiting.get(row ?? SHARED_ROW)?.size ?? 0;
+    if (most !== undefined && most.size > own + 1) return [...most].at(-1);
+    const now = this.#now();
+    let looks = MAX_LOOKS;
+    for (const ticket of this.#all) {
+      if (now - ticket.enteredAt < EVICT_MS || looks-- === 0) break;
+      const received = this.#meter.received(ticket.socket.fd) ?? 0;
+      if (received <= ticket.received) return ticket;
+    }
+    return undefined;
+  }
+
+  #worthOf(ticket: Ticket): number {
+    if (ticket.watched) return worthOfTime(ticket.cpu);
+    // A client that has reset its connection cannot be measured any more: it may have cost a lot.
+    return worthOfBytes(this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);
+  }
+
+  #wait(ticket: Ticket): void {
+    ticket.state = "waiting";
+    const row = ticket.row ?? SHARED_ROW;
+    let list = this.#waiting.get(row);
+    if (list === undefined) this.#waiting.set(row, (list = new WaitingList()));
+    list.add(ticket);
+  }
+
+  #unwait(ticket: Ticket): void {
+    const row = ticket.row ?? SHARED_ROW;
+    const tickets = this.#waiting.get(row);
+    if (tickets?.delete(ticket) === true && tickets.size === 0) this.#waiting.delete(row);
+  }
+
+  #remove(ticket: Ticket): void {
+    if (ticket.state === "waiting") return this.#unwait(ticket);
+    if (!this.#active.delete(ticket)) return;
+    if (this.#reading.delete(ticket)) ticket.cpu += this.#meter.cpu() - ticket.cpuAt;
+    if (ticket.row !== undefined) this.#sources.stop(ticket.row);
+    if (this.#waiting.size > 0) this.#again();
+  }
+
+  #putBack(ticket: Ticket): void {
+    ticket.socket.pause();
+    this.#remove(ticket);
+    this.#wait(ticket);
+  }
+
+  #again(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#schedule(this.#next);
+  }
+
+  readonly #next = (): void => {
+    this.#scheduled = false;
+    for (const ticket of [...this.#reading]) if (--ticket.turns <= 0) this.#stopReading(ticket);
+    this.#turn = (this.#turn + 1) % TURNS;
+    const more = this.#turn !== 0 || this.#startOne();
+    if (this.#reading.size > 0 || (more && this.#waiting.size > 0)) this.#again();
+    else if (this.#waiting.size > 0) this.#look();
+  };
+
+  /** TLS has read what there was; what comes next is measured first. */
+  #stopReading(ticket: Ticket): void {
+    this.#putBack(ticket);
+    // A client that hangs after a costly flight is charged before its source's next one.
+    if (ticket.row !== undefined && ticket.cpu > ORDINARY_MS + 1) this.#charge(ticket, ticket.row);
+  }
+
+  /** Gives one turn, to the next source that may have one; false where none can. */
+  #startOne(): boolean {
+    if (this.#active.size >= this.max) return false;
+    this.#looks = MAX_LOOKS;
+    for (const [row, tickets] of [...this.#firstSources()]) {
+      // The next turn is another source's.
+      this.#waiting.delete(row);
+      this.#waiting.set(row, tickets);
+      if (this.#startFrom(row, tickets)) return true;
+    }
+    return false;
+  }
+
+  *#firstSources(): Iterable<[number, WaitingList]> {
+    let left = MAX_LOOKS;
+    for (const entry of this.#waiting) if (left-- > 0) yield entry;
+  }
+
+  #startFrom(row: number, tickets: WaitingList): boolean {
+    const [first] = tickets;
+    if (first === undefined) return false;
+    if (first.row === undefined) return this.#start(first, false);
+    const now = this.#now();
+    switch (this.#sources.start(row, now, false)) {
+      case "free": {
+        // A silent client would hold its place until it makes way for its neighbours.
+        const ready = tickets.size === 1 ? first : this.#firstReady(tickets, false);
+        if (ready !== undefined) return this.#start(ready, ready.fed);
+        break;
+      }
+      case "watched": {
+        const ready = now < this.#strangersFrom ? undefined : this.#firstReady(tickets, true);
+        if (ready !== undefined) return this.#start(ready, true);
+        break;
+      }
+      case "refused":
+        return this.#refuseAll(row, tickets);
+      case "later":
+        return false;
+    }
+    this.#sources.stop(row);
+    return false;
+  }
+
+  /** Its source has used up its failures. What a client was charged for is done with: that one may still end. */
+  #refuseAll(row: number, tickets: WaitingList): boolean {
+    for (const ticket of [...tickets]) {
+      if (ticket.charged === 0) ticket.owner.handshakeRefused("source_limited");
+    }
+    if (tickets.size === 0 || this.#sources.start(row, this.#now(), true) !== "watched") return false;
+    const ready = this.#firstReady(tickets, true);
+    if (ready !== undefined) return this.#start(ready, true);
+    this.#sources.stop(row);
+    return false;
+  }
+
+  /** The first whose client has sent something new; silent ones go to the end. */
+  #firstReady(list: WaitingList, watched: boolean): Ticket | undefined {
+    for (const tickets of list.kinds()) {
+      for (const ticket of [...tickets]) {
+        if (this.#looks-- <= 0) return undefined;
+        if (this.#isReady(ticket, watched)) return ticket;
+        if (tickets.delete(ticket)) tickets.add(ticket);
+      }
+    }
+    return undefined;
+  }
+
+  /** Whether there is something for TLS to read and, for a stranger, whether TLS may read so much now. */
+  #isReady(ticket: Ticket, watched: boolean): boolean {
+    const received = this.#meter.received(ticket.socket.fd);
+    if (received === undefined) return true;
+    // What follows a hello is the costly part. It may still be coming in: it is read once it is the same at two looks.
+    const whole = !watched || ticket.received === 0 || received === ticket.seen;
+    ticket.seen = received;
+    if (received <= ticket.received || !whole) return false;
+    if (watched && received - ticket.received > LARGE_BYTES && !this.#takeLarge()) return false;
+    ticket.received = received;
+    return true;
+  }
+
+  #takeLarge(): boolean {
+    const next = takeToken(this.#largeFullAt, this.#now(), LARGE_RULE);
+    this.#largeFullAt = next ?? this.#largeFullAt;
+    return next !== undefined;
+  }
+
+  #start(ticket: Ticket, watched: boolean): true {
+    this.#unwait(ticket);
+    this.#active.add(ticket);
+    ticket.startedAt = this.#now();
+    ticket.state = watched ? "reading" : "free";
+    ticket.watched = watched;
+    ticket.fed = true;
+    if (watched) {
+      ticket.turns = READING_TURNS;
+      ticket.cpuAt = this.#meter.cpu();
+      this.#reading.add(ticket);
+      this.#looksInVain = 0;
+    }
+    ticket.socket.resume();
+    return true;
+  }
+
+  #look(): void {
+    this.#timer ??= setTimeout(this.#looked, this.#looksInVain < SOON ? LOOK_MS : IDLE_LOOK_MS);
+  }
+
+  readonly #looked = (): void => {
+    this.#timer = undefined;
+    if (this.#waiting.size === 0) return;
+    this.#looksInVain++;
+    const now = this.#now();
+    for (const ticket of [...this.#active]) {
+      if (now - ticket.startedAt < ROTATE_MS) break;
+      this.#putBack(ticket);
+    }
+    this.#again();
+  };
+}

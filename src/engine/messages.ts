@@ -1,0 +1,47 @@
+// What a crew and its worker threads say to each other.
+
+import type { Address } from "../lib/address.ts";
+import type { DescriptorMemory } from "../lib/descriptors.ts";
+import type { Fields, Logger } from "../lib/log.ts";
+import type { Settings } from "./snapshot.ts";
+import type { LedgerMemory } from "../state/ledger.ts";
+
+/** To a worker. The first is `start`, once it is ready. */
+export type Order =
+  | {
+      readonly kind: "start";
+      /** What the clock says. */
+      readonly now: number;
+      readonly settings: Settings;
+      readonly ledger: LedgerMemory;
+      /** Its number in the ledger. */
+      readonly worker: number;
+      readonly descriptors: DescriptorMemory;
+      /** Its column in the count of descriptors. */
+      readonly column: number;
+      readonly prefix: string;
+      /** Ports that the system has picked for another worker. */
+      readonly ports: readonly number[];
+    }
+  | { readonly kind: "apply"; readonly settings: Settings }
+  | { readonly kind: "close" }
+  | { readonly kind: "cut" };
+
+/** From a worker. */
+export type Report =
+  /** It listens to orders. */
+  | { readonly kind: "ready" }
+  | { readonly kind: "listening"; readonly addresses: readonly Address[] }
+  /** It could not listen. */
+  | { readonly kind: "failed"; readonly message: string }
+  | { readonly kind: "applied" }
+  | {
+      readonly kind: "log";
+      readonly level: keyof Logger;
+      readonly message: string;
+      readonly fields: Fields;
+    }
+  /** Its ports are closed. */
+  | { readonly kind: "closed" }
+  /** It was closed, and its last connection is gone. */
+  | { readonly kind: "over"; readonly cut: number };

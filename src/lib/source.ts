@@ -1,0 +1,49 @@
+// Where a connection comes from, as the limits for strangers count it: an IPv4 address, or the /64 of an IPv6 address, which
+// is what one subscriber is commonly given (RFC 6177). Pure.
+
+import { BlockList, isIPv4, isIPv6 } from "node:net";
+import { ipv6Groups } from "./address.ts";
+import type { SourceKey } from "../state/sources.ts";
+
+/** The key of an address as the runtime writes it; undefined where it is none: the client has left already. */
+export function sourceOf(address: string | undefined): SourceKey | undefined {
+  if (address === undefined) return undefined;
+  const ipv4 = address.startsWith("::ffff:") ? address.slice(7) : address;
+  if (isIPv4(ipv4)) {
+    const [a = 0, b = 0, c = 0, d = 0] = ipv4.split(".").map(Number);
+    return { family: 4, high: 0, low: (a << 24) | (b << 16) | (c << 8) | d };
+  }
+  const groups = ipv6Groups(address);
+  if (groups === undefined) return undefined;
+  const [a = 0, b = 0, c = 0, d = 0] = groups;
+  return { family: 6, high: (a << 16) | b, low: (c << 16) | d };
+}
+
+/** Reads a range such as `10.0.0.0/8`, `2001:db8::/32` or a single address. Undefined where it is none. */
+export function parseRange(
+  text: unknown,
+): { address: string; prefix: number; family: "ipv4" | "ipv6" } | undefined {
+  if (typeof text !== "string") return undefined;
+  const [address = "", bits, ...more] = text.split("/");
+  const family = isIPv4(address) ? "ipv4" : isIPv6(address) && !address.includes("%") ? "ipv6" : undefined;
+  if (family === undefined || more.length > 0) return undefined;
+  const longest = family === "ipv4" ? 32 : 128;
+  if (bits === undefined) return { address, prefix: longest, family };
+  const prefix = Number(bits);
+  return /^\d{1,3}$/.test(bits) && prefix <= longest ? { address, prefix, family } : undefined;
+}
+
+/** Answers whether an address is in one of the ranges, which have been read by {@link parseRange} before. */
+export function rangeList(ranges: readonly string[]): (address: string | undefined) => boolean {
+  if (ranges.length === 0) return () => false;
+  const list = new BlockList();
+  for (const text of ranges) {
+    const range = parseRange(text);
+    if (range !== undefined) list.addSubnet(range.address, range.prefix, range.family);
+  }
+  return (address) => {
+    if (address === undefined) return false;
+    const ipv4 = address.startsWith("::ffff:") ? address.slice(7) : address;
+    return isIPv4(ipv4) ? list.check(ipv4, "ipv4") : list.check(address.replace(/%.*/, ""), "ipv6");
+  };
+}

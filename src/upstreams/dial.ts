@@ -1,0 +1,229 @@
+// The way to a target: the only place that calls Bun.connect, over TCP or a socket in the file system, plain or with TLS.
+// Runtime facts that it hides: an attempt cannot be called off and never times out by itself, a refusal is told twice,
+// and a TLS connection counts as made whoever is at the other end.
+//
+// A PROXY header goes ahead of everything, of TLS too: that is where HAProxy, nginx and Envoy write and expect it.
+
+import { isIP } from "node:net";
+import type { TargetAddress } from "../lib/address.ts";
+import { connectUnix } from "../lib/libc.ts";
+
+/** Who wants the connection. Exactly one of the two is called, and never at once, unless the attempt is abandoned. */
+export interface Dialer {
+  /** Connected and, over TLS, verified; the socket's `data` is the dialer. */
+  dialed(socket: Bun.Socket<this>): void;
+  /** Refused, unreachable, a name that does not resolve, or a target that is not who it should be. */
+  dialFailed(error: Error): void;
+}
+
+/** Counts descriptors that nobody else counts. */
+export interface Descriptors {
+  add(): void;
+  giveBack(count: number): void;
+}
+
+/** TLS towards a target, PEM. */
+export interface TargetTls {
+  readonly ca: readonly string[];
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  /** The name that the target's certificate has to hold; undefined for the host that is dialled. */
+  readonly serverName: string | undefined;
+}
+
+/** What an {@link Attempt} does once TCP is there. */
+interface Opening {
+  /** Sent first, as it is. */
+  readonly header: Uint8Array | undefined;
+  /** What the target's certificate has to be for; undefined where there is no TLS. */
+  readonly serverName: string | undefined;
+  /** Begins TLS on a plain socket; undefined where there is none, or the socket has begun by itself. */
+  readonly secure: ((socket: Bun.Socket<unknown>) => Bun.Socket<unknown>) | undefined;
+}
+
+/** One attempt to reach one target. */
+export class Attempt<D extends Dialer> {
+  readonly #dialer: D;
+  readonly #descriptors: Descriptors;
+  readonly #opening: Opening;
+  #state: "pending" | "settled" | "abandoned" = "pending";
+  /** Open, and in its TLS handshake. */
+  #socket: Bun.Socket<unknown> | undefined;
+
+  constructor(dialer: D, descriptors: Descriptors, opening: Opening) {
+    this.#dialer = dialer;
+    this.#descriptors = descriptors;
+    this.#opening = opening;
+  }
+
+  /**
+   * The dialer hears no more of it. A socket that is open goes now, one that opens late is closed at once. Until the
+   * kernel gives the latter up it goes on holding a descriptor, which is counted.
+   */
+  abandon(): void {
+    if (this.#state !== "pending") return;
+    this.#state = "abandoned";
+    this.#descriptors.add();
+    if (this.#socket !== undefined) this.#done(this.#socket);
+  }
+
+  /** Given up, but not yet by the kernel, which takes some two minutes where nobody answers. */
+  get lingers(): boolean {
+    return this.#state === "abandoned";
+  }
+
+  /** TCP is there; over TLS the handshake is yet to come. */
+  opened(socket: Bun.Socket<unknown>): void {
+    const { header, serverName, secure } = this.#opening;
+    if (this.#state === "abandoned") return this.#done(socket);
+    // A socket that has just been opened takes a header whole, or is no good.
+    if (header !== undefined && socket.write(header) !== header.length) {
+      this.failed(new Error("the target did not take the PROXY header"));
+      socket.terminate();
+    } else if (serverName === undefined) this.#done(socket);
+    else this.#socket = secure === undefined ? socket : secure(socket);
+  }
+
+  /** `success` is true whoever is at the other end: `authorized` and the name are what decide. */
+  handshook(socket: Bun.Socket<unknown>, success: boolean, error: Error | null): void {
+    if (this.#state === "settled") return;
+    if (success && error === null && socket.authorized && this.#isFor(socket)) return this.#done(socket);
+    this.failed(error ?? new Error(success ? "the certificate is for another name" : "TLS handshake failed"));
+    socket.terminate();
+  }
+
+  failed(error: Error): void {
+    if (this.#settle() === "pending") this.#dialer.dialFailed(error);
+  }
+
+  #isFor(socket: Bun.Socket<unknown>): boolean {
+    const certificate = socket.getPeerX509Certificate();
+    const name = this.#opening.serverName ?? "";
+    const holds = isIP(name)
+      ? certificate?.checkIP(name)
+      : certificate?.checkHost(name, { subject: "never" });
+    return holds !== undefined;
+  }
+
+  #done(socket: Bun.Socket<unknown>): void {
+    socket.data = this.#dialer;
+    const was = this.#settle();
+    if (was === "pending") this.#dialer.dialed(socket as Bun.Socket<D>);
+    else if (was === "abandoned") socket.terminate();
+  }
+
+  #settle() {
+    const was = this.#state;
+    this.#state = "settled";
+    if (was === "abandoned") this.#descriptors.giveBack(1);
+    return was;
+  }
+}
+
+/**
+ * Starts an attempt. It has no time limit of its own: abandon it.
+ * @param header what the target is sent before anything else, TLS included
+ */
+export type Dial<D extends Dialer> = (
+  target: TargetAddress,
+  tls: TargetTls | undefined,
+  header: Uint8Array | undefined,
+  dialer: D,
+  descriptors: Descriptors,
+) => Attempt<D>;
+
+/** @param handlers for open sockets, one set for all of them; `open`, `handshake` and `connectError` are this module's own */
+export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Dial<D> {
+  type Own = Bun.SocketHandler<Attempt<D>>;
+  const own: Own = {
+    open: (socket) => socket.data.opened(socket),
+    connectError: (socket, error) => socket.data.failed(error),
+  };
+  // Until a socket is open its data is the attempt, and none of the handlers proper is called.
+  const plain = { ...handlers, ...own } as unknown as Own;
+  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as unknown as Own;
+  // A plain socket that becomes a secure one: the two go together, and what happens is told of the latter.
+  const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
+  const upper: Own = { ...secure, open() {} };
+  return (target, tls, header, dialer, descriptors) => {
+    const serverName = tls && (tls.serverName ?? ("unix" in target ? "" : target.hostname));
+    const secrets = tls && tlsOptions(tls, serverName ?? "");
+    const late = secrets !== undefined && header !== undefined;
+    const data: Attempt<D> = new Attempt(dialer, descriptors, {
+      header,
+      serverName,
+      secure: late ? (socket) => socket.upgradeTLS({ data, tls: secrets, socket: upper })[1] : undefined,
+    });
+    const options = {
+      allowHalfOpen: true,
+      data,
+      socket: late ? lower : secrets === undefined ? plain : secure,
+      ...(secrets !== undefined && !late && { tls: secrets }),
+    };
+    // Bun's types leave out that it takes descriptors.
+    const connect = (where: object) =>
+      Bun.connect<Attempt<D>>({ ...where, ...options } as Bun.TCPSocketConnectOptions<Attempt<D>>);
+    // A promise of our own: what Bun.connect throws at once comes back later too, like everything else.
+    Promise.resolve()
+      .then(() => ("unix" in target ? reach(target.unix, data).then(connect) : connect(target)))
+      .catch((error: Error) => data.failed(error));
+    return data;
+  };
+}
+
+/** How long to wait before a socket in the file system is tried again whose queue is full, in milliseconds. */
+const QUEUE_WAIT_MS = 10;
+
+/**
+ * Connects to a socket in the file system. Not the runtime: where the server sends something and closes at once, it sees
+ * the hang-up before the connection, and takes it for a refusal. What it is given connected, it reads to the end.
+ */
+async function reach(
+  path: string,
+  attempt: { lingers: boolean },
+): Promise<{ fd: number } | { unix: string }> {
+  for (;;) {
+    const fd = await connectUnix(path);
+    if (fd === undefined) return { unix: path };
+    if (typeof fd === "number") return { fd };
+    // A full queue: this is the one error that passes by itself.
+    if (fd !== "EAGAIN" || attempt.lingers) throw Object.assign(new Error(`connect ${fd}`), { code: fd });
+    await Bun.sleep(QUEUE_WAIT_MS);
+  }
+}
+
+function tlsOptions({ ca, cert, key }: TargetTls, serverName: string): Bun.TLSOptions {
+  return {
+    ca: [...ca],
+    ...(cert !== undefined && { cert, key: key as string }),
+    // RFC 6066, section 3: a literal address is no server name.
+    serverName: isIP(serverName) === 0 ? serverName : "",
+    rejectUnauthorized: true,
+  };
+}
+
+/** The handlers proper, for sockets that have an attempt for their data until their handshake is done. */
+function secureHandlers<D extends Dialer>(handlers: Bun.SocketHandler<D>): object {
+  type Either = Bun.Socket<D | Attempt<D>>;
+  const broken = (socket: Either, error?: Error): boolean => {
+    if (!(socket.data instanceof Attempt)) return false;
+    socket.data.failed(error ?? new Error("the target left during the TLS handshake"));
+    return true;
+  };
+  const ready = (socket: Either) => !(socket.data instanceof Attempt);
+  return {
+    handshake: (socket: Bun.Socket<Attempt<D>>, success: boolean, error: Error | null) => {
+      if (socket.data instanceof Attempt) socket.data.handshook(socket, success, error);
+    },
+    data: (socket: Bun.Socket<D>, chunk: Buffer) => void (ready(socket) && handlers.data?.(socket, chunk)),
+    drain: (socket: Bun.Socket<D>) => void (ready(socket) && handlers.drain?.(socket)),
+    end: (socket: Bun.Socket<D>) => {
+      if (broken(socket)) socket.terminate();
+      else handlers.end?.(socket);
+    },
+    close: (socket: Bun.Socket<D>, error?: Error) =>
+      void (broken(socket, error) || handlers.close?.(socket, error)),
+    error: (socket: Bun.Socket<D>, error: Error) =>
+      void (broken(socket, error) || handlers.error?.(socket, error)),
+  };
+}

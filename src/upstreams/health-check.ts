@@ -1,0 +1,156 @@
+// Active health checks: connects to each target now and then, over TLS where the upstream has it, and says what came of
+// it. Connections go by that, in whatever thread they are.
+
+import { formatAddress } from "../lib/address.ts";
+import type { Pool } from "./pool.ts";
+import type { HealthCheck, Target } from "../config/config.ts";
+import { createDial, type Attempt, type Descriptors, type Dialer } from "./dial.ts";
+import { codeOf } from "../lib/errors.ts";
+import { logHealth } from "./health-log.ts";
+import type { Logger } from "../lib/log.ts";
+import { ownHeader } from "./proxy-protocol.ts";
+
+const dial = createDial<Check>({ data() {}, end: (socket) => void socket.end(), error() {} });
+
+/** What the checks of all targets need. */
+export interface CheckOptions {
+  readonly log: Logger;
+  readonly descriptors: Descriptors;
+  /** Whole milliseconds of a clock that only goes forward. */
+  now(): number;
+}
+
+/** Checks of one target that the kernel has not given up yet: with as many, it is left alone until it has. */
+const MOST_LINGERING = 8;
+
+/** The checks of one target, one after the other. */
+class Check implements Dialer {
+  #rule: HealthCheck;
+  readonly #target: Target;
+  readonly #pool: Pool;
+  readonly #slot: number;
+  readonly #options: CheckOptions;
+  #timer: Timer;
+  #attempt: Attempt<Check> | undefined;
+  /** Each holds a descriptor. */
+  #lingering: Attempt<Check>[] = [];
+  #up = true;
+  /** Checks in a row that say otherwise. */
+  #against = 0;
+
+  constructor(pool: Pool, slot: number, target: Target, rule: HealthCheck, options: CheckOptions) {
+    this.#rule = rule;
+    this.#target = target;
+    this.#pool = pool;
+    this.#slot = slot;
+    this.#options = options;
+    this.#timer = this.#soon();
+  }
+
+  /** Whether this is what it checks; a slot may have become another target's. */
+  isOf(pool: Pool, { address }: Target): boolean {
+    return pool === this.#pool && formatAddress(address) === formatAddress(this.#target.address);
+  }
+
+  /** Goes by another rule from now on, which may have another pace. */
+  follow(rule: HealthCheck): void {
+    const { interval } = this.#rule;
+    this.#rule = rule;
+    if (rule.interval === interval || this.#attempt !== undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = this.#soon();
+  }
+
+  /** No more checks. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#attempt?.abandon();
+  }
+
+  /** What they have found counts no longer. */
+  forget(): void {
+    this.#pool.balancer.mark(this.#slot, true, this.#options.now());
+    logHealth(this.#options.log, this.#pool);
+  }
+
+  dialed(socket: Bun.Socket<this>): void {
+    socket.close();
+    this.#ended(true, undefined);
+  }
+
+  dialFailed(error: Error): void {
+    this.#ended(false, codeOf(error) ?? error.message);
+  }
+
+  #begin(): void {
+    this.#lingering = this.#lingering.filter(({ lingers }) => lingers);
+    if (this.#lingering.length >= MOST_LINGERING) return this.#ended(false, "ETIMEDOUT");
+    const { upstream, tls } = this.#pool;
+    const header = upstream.proxyProtocol && ownHeader(upstream.proxyProtocol);
+    const attempt = dial(this.#target.address, tls, header, this, this.#options.descriptors);
+    this.#attempt = attempt;
+    this.#timer = setTimeout(() => {
+      attempt.abandon();
+      this.#lingering.push(attempt);
+      this.#ended(false, "ETIMEDOUT");
+    }, this.#rule.timeout);
+  }
+
+  #ended(good: boolean, error: string | undefined): void {
+    this.#attempt = undefined;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#begin(), this.#rule.interval);
+    this.#against = good === this.#up ? 0 : this.#against + 1;
+    if (this.#against < (this.#up ? this.#rule.fall : this.#rule.rise)) return;
+    this.#up = good;
+    this.#against = 0;
+    const { log, now } = this.#options;
+    if (!this.#pool.balancer.mark(this.#slot, good, now())) return;
+    const about = { upstream: this.#pool.upstream.name, target: formatAddress(this.#target.address), error };
+    if (good) log.info("target is up", about);
+    else log.warn("target is down", about);
+    logHealth(log, this.#pool);
+  }
+
+  /** Not all targets at the same time. */
+  #soon(): Timer {
+    return setTimeout(() => this.#begin(), this.#rule.interval * Math.random());
+  }
+}
+
+/** The checks of all targets of all upstreams that want them. */
+export class HealthChecks {
+  readonly #options: CheckOptions;
+  #checks = new Map<number, Check>();
+
+  constructor(options: CheckOptions) {
+    this.#options = options;
+  }
+
+  /** Begins checks for targets that have none, and ends those of targets that are gone or want none any more. */
+  update(pools: ReadonlyMap<string, Pool>): void {
+    const before = this.#checks;
+    this.#checks = new Map();
+    for (const pool of pools.values()) {
+      const rule = pool.upstream.healthCheck;
+      if (rule === undefined) continue;
+      for (const [slot, target] of pool.targets) {
+        const known = before.get(slot);
+        const check = known?.isOf(pool, target) ? known : new Check(pool, slot, target, rule, this.#options);
+        check.follow(rule);
+        this.#checks.set(slot, check);
+      }
+    }
+    for (const [slot, check] of before) {
+      if (this.#checks.get(slot) === check) continue;
+      check.stop();
+      if (!this.#checks.has(slot)) check.forget();
+    }
+  }
+
+  /** No more checks, for good. Takes no lock: the proxy may be at its end because those who had it are dead. */
+  stop(): void {
+    for (const check of this.#checks.values()) check.stop();
+    this.#checks.clear();
+  }
+}

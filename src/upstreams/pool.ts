@@ -1,0 +1,56 @@
+// An upstream at run time: its targets, their balance and health, and the TLS that is spoken to them.
+
+import type { Config, Target, Upstream } from "../config/config.ts";
+import type { UpstreamCredentials } from "../config/credentials.ts";
+import type { TargetTls } from "./dial.ts";
+import { Balancer } from "../state/balancer.ts";
+import type { Ledger } from "../state/ledger.ts";
+
+/** An upstream with the state of its targets. It outlives reloads: what it holds is replaced. */
+export interface Pool {
+  upstream: Upstream;
+  /** By the slot that the balancer knows a target by. */
+  targets: ReadonlyMap<number, Target>;
+  tls: TargetTls | undefined;
+  readonly balancer: Balancer;
+  /** A reload took it away: nobody gets in, and nobody stays. */
+  removed: boolean;
+}
+
+/** What pools are made of. */
+export interface PoolSources {
+  readonly config: Pick<Config, "upstreams">;
+  /** As the configuration's upstreams; undefined for those without TLS. */
+  readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
+  /** As the configuration's upstreams and their targets. */
+  readonly slots: readonly (readonly number[])[];
+}
+
+/** Makes the pools of a configuration. Pools that were there before are changed in place: connections hold on to them. */
+export function makePools(
+  { config, upstreamCredentials, slots }: PoolSources,
+  ledger: Ledger,
+  before: ReadonlyMap<string, Pool> = new Map(),
+): Map<string, Pool> {
+  const pools = new Map<string, Pool>();
+  config.upstreams.forEach((upstream, i) => {
+    const own = slots[i] ?? [];
+    const targets = new Map<number, Target>(upstream.targets.map((target, j) => [own[j] as number, target]));
+    const rules = Array.from(targets, ([slot, { weight, backup }]) => ({ slot, weight, backup }));
+    const tls = tlsOf(upstream, upstreamCredentials[i]);
+    const known = before.get(upstream.name);
+    if (known === undefined) {
+      const balancer = new Balancer(ledger, rules, upstream);
+      pools.set(upstream.name, { upstream, targets, tls, balancer, removed: false });
+    } else {
+      known.balancer.update(rules, upstream);
+      pools.set(upstream.name, Object.assign(known, { upstream, targets, tls }));
+    }
+  });
+  for (const [name, pool] of before) if (!pools.has(name)) pool.removed = true;
+  return pools;
+}
+
+function tlsOf({ tls }: Upstream, credentials: UpstreamCredentials | undefined): Pool["tls"] {
+  return tls && credentials && { ...credentials, serverName: tls.serverName };
+}
