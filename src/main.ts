@@ -47,11 +47,11 @@ const run = defineCommand<ArgsDef>({
     const logger = loggerFor(flags);
     let running: Proxy | undefined;
     ignoreSignals(guarded(logger, () => running?.config.logLevel ?? BUILT_IN.logLevel));
-    const prepared = prepare(flags, logger);
+    const opened = openProxy(flags, logger);
     // From the first moment on: unheard it would end the process. What is wrong with a configuration is in the log; the
     // one in force goes on.
-    process.on("SIGHUP", () => void prepared.then((proxy) => proxy.reload()).catch(() => {}));
-    const proxy = (running = await prepared);
+    process.on("SIGHUP", () => void opened.then((proxy) => proxy.reload()).catch(() => {}));
+    const proxy = (running = await opened);
     const stopped = onSignals((again) => proxy.close(again ? { timeout: 0 } : {}));
     // A signal may come first: then there is nothing to wait for.
     await Promise.race([proxy.listen(), stopped]);
@@ -68,7 +68,7 @@ const check = defineCommand<ArgsDef>({
   args: { address, ...FLAGS },
   async run({ args }) {
     const flags = valuesOf(args);
-    const proxy = await prepare(flags, loggerFor(flags));
+    const proxy = await openProxy(flags, loggerFor(flags));
     print(summary(proxy.config, [...proxy.warnings, ...(await unresolved(proxy.config))], proxy.expiries));
     return DONE;
   },
@@ -117,7 +117,7 @@ function valuesOf(args: Readonly<Record<string, unknown>>): FlagValues {
 }
 
 /** Reads the configuration, file and flags together; every fault comes back with where it is. */
-async function prepare(flags: FlagValues, logger: Logger): Promise<Proxy> {
+async function openProxy(flags: FlagValues, logger: Logger): Promise<Proxy> {
   const file = flags.config;
   const read = async () => {
     const input = file === undefined ? {} : await readConfigFile(file);

@@ -10,7 +10,7 @@ import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
 import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./config/credentials.ts";
-import { Crew } from "./engine/worker-pool.ts";
+import { WorkerPool } from "./engine/worker-pool.ts";
 import {
   descriptorShortage,
   heldBy,
@@ -31,16 +31,16 @@ import { Reminder } from "./config/reminder.ts";
 import { resolveConfig, usesDemonstration } from "./config/resolve.ts";
 import { unresolved } from "./upstreams/name-resolution.ts";
 import {
-  MOST_CLIENTS,
-  MOST_TARGETS,
-  makeSettings,
+  MAX_CLIENTS,
+  MAX_TARGETS,
+  buildSnapshot,
   pairPorts,
   targetKeys,
-  type Settings,
+  type Snapshot,
 } from "./engine/snapshot.ts";
 import { Slots, type TargetHealth } from "./state/balancer.ts";
 import { Ledger } from "./state/ledger.ts";
-import { Sighting, Watch } from "./config/watch.ts";
+import { FileStamps, Watch } from "./config/watch.ts";
 
 /** What goes beside the configuration. */
 export interface ProxyOptions {
@@ -123,7 +123,7 @@ export interface Proxy {
 /** What carries connections: an engine in this thread, or a crew of threads with one each. */
 interface Runner {
   listen(): Address[] | Promise<Address[]>;
-  apply(settings: Settings): void | Promise<void>;
+  apply(settings: Snapshot): void | Promise<void>;
   /** Resolves when no port is open any more. */
   close(): Promise<void>;
   cut(): void;
@@ -134,7 +134,7 @@ interface Runner {
 const EXPIRY_INTERVAL_MS = 3_600_000;
 
 /** A configuration that has been found good, with its files. */
-interface Prepared {
+interface LoadedConfig {
   readonly config: Config;
   readonly credentials: AllCredentials;
   readonly warnings: readonly string[];
@@ -144,7 +144,7 @@ interface Prepared {
   readonly holding: Holding;
   /** Why there are too few descriptors for it. */
   readonly shortage: string | undefined;
-  readonly seen: Sighting;
+  readonly seen: FileStamps;
 }
 
 /**
@@ -160,12 +160,12 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
  * @param seen takes the files that the configuration names, as they are before they are read
  * @param workers how many threads run already
  */
-function* prepare(
+function* loadConfig(
   input: ProxyConfig,
   options: ProxyOptions,
-  seen: Sighting,
+  seen: FileStamps,
   workers?: number,
-): Generator<void, Prepared> {
+): Generator<void, LoadedConfig> {
   const faults: Fault[] = [];
   const { configFile, directory = configFile === undefined ? process.cwd() : dirname(resolve(configFile)) } =
     options;
@@ -239,7 +239,7 @@ class RunningProxy implements Proxy {
   #pools: Map<string, Pool>;
   /** What was written, and is read again when nothing else is said. */
   #input: ProxyConfig;
-  #prepared: Prepared;
+  #loaded: LoadedConfig;
   #addresses: readonly Address[] = [];
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
@@ -253,49 +253,49 @@ class RunningProxy implements Proxy {
   #deadlineAt = Infinity;
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
-    const prepared = atOnce(prepare(input, options, new Sighting().add(filesBeside(options))));
-    const { config } = prepared;
+    const loaded = atOnce(loadConfig(input, options, new FileStamps().add(filesBeside(options))));
+    const { config } = loaded;
     const { workers } = config;
     const budget = this.#budget;
     const prefix = crypto.randomUUID().slice(0, 8);
     this.#input = copy(input);
-    this.#prepared = prepared;
+    this.#loaded = loaded;
     this.#started = config;
     this.#ports = config.listeners;
     this.#options = options;
     this.#log = guarded(
       options.logger ?? createLogger({ level: "debug" }),
-      () => this.#prepared.config.logLevel,
+      () => this.#loaded.config.logLevel,
     );
-    this.#ledger = Ledger.make({ workers, targets: MOST_TARGETS, clients: MOST_CLIENTS });
+    this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#slots = new Slots(this.#ledger);
-    const settings = this.#settle(prepared, [...config.listeners.keys()]);
+    const settings = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
     this.#runner =
       workers === 1
         ? new Engine(settings, shared)
-        : new Crew(settings, { ...shared, module: new URL("./worker.ts", import.meta.url) });
+        : new WorkerPool(settings, { ...shared, module: new URL("./worker.ts", import.meta.url) });
     this.#pools = makePools(settings, this.#ledger);
     this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
       this.#hold(0);
-      this.#rest();
+      this.#stopAttending();
     });
     // Whoever does not ask for the end is not to be told of it as of an error nobody minds.
     this.ended.catch(() => {});
   }
 
   get config(): Config {
-    return this.#prepared.config;
+    return this.#loaded.config;
   }
 
   get warnings(): readonly string[] {
-    return this.#prepared.warnings;
+    return this.#loaded.warnings;
   }
 
   get expiries(): readonly (readonly Expiry[])[] {
-    return this.#prepared.expiries;
+    return this.#loaded.expiries;
   }
 
   get addresses(): readonly Address[] {
@@ -314,7 +314,7 @@ class RunningProxy implements Proxy {
   async #open(): Promise<Address> {
     for (const { address, reusePort } of this.config.listeners) if (reusePort) await mayShare(address);
     if (this.#closing) throw new Error("the proxy has been closed; make a new one");
-    const { holding, shortage } = this.#prepared;
+    const { holding, shortage } = this.#loaded;
     if (shortage !== undefined) throw new StartError(shortage);
     this.#hold(heldBy(holding));
     try {
@@ -353,30 +353,30 @@ class RunningProxy implements Proxy {
 
   async #reload(given: ProxyConfig | undefined): Promise<void> {
     const { source = () => this.#input } = this.#options;
-    const before = new Sighting().add(this.#prepared.seen.files);
-    const seen = new Sighting().add(filesBeside(this.#options));
+    const before = new FileStamps().add(this.#loaded.seen.files);
+    const seen = new FileStamps().add(filesBeside(this.#options));
     try {
       const input = given ?? (await source());
-      const prepared = await inPortions(prepare(input, this.#options, seen, this.#started.workers));
-      const { holding, shortage } = prepared;
+      const loaded = await inPortions(loadConfig(input, this.#options, seen, this.#started.workers));
+      const { holding, shortage } = loaded;
       if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
       // While it drains, rights can still be withdrawn.
       if (this.#over || (this.#closing && this.#addresses.length === 0)) {
         throw new Error("the proxy has been closed; make a new one");
       }
       // Before there are ports, they can still be others.
-      const open = this.#listening === undefined ? prepared.config.listeners : this.#ports;
-      const pairs = pairPorts(open, prepared.config.listeners);
-      const settings = this.#settle(prepared, pairs);
+      const open = this.#listening === undefined ? loaded.config.listeners : this.#ports;
+      const pairs = pairPorts(open, loaded.config.listeners);
+      const settings = this.#buildSnapshot(loaded, pairs);
       await this.#runner.apply(settings);
-      this.#sayWhatStays(prepared.config, open, pairs);
+      this.#sayWhatStays(loaded.config, open, pairs);
       this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
       const changes = {
-        keys: listed(changedKeys(this.config, prepared.config)),
-        files: listed(seen.changedSince(this.#prepared.seen)),
+        keys: listed(changedKeys(this.config, loaded.config)),
+        files: listed(seen.changedSince(this.#loaded.seen)),
       };
       this.#input = input;
-      this.#prepared = prepared;
+      this.#loaded = loaded;
       this.#reminder.stop();
       if (this.#held > 0) this.#hold(heldBy(holding));
       const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
@@ -385,7 +385,7 @@ class RunningProxy implements Proxy {
         // Targets have come or gone.
         if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(this.#log, name, balancer.healthy);
       }
-      for (const warning of prepared.warnings) this.#log.warn(warning, {});
+      for (const warning of loaded.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", changes);
       if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
@@ -400,15 +400,15 @@ class RunningProxy implements Proxy {
   }
 
   /** @throws ConfigError where there are more targets than there is room for, those that are still being left included */
-  #settle(prepared: Prepared, pairs: readonly (number | undefined)[]): Settings {
-    const keys = targetKeys(prepared.config);
+  #buildSnapshot(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
+    const keys = targetKeys(loaded.config);
     const slots = this.#slots.assign(keys.flat());
     if (slots === undefined) {
-      const problem = `have more targets than there is room for, which is ${MOST_TARGETS}`;
+      const problem = `have more targets than there is room for, which is ${MAX_TARGETS}`;
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
-    return makeSettings(prepared.config, prepared.credentials, pairs, numbers, prepared.maxConnections);
+    return buildSnapshot(loaded.config, loaded.credentials, pairs, numbers, loaded.maxConnections);
   }
 
   /** What a reload cannot change is no reason to refuse the rest of it. */
@@ -439,7 +439,7 @@ class RunningProxy implements Proxy {
 
   /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */
   #attend(): void {
-    const { config, seen, expiries } = this.#prepared;
+    const { config, seen, expiries } = this.#loaded;
     if (!config.watch) {
       this.#watch?.stop();
       this.#watch = undefined;
@@ -460,7 +460,7 @@ class RunningProxy implements Proxy {
   }
 
   /** Accepts no more. Files are still watched: who has no right any more is not waited for. */
-  #rest(): void {
+  #stopAttending(): void {
     this.#closing = true;
     clearTimeout(this.#deadline);
     clearInterval(this.#expiryTimer);
@@ -471,7 +471,7 @@ class RunningProxy implements Proxy {
 
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {
     if (!this.#closing) {
-      this.#rest();
+      this.#stopAttending();
       void this.#runner.close().then(() => {
         const connections = this.#ledger.connections();
         if (connections > 0) this.#log.info("draining", { connections });
@@ -489,7 +489,7 @@ class RunningProxy implements Proxy {
 
   #cut(): void {
     const connections = this.#ledger.connections();
-    if (connections > 0) this.#log.warn("cutting what is left", { connections });
+    if (connections > 0) this.#log.warn("closing remaining connections", { connections });
     this.#runner.cut();
   }
 

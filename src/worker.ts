@@ -5,12 +5,12 @@ import { DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
 import { StartError } from "./lib/errors.ts";
 import { guarded, type LogLevel, type Logger } from "./lib/log.ts";
-import type { Order, Report } from "./engine/messages.ts";
+import type { Command, WorkerEvent } from "./engine/messages.ts";
 import { Ledger } from "./state/ledger.ts";
 
 declare const self: Worker;
 
-const report = (message: Report) => self.postMessage(message);
+const report = (message: WorkerEvent) => self.postMessage(message);
 
 /** Lines are written in the main thread, so that no two of them mix. */
 function logger(): Logger {
@@ -24,7 +24,7 @@ function logger(): Logger {
 let engine: Engine | undefined;
 let level: LogLevel = "info";
 
-self.onmessage = ({ data }: MessageEvent<Order>) => {
+self.onmessage = ({ data }: MessageEvent<Command>) => {
   switch (data.kind) {
     case "start":
       return start(data);
@@ -39,7 +39,7 @@ self.onmessage = ({ data }: MessageEvent<Order>) => {
   }
 };
 
-function start(order: Order & { kind: "start" }): void {
+function start(order: Command & { kind: "start" }): void {
   const { now, settings, ledger, worker, descriptors, column, prefix, ports } = order;
   setClock(now);
   level = settings.config.logLevel;

@@ -5,7 +5,7 @@ import { escapeInvisible } from "../lib/errors.ts";
 import { commonNames } from "./identity.ts";
 
 /** The most characters of one value. */
-const MOST = 256;
+const MAX_LENGTH = 256;
 
 /** Escaped and bounded. What cannot be read is left out. */
 export interface Claims {
@@ -39,12 +39,14 @@ export function claimsOf(certificate: Certificate | undefined): Claims {
 function read(value: () => string | undefined): string | undefined {
   try {
     const text = value();
-    return text === undefined || text === "" ? undefined : short(escapeInvisible(text.slice(0, MOST + 1)));
+    return text === undefined || text === ""
+      ? undefined
+      : short(escapeInvisible(text.slice(0, MAX_LENGTH + 1)));
   } catch {
     return undefined;
   }
 }
 
 function short(text: string): string {
-  return text.length > MOST ? `${text.slice(0, MOST)}…` : text;
+  return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text;
 }

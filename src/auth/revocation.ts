@@ -56,7 +56,7 @@ const CRL_EXTENSION = {
 } as const;
 
 /** So many entries are read at a time. */
-const PORTION = 1_024;
+const PORTION_ENTRIES = 1_024;
 
 /** The least bytes that an entry takes: a serial number and a time. */
 const SMALLEST_ENTRY = 20;
@@ -150,7 +150,7 @@ function* indexEntries(der: Uint8Array, revoked: Element | undefined) {
     }
     insert(table, der, serial);
     at = entry.end;
-    if (++count % PORTION === 0) yield;
+    if (++count % PORTION_ENTRIES === 0) yield;
   }
   return { table, count, criticalEntries };
 }

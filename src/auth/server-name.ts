@@ -24,16 +24,16 @@ export function parseServerName(text: unknown): string | undefined {
 /** Finds the upstream for a server name: exact names first, then the longest suffix, then the one that takes the rest. */
 export class Router {
   readonly #byName = new Map<string, string>();
-  readonly #rest: string | undefined;
+  readonly #fallback: string | undefined;
 
   /**
    * @param routes no server name may be in two of them
    * @param rest the name of the upstream for everything else, if any
    */
-  constructor(routes: readonly Route[], rest: string | undefined) {
+  constructor(routes: readonly Route[], fallback: string | undefined) {
     for (const { name, serverNames = [] } of routes)
       for (const each of serverNames) this.#byName.set(each, name);
-    this.#rest = rest;
+    this.#fallback = fallback;
   }
 
   /**
@@ -43,14 +43,14 @@ export class Router {
   route(asked: string | undefined): string | undefined {
     const name = parseServerName(asked);
     // A star in what a client asks for is no wildcard.
-    if (name === undefined || name.startsWith("*")) return this.#rest;
+    if (name === undefined || name.startsWith("*")) return this.#fallback;
     const exact = this.#byName.get(name);
     if (exact !== undefined) return exact;
     for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1)) {
       const suffix = this.#byName.get(`*${name.slice(dot)}`);
       if (suffix !== undefined) return suffix;
     }
-    return this.#rest;
+    return this.#fallback;
   }
 }
 

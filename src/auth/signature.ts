@@ -82,7 +82,7 @@ function readPss(der: Uint8Array, parameters: Element | undefined): SignatureAlg
 }
 
 /** So many bytes are hashed at a time. */
-const PORTION = 256 * 1024;
+const PORTION_BYTES = 256 * 1024;
 
 /**
  * Verifies a signature; one step for each portion of the data, for data that takes its time.
@@ -100,8 +100,8 @@ export function* verifySignature(
   try {
     if (type === "ed25519") return verify(null, Buffer.from(data), key, Buffer.from(signature));
     const verifier = createVerify(hash);
-    for (let at = 0; at < data.length; at += PORTION) {
-      verifier.update(Buffer.from(data.subarray(at, at + PORTION)));
+    for (let at = 0; at < data.length; at += PORTION_BYTES) {
+      verifier.update(Buffer.from(data.subarray(at, at + PORTION_BYTES)));
       yield;
     }
     const pss = type === "rsa-pss" && {

@@ -53,11 +53,11 @@ function targetText({ address, weight, backup }: Target): string {
   return formatAddress(address) + (weight === 1 ? "" : ` (weight ${weight})`) + (backup ? " (backup)" : "");
 }
 
-function reachedBy({ name, serverNames = [] }: Upstream, { listeners, rest }: Config): string {
+function reachedBy({ name, serverNames = [] }: Upstream, { listeners, fallback }: Config): string {
   const pinned = listeners.filter(({ upstream }) => upstream === name);
   const ways = [
     ...serverNames,
-    ...(rest === name ? ["any server name that leads nowhere else, or none"] : []),
+    ...(fallback === name ? ["any server name that leads nowhere else, or none"] : []),
     ...pinned.map(({ address }) => `listener ${formatAddress(address)}`),
   ];
   return ways.join(", ") || "nobody: it has no server names, and no listener is pinned to it";

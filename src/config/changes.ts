@@ -12,7 +12,7 @@ const LONGEST_LIST = 1_000;
  */
 export function changedKeys(before: Config, after: Config): string[] {
   return [
-    ...ofTables(before, after, "", ["listeners", "upstreams", "rest"]),
+    ...ofTables(before, after, "", ["listeners", "upstreams", "fallback"]),
     ...ofLists(
       ...([before.listeners, after.listeners, "listeners"] as const),
       ({ address }) => formatAddress(address),

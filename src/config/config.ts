@@ -183,7 +183,7 @@ export interface Config {
   /** At least one. */
   readonly upstreams: readonly Upstream[];
   /** The name of the upstream for connections that no server name leads elsewhere; undefined for none. */
-  readonly rest: string | undefined;
+  readonly fallback: string | undefined;
   readonly rateLimit: {
     /** Infinity where there are no buckets. */
     readonly capacity: number;
@@ -214,7 +214,7 @@ export interface Upstream {
   /** Lower case. */
   readonly serverNames: readonly string[] | undefined;
   readonly healthCheck: HealthCheck | undefined;
-  /** Failed dials in a row after which a target is out. */
+  /** Failed dials in a row after which a target ejected. */
   readonly fall: number;
   readonly slowStart: number;
   readonly tls: UpstreamTls | undefined;

@@ -1,7 +1,7 @@
 // Reads values that people wrote, one by one, and keeps what is wrong with them. Pure.
 
 import { parseListenAddress, type Address } from "../lib/address.ts";
-import { LONGEST, formatDuration, parseDuration } from "../lib/duration.ts";
+import { MAX_DURATION_MS, formatDuration, parseDuration } from "../lib/duration.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 
 /** What cannot be read is a fault, and comes back as something harmless, so that reading can go on to the next. */
@@ -105,7 +105,7 @@ export class Reader {
     }
     const ms = parseDuration(value);
     if (ms === undefined) {
-      const hint = `write it like "250ms", "60s" or "1m30s", from 1ms to ${formatDuration(LONGEST)}`;
+      const hint = `write it like "250ms", "60s" or "1m30s", from 1ms to ${formatDuration(MAX_DURATION_MS)}`;
       this.reject(value, key, "a duration", hint);
     }
     return ms ?? 1;

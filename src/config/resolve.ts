@@ -21,7 +21,7 @@ import { parseRange } from "../lib/source.ts";
 import { parseServerName, restOf } from "../auth/server-name.ts";
 
 /** The most threads, and what `"auto"` comes to at most. */
-const MOST_WORKERS = 64;
+const MAX_WORKERS = 64;
 
 /** What the resolver has to be told of its surroundings. */
 export interface Surroundings {
@@ -67,8 +67,8 @@ export function resolveConfig(
     maxConnections: read.optional(top.maxConnections, millions("maxConnections")),
     workers:
       top.workers === "auto"
-        ? Math.min(cores, MOST_WORKERS)
-        : read.count(top.workers, "workers", MOST_WORKERS, ', or "auto"'),
+        ? Math.min(cores, MAX_WORKERS)
+        : read.count(top.workers, "workers", MAX_WORKERS, ', or "auto"'),
     watch: read.flag(top.watch, "watch"),
     logLevel: read.choice(top.logLevel, "logLevel", LOG_LEVELS),
     handshakes: handshakes(read, top.handshakes),
@@ -86,7 +86,7 @@ export function resolveConfig(
       };
     })(),
   };
-  return deepFreeze({ ...config, rest: routing(read, config) });
+  return deepFreeze({ ...config, fallback: routing(read, config) });
 }
 
 function handshakes(read: Reader, value: unknown): Config["handshakes"] {
@@ -270,7 +270,7 @@ function tlsOf(read: Reader, value: unknown, key: string, targets: readonly Targ
 }
 
 /** What goes over more than one entry: every name unique, every pin to somewhere, no server name to two places. */
-function routing(read: Reader, config: Omit<Config, "rest">): string | undefined {
+function routing(read: Reader, config: Omit<Config, "fallback">): string | undefined {
   const { upstreams, listeners } = config;
   const names = upstreams.map(({ name }) => name);
   read.unique(names, "upstreams", ".name");

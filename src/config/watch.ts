@@ -4,7 +4,7 @@
 import { statSync } from "node:fs";
 
 /** How often files are looked at, in milliseconds. */
-const INTERVAL = 500;
+const POLL_INTERVAL_MS = 500;
 
 /** What files are now: another one in a file's place, or another text in the same, is told apart. */
 function look(files: readonly string[]): string {
@@ -12,7 +12,7 @@ function look(files: readonly string[]): string {
 }
 
 /** Files, and what each was before it was read. */
-export class Sighting {
+export class FileStamps {
   readonly files: string[] = [];
   known = "";
 
@@ -24,7 +24,7 @@ export class Sighting {
   }
 
   /** The files that were there in an earlier sighting too, as something else: replaced, or written anew. */
-  changedSince(before: Sighting): string[] {
+  changedSince(before: FileStamps): string[] {
     const then = before.#byFile();
     return [...this.#byFile()].filter(([file, is]) => (then.get(file) ?? is) !== is).map(([file]) => file);
   }
@@ -35,8 +35,8 @@ export class Sighting {
   }
 
   /** These files and those of another sighting, each as it was then. */
-  and({ files, known }: Sighting): Sighting {
-    const both = new Sighting();
+  and({ files, known }: FileStamps): FileStamps {
+    const both = new FileStamps();
     both.files.push(...this.files, ...files);
     both.known = this.known + known;
     return both;
@@ -65,15 +65,15 @@ export class Watch {
    * @param seen the files, as they were before they were read
    * @param changed called when files have changed and have then stayed the same from one look to the next
    */
-  constructor({ files, known }: Sighting, changed: () => void) {
+  constructor({ files, known }: FileStamps, changed: () => void) {
     this.#files = files;
     this.#changed = changed;
     this.#told = this.#seen = known;
-    this.#timer = setInterval(() => this.#tick(), INTERVAL);
+    this.#timer = setInterval(() => this.#tick(), POLL_INTERVAL_MS);
   }
 
   /** From now on other files. */
-  follow({ files, known }: Sighting): void {
+  follow({ files, known }: FileStamps): void {
     this.#files = files;
     this.#told = this.#seen = known;
   }
@@ -84,10 +84,10 @@ export class Watch {
 
   #tick(): void {
     const now = look(this.#files);
-    const settled = now === this.#seen;
+    const stable = now === this.#seen;
     this.#seen = now;
     // A certificate and its key are two files, and writing one takes time: while they change, nothing is told.
-    if (!settled || now === this.#told) return;
+    if (!stable || now === this.#told) return;
     this.#told = now;
     this.#changed();
   }

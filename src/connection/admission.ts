@@ -13,7 +13,7 @@ import type { ClientLease, Limits } from "../state/limits.ts";
 import { judge, weaknessOf, type Trust, type Verdict } from "../auth/certificate-check.ts";
 
 /** What a configuration comes to for connections. A reload puts another one in its place. */
-export interface Rules {
+export interface ActiveConfig {
   readonly config: Config;
   /** The most connections at a time, handshaking ones included. */
   readonly maxConnections: number;
@@ -25,7 +25,7 @@ export interface Rules {
 }
 
 /** A listener, as its connections see it. It outlives reloads: what it holds is replaced. */
-export interface Entrance {
+export interface ListenerState {
   /** Its address as configured, for the log. */
   readonly address: string;
   /** The upstream for all its connections, if it is pinned to one. */
@@ -59,9 +59,9 @@ export type ClientSocket = Pick<
 
 /** What {@link admit} has to know beside the socket. */
 export interface Circumstances {
-  readonly rules: Rules;
+  readonly rules: ActiveConfig;
   readonly limits: Limits;
-  readonly entrance: Entrance;
+  readonly entrance: ListenerState;
   /** The entrance's generation when the connection was accepted. */
   readonly generation: number;
   /** Names the connection, for the log and the upstream. */
@@ -140,8 +140,8 @@ export function admit(
   return { client, pool, serverName, lease, header, expiresAt: certificate.validToDate.getTime() };
 }
 
-/** How {@link reconsider} looks at a connection. */
-interface Reconsidering {
+/** How {@link reauthorize} looks at a connection. */
+interface Reauthorizing {
   /** The entrance's generation when the connection was accepted. */
   readonly generation: number;
   /** Whether its certificate is looked at too: whom the entrance trusts has changed. */
@@ -154,12 +154,12 @@ interface Reconsidering {
  * @returns why it would not be let in now, or not to where it leads; undefined where it would, or where only the date is
  *   against it and dates end no connections
  */
-export function reconsider(
+export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
-  entrance: Entrance,
+  entrance: ListenerState,
   router: Router,
-  { generation, judged, disconnectExpired }: Reconsidering,
+  { generation, judged, disconnectExpired }: Reauthorizing,
 ): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
   if (entrance.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
@@ -180,7 +180,7 @@ function isAuthorized(group: string, { upstream, removed }: Pool): boolean {
 function judgeSocket(
   socket: ClientSocket,
   certificate: X509Certificate | undefined,
-  { trust, authoritiesSince }: Entrance,
+  { trust, authoritiesSince }: ListenerState,
   generation: number,
 ): Verdict | undefined {
   // A resumed session as well: it was made with the same authorities, since others come with other ticket keys.

@@ -10,12 +10,12 @@ import type { X509Certificate } from "node:crypto";
 import { formatAddress } from "../lib/address.ts";
 import {
   admit,
-  reconsider,
+  reauthorize,
   serverNameOf,
   type Admission,
-  type Entrance,
+  type ListenerState,
   type Refusal,
-  type Rules,
+  type ActiveConfig,
 } from "./admission.ts";
 import { claimsOf } from "../auth/claims.ts";
 import type { Target } from "../config/config.ts";
@@ -38,7 +38,7 @@ import type { Tarpit } from "./tarpit.ts";
 /** What all connections of a thread share. */
 export interface Shared {
   /** A reload puts others in their place. */
-  rules: Rules;
+  rules: ActiveConfig;
   /** What all threads share. */
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
@@ -69,7 +69,7 @@ export interface Shared {
 type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
 
 /** The most by which `maxConnectionDuration` is shortened, as a share of it. */
-const JITTER = 0.1;
+const DURATION_JITTER = 0.1;
 
 type Socket = Bun.Socket<Connection>;
 
@@ -79,11 +79,11 @@ const NOBODY: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {}
 /** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
 export function clientHandlers(
   shared: Shared,
-  entrance: Entrance,
+  entrance: ListenerState,
 ): Bun.SocketHandler<Connection | undefined> {
   return {
     open: (socket) => accept(shared, entrance, socket as Socket),
-    handshake: (socket, success, error) => socket.data?.handshook(success, error),
+    handshake: (socket, success, error) => socket.data?.handshakeDone(success, error),
     data: (socket, chunk) => socket.data?.clientSent(chunk),
     drain: (socket) => socket.data?.clientDrained(),
     end: (socket) => socket.data?.clientEnded(),
@@ -101,7 +101,7 @@ const dial = createDial<Connection>({
   error: (socket, error) => socket.data.upstreamFailed(socket, error),
 });
 
-function accept(shared: Shared, entrance: Entrance, socket: Socket): void {
+function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
   const { sources, handshakes, rules, tarpit, now } = shared;
   const remote = remoteOf(socket);
   const { remoteAddress } = socket as Partial<Socket>;
@@ -129,7 +129,7 @@ function takeSlot({ ledger, budget, rules }: Shared): boolean {
 }
 
 /** A connection was refused before there was one. */
-function turnedAway(shared: Shared, { address }: Entrance, remote: string, reason: RefusalReason): void {
+function turnedAway(shared: Shared, { address }: ListenerState, remote: string, reason: RefusalReason): void {
   const id = idOf(shared, ++made);
   shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason }));
 }
@@ -150,7 +150,7 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 /** One client's connection and, once admitted, the one to its target. */
 export class Connection implements Dialer, HandshakeOwner {
   readonly #shared: Shared;
-  readonly #entrance: Entrance;
+  readonly #entrance: ListenerState;
   /** The entrance's when the handshake began. */
   readonly #generation: number;
   readonly #number = ++made;
@@ -189,7 +189,13 @@ export class Connection implements Dialer, HandshakeOwner {
   #endsAt = Infinity;
   #endsFor: "max_duration" | "authorization_revoked" = "max_duration";
 
-  constructor(shared: Shared, entrance: Entrance, client: Socket, remote: string, row: number | undefined) {
+  constructor(
+    shared: Shared,
+    entrance: ListenerState,
+    client: Socket,
+    remote: string,
+    row: number | undefined,
+  ) {
     this.#shared = shared;
     this.#entrance = entrance;
     this.#generation = entrance.generation;
@@ -209,7 +215,7 @@ export class Connection implements Dialer, HandshakeOwner {
   // ---- handshake, identify, route, authorize, admit
 
   /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
-  handshook(success: boolean, error: Error | null): void {
+  handshakeDone(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
     const { rules, limits, sources, handshakes, now } = this.#shared;
     const admission = admit(this.#client, success, error, {
@@ -250,7 +256,7 @@ export class Connection implements Dialer, HandshakeOwner {
 
   #limit(): void {
     const { maxConnectionDuration = Infinity } = this.#shared.rules.config;
-    this.#endsAt = this.#acceptedAt + maxConnectionDuration * (1 - JITTER * Math.random());
+    this.#endsAt = this.#acceptedAt + maxConnectionDuration * (1 - DURATION_JITTER * Math.random());
   }
 
   // ---- pick, dial
@@ -306,7 +312,7 @@ export class Connection implements Dialer, HandshakeOwner {
       (this.#tried ??= new Set()).add(this.#pick.slot);
       if (this.#pick.failed(now())) {
         const until = new Date(Date.now() + this.#pick.triedLast(now())).toISOString();
-        log.warn("target is out", { ...this.#whereTo, error, until });
+        log.warn("target ejected", { ...this.#whereTo, error, until });
         logHealth(log, this.#admission?.pool);
       }
     }
@@ -329,7 +335,7 @@ export class Connection implements Dialer, HandshakeOwner {
   clientDrained(): void {
     if (!this.#connected) return;
     if (!this.#toClient.flush()) return this.#clientLost();
-    this.#settle();
+    this.#closeIfDone();
   }
 
   /** A FIN or a close_notify. Meets every phase. */
@@ -338,7 +344,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (!this.#connected && this.#phase !== "dialing") return;
     this.#endedBy ??= "client";
     this.#toUpstream.end();
-    this.#settle();
+    this.#closeIfDone();
   }
 
   /** The client's socket is gone. Meets every phase. */
@@ -361,7 +367,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (!this.#toUpstream.ended) return this.#break("client_reset");
     this.#broken ??= "client_reset";
     this.#toClient.abandon();
-    this.#settle();
+    this.#closeIfDone();
   }
 
   /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
@@ -382,7 +388,7 @@ export class Connection implements Dialer, HandshakeOwner {
   upstreamDrained(): void {
     if (!this.#connected) return;
     if (!this.#toUpstream.flush()) return this.#writeFailed();
-    this.#settle();
+    this.#closeIfDone();
   }
 
   /** A FIN. Meets `relaying`, `closing`, `over`. */
@@ -391,7 +397,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (!this.#works) this.#targetWorks();
     this.#endedBy ??= "upstream";
     this.#toClient.end();
-    this.#settle();
+    this.#closeIfDone();
   }
 
   /** The upstream's socket is gone. Meets every phase but `handshake`; in `dialing` it is one given up before. */
@@ -426,7 +432,7 @@ export class Connection implements Dialer, HandshakeOwner {
       this.#endedBy ??= "upstream";
       this.#broken ??= "upstream_reset";
       this.#toUpstream.abandon();
-      this.#settle();
+      this.#closeIfDone();
     } else if (this.#phase === "relaying" && this.#isUntouched) {
       this.#toUpstream.sink = this.#toClient.source = undefined;
       this.#targetFailed(code);
@@ -487,14 +493,14 @@ export class Connection implements Dialer, HandshakeOwner {
    * @param trustChanged whom the entrance trusts is another matter too
    * @returns whether it has to go, at once or within `revocationGrace`, and did not before
    */
-  reconsider(trustChanged: boolean): boolean {
+  reauthorize(trustChanged: boolean): boolean {
     // What is in its handshake is judged at its end; what is closing has nothing left to send or to take.
     if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return false;
     const { rules, now } = this.#shared;
     const { disconnectExpired, revocationGrace } = rules.config;
     const before = this.#endsFor === "authorization_revoked";
     if (before && this.#clientGone) return false;
-    const why = reconsider(this.#client, this.#admission, this.#entrance, rules.router, {
+    const why = reauthorize(this.#client, this.#admission, this.#entrance, rules.router, {
       generation: this.#generation,
       // A client that has gone has no certificate to look at; what it sent is on its way.
       judged: (trustChanged || before) && !this.#clientGone,
@@ -518,7 +524,7 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 
   /** The listener it came through. */
-  get entrance(): Entrance {
+  get entrance(): ListenerState {
     return this.#entrance;
   }
 
@@ -559,7 +565,7 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 
   /** Both directions done: the sockets may go as soon as they have sent what they hold. */
-  #settle(): void {
+  #closeIfDone(): void {
     if (!this.#connected || !this.#toUpstream.finished || !this.#toClient.finished) return;
     this.#phase = "closing";
     this.#since = this.#shared.now();

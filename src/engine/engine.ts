@@ -2,7 +2,7 @@
 // one of these, or one in each of its worker threads.
 
 import { formatAddress, type Address } from "../lib/address.ts";
-import type { Entrance, Rules } from "../connection/admission.ts";
+import type { ListenerState, ActiveConfig } from "../connection/admission.ts";
 import { makePools, type Pool } from "../upstreams/pool.ts";
 import { monotonic } from "../lib/clock.ts";
 import { clientHandlers, type Connection, type Shared } from "../connection/connection.ts";
@@ -15,7 +15,7 @@ import { RefusalLog } from "../connection/refusal-log.ts";
 import { Router } from "../auth/server-name.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
 import { rangeList } from "../lib/source.ts";
-import type { EntranceSettings, Settings } from "./snapshot.ts";
+import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 import { Limits } from "../state/limits.ts";
 import { Sources } from "../state/sources.ts";
@@ -32,13 +32,13 @@ export interface EngineOptions {
 }
 
 /** How many connections are judged again in one turn of the event loop: some milliseconds of work. */
-const BATCH = 20;
+const REAUTHORIZE_BATCH = 20;
 
 /** A port that is open, or was. */
-interface Gate {
+interface OpenListener {
   readonly port: Port;
-  readonly entrance: Entrance;
-  settings: EntranceSettings;
+  readonly entrance: ListenerState;
+  settings: ListenerSnapshot;
 }
 
 export class Engine {
@@ -47,23 +47,23 @@ export class Engine {
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: EngineOptions;
   readonly #shared: Shared;
-  #settings: Settings;
+  #settings: Snapshot;
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
-  #gates: (Gate | undefined)[] = [];
+  #gates: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
   #closing = false;
   /** It was closed, and so are its ports. */
   #closed = false;
   #cut = 0;
 
-  constructor(settings: Settings, options: EngineOptions) {
+  constructor(settings: Snapshot, options: EngineOptions) {
     const { ledger, budget, log, prefix } = options;
     this.over = this.#over.promise;
     this.#options = options;
     this.#settings = settings;
     const sources = new Sources(ledger, settings.config.handshakes);
     this.#shared = {
-      rules: rulesOf(settings, makePools(settings, ledger)),
+      rules: activate(settings, makePools(settings, ledger)),
       ledger,
       budget,
       limits: new Limits(ledger, settings.config.rateLimit),
@@ -124,9 +124,9 @@ export class Engine {
    * Runs on other settings from now on, and ends what they have no room for; nobody else notices.
    * @throws where TLS cannot use them; then nothing has changed
    */
-  apply(settings: Settings): void {
+  apply(settings: Snapshot): void {
     const { config } = settings;
-    const changed = new Set<Entrance>();
+    const changed = new Set<ListenerState>();
     this.#replaceContexts(settings);
     this.#gates.forEach((gate, i) => {
       const next = settings.entrances[i];
@@ -152,7 +152,7 @@ export class Engine {
     const { ledger, limits, sources, handshakes, now } = this.#shared;
     const before = this.#settings.config;
     this.#settings = settings;
-    this.#shared.rules = rulesOf(settings, makePools(settings, ledger, this.#shared.rules.pools));
+    this.#shared.rules = activate(settings, makePools(settings, ledger, this.#shared.rules.pools));
     limits.setRule(config.rateLimit, now());
     sources.setRule(config.handshakes);
     handshakes.max = this.#ownHandshakes(settings);
@@ -162,22 +162,22 @@ export class Engine {
       this.#ticking = undefined;
     }
     this.#changed();
-    void this.#reconsider(changed);
+    void this.#reauthorize(changed);
   }
 
   /** This thread's share of the handshakes that may be under way at a time. */
-  #ownHandshakes({ config, maxConnections }: Settings): number {
+  #ownHandshakes({ config, maxConnections }: Snapshot): number {
     const max =
       config.handshakes.max ?? Math.max(Math.floor(maxConnections / 4), Math.min(64, maxConnections));
     return Math.ceil(max / this.#options.ledger.memory.shape.workers);
   }
 
   /** All of them, or none. */
-  #replaceContexts({ entrances }: Settings): void {
+  #replaceContexts({ entrances }: Snapshot): void {
     // Nobody new comes in; those who are in are judged by the rules.
     if (this.#closing) return;
-    const done: Gate[] = [];
-    const replace = ({ port }: Gate, { credentials, listener }: EntranceSettings) =>
+    const done: OpenListener[] = [];
+    const replace = ({ port }: OpenListener, { credentials, listener }: ListenerSnapshot) =>
       port.replace(credentials, listener.sessionTickets);
     try {
       this.#gates.forEach((gate, i) => {
@@ -214,13 +214,13 @@ export class Engine {
   }
 
   /** Judges every open connection by the new rules; those of entrances that have `changed`, to the bottom. */
-  async #reconsider(changed: ReadonlySet<Entrance>): Promise<void> {
+  async #reauthorize(changed: ReadonlySet<ListenerState>): Promise<void> {
     const { connections, log } = this.#shared;
     let revoked = 0;
     let done = 0;
     for (const connection of [...connections]) {
-      if (connection.reconsider(changed.has(connection.entrance))) revoked++;
-      if (++done % BATCH === 0) await new Promise(setImmediate);
+      if (connection.reauthorize(changed.has(connection.entrance))) revoked++;
+      if (++done % REAUTHORIZE_BATCH === 0) await new Promise(setImmediate);
     }
     if (revoked > 0) log.warn("connections lost their authorization", { connections: revoked });
   }
@@ -249,20 +249,20 @@ export class Engine {
   }
 }
 
-function rulesOf({ config, maxConnections }: Settings, pools: ReadonlyMap<string, Pool>): Rules {
+function activate({ config, maxConnections }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
   const isExempt = rangeList(config.handshakes.exempt);
-  return { config, maxConnections, isExempt, router: new Router(config.upstreams, config.rest), pools };
+  return { config, maxConnections, isExempt, router: new Router(config.upstreams, config.fallback), pools };
 }
 
 /** An event is noticed up to one tick late, and so is the end of the time after it: 10 % together. */
-function tickEvery(config: Settings["config"]): number {
+function tickEvery(config: Snapshot["config"]): number {
   const { timeout, handshakeTimeout, connectTimeout, maxConnectionDuration = Infinity } = config;
   const shortest = Math.min(timeout, handshakeTimeout, connectTimeout, maxConnectionDuration);
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
 }
 
 /** Revocation lists are part of it: with another context, tickets from before are worth nothing. */
-function isSameContext(a: EntranceSettings, b: EntranceSettings): boolean {
+function isSameContext(a: ListenerSnapshot, b: ListenerSnapshot): boolean {
   const { cert, key } = a.credentials;
   return (
     a.listener.sessionTickets === b.listener.sessionTickets &&

@@ -3,16 +3,16 @@
 import type { Address } from "../lib/address.ts";
 import type { DescriptorMemory } from "../lib/descriptors.ts";
 import type { Fields, Logger } from "../lib/log.ts";
-import type { Settings } from "./snapshot.ts";
+import type { Snapshot } from "./snapshot.ts";
 import type { LedgerMemory } from "../state/ledger.ts";
 
 /** To a worker. The first is `start`, once it is ready. */
-export type Order =
+export type Command =
   | {
       readonly kind: "start";
       /** What the clock says. */
       readonly now: number;
-      readonly settings: Settings;
+      readonly settings: Snapshot;
       readonly ledger: LedgerMemory;
       /** Its number in the ledger. */
       readonly worker: number;
@@ -23,12 +23,12 @@ export type Order =
       /** Ports that the system has picked for another worker. */
       readonly ports: readonly number[];
     }
-  | { readonly kind: "apply"; readonly settings: Settings }
+  | { readonly kind: "apply"; readonly settings: Snapshot }
   | { readonly kind: "close" }
   | { readonly kind: "cut" };
 
 /** From a worker. */
-export type Report =
+export type WorkerEvent =
   /** It listens to orders. */
   | { readonly kind: "ready" }
   | { readonly kind: "listening"; readonly addresses: readonly Address[] }

@@ -5,17 +5,17 @@ import type { Config, Listener } from "../config/config.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "../config/credentials.ts";
 
 /** The most targets of all upstreams together, those that a reload took away but that still have connections included. */
-export const MOST_TARGETS = 4_096;
+export const MAX_TARGETS = 4_096;
 
 /** The most clients that can have a connection open, or a bucket that is not full, at a time. */
-export const MOST_CLIENTS = 262_144;
+export const MAX_CLIENTS = 262_144;
 
 /** A configuration, ready to run. */
-export interface Settings {
+export interface Snapshot {
   readonly config: Config;
   readonly maxConnections: number;
   /** One for each port that was opened at the start, in that order; undefined where a reload took it away. */
-  readonly entrances: readonly (EntranceSettings | undefined)[];
+  readonly entrances: readonly (ListenerSnapshot | undefined)[];
   /** As the configuration's upstreams; undefined for those without TLS. */
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
   /** As the configuration's upstreams and their targets. */
@@ -23,7 +23,7 @@ export interface Settings {
 }
 
 /** A port, and what TLS on it needs. */
-export interface EntranceSettings {
+export interface ListenerSnapshot {
   readonly listener: Listener;
   readonly credentials: Credentials;
 }
@@ -58,13 +58,13 @@ export function pairPorts(
 }
 
 /** A configuration and its files, for ports that are paired with its listeners. */
-export function makeSettings(
+export function buildSnapshot(
   config: Config,
   credentials: AllCredentials,
   pairs: readonly (number | undefined)[],
   slots: readonly (readonly number[])[],
   maxConnections: number,
-): Settings {
+): Snapshot {
   const entrances = pairs.map((i) => {
     const listener = i === undefined ? undefined : config.listeners[i];
     const own = i === undefined ? undefined : credentials.listeners[i];

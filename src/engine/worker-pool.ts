@@ -7,22 +7,22 @@ import { returnColumn, takeColumn, type DescriptorBudget } from "../lib/descript
 import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
-import type { Order, Report } from "./messages.ts";
-import type { EntranceSettings, Settings } from "./snapshot.ts";
+import type { Command, WorkerEvent } from "./messages.ts";
+import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 
 /** So many deaths, over all workers, within so many milliseconds are too many. */
-const DEATHS = 5;
-const WITHIN = 60_000;
+const MAX_DEATHS = 5;
+const DEATHS_WINDOW_MS = 60_000;
 
-/** The most milliseconds that the others' ends are waited for then. */
-const PATIENCE = 1_000;
+/** How long to wait for the other workers to exit, in milliseconds. */
+const EXIT_WAIT_MS = 1_000;
 
 /** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
 const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
 /** What a crew is given beside its settings. */
-export interface CrewOptions {
+export interface WorkerPoolOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly log: Logger;
@@ -33,7 +33,7 @@ export interface CrewOptions {
 }
 
 /** A worker thread, alive. */
-interface Member {
+interface WorkerThread {
   readonly thread: Worker;
   readonly column: number;
   /** Told to whoever waits for what the worker is doing. */
@@ -43,13 +43,13 @@ interface Member {
   gone: PromiseWithResolvers<void>;
 }
 
-export class Crew {
+export class WorkerPool {
   /** Resolves when all workers have been closed and the last connection is gone; rejects when they keep dying. */
   readonly over: Promise<{ cut: number }>;
   readonly #over = Promise.withResolvers<{ cut: number }>();
-  readonly #options: CrewOptions;
-  readonly #members = new Map<number, Member>();
-  #settings: Settings;
+  readonly #options: WorkerPoolOptions;
+  readonly #members = new Map<number, WorkerThread>();
+  #settings: Snapshot;
   #addresses: readonly Address[] = [];
   /** Of the ports that are not to be shared, by their places among the settings' entrances. */
   #claims = new Map<number, Claim>();
@@ -59,7 +59,7 @@ export class Crew {
   #cut = 0;
   #deaths: number[] = [];
 
-  constructor(settings: Settings, options: CrewOptions) {
+  constructor(settings: Snapshot, options: WorkerPoolOptions) {
     this.#settings = settings;
     this.#options = options;
     this.over = this.#over.promise;
@@ -107,7 +107,7 @@ export class Crew {
   }
 
   /** Tells all workers, and waits until each has changed. One that dies over it is replaced by one that has. */
-  async apply(settings: Settings): Promise<void> {
+  async apply(settings: Snapshot): Promise<void> {
     this.#settings = settings;
     await Promise.all(
       Array.from(this.#members.values(), (member) => {
@@ -138,9 +138,9 @@ export class Crew {
   }
 
   /** Entrances whose ports this process has for itself. */
-  #unshared(): [number, EntranceSettings][] {
+  #unshared(): [number, ListenerSnapshot][] {
     return [...this.#settings.entrances.entries()].filter(
-      (entry): entry is [number, EntranceSettings] => entry[1]?.listener.reusePort === false,
+      (entry): entry is [number, ListenerSnapshot] => entry[1]?.listener.reusePort === false,
     );
   }
 
@@ -149,7 +149,7 @@ export class Crew {
     this.#claims.clear();
   }
 
-  #tell({ thread }: Member, order: Order): void {
+  #tell({ thread }: WorkerThread, order: Command): void {
     thread.postMessage(order);
   }
 
@@ -158,7 +158,7 @@ export class Crew {
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
-    const member: Member = {
+    const member: WorkerThread = {
       thread,
       column,
       listening: Promise.withResolvers(),
@@ -167,7 +167,9 @@ export class Crew {
       gone: Promise.withResolvers(),
     };
     this.#members.set(number, member);
-    thread.addEventListener("message", ({ data }: MessageEvent<Report>) => this.#heard(number, member, data));
+    thread.addEventListener("message", ({ data }: MessageEvent<WorkerEvent>) =>
+      this.#heard(number, member, data),
+    );
     thread.addEventListener("error", ({ message }) => {
       const error = message.replace(EXCERPT, "").trimEnd();
       this.#options.log.error("worker failed", { worker: number, error });
@@ -176,7 +178,7 @@ export class Crew {
     return member.listening.promise;
   }
 
-  #orderToStart(worker: number, { column }: Member): Order {
+  #startCommand(worker: number, { column }: WorkerThread): Command {
     const { ledger, budget, prefix } = this.#options;
     return {
       kind: "start",
@@ -191,12 +193,12 @@ export class Crew {
     };
   }
 
-  #heard(number: number, member: Member, report: Report): void {
+  #heard(number: number, member: WorkerThread, report: WorkerEvent): void {
     const { log } = this.#options;
     switch (report.kind) {
       case "ready":
         if (this.#members.get(number) === member && !this.#closing) {
-          return this.#tell(member, this.#orderToStart(number, member));
+          return this.#tell(member, this.#startCommand(number, member));
         }
         // Closed before it had begun.
         if (this.#members.get(number) === member) this.#members.delete(number);
@@ -224,7 +226,7 @@ export class Crew {
   }
 
   /** Its sockets are closed by now. What it had counted is given back, and another one takes its place. */
-  #died(number: number, member: Member): void {
+  #died(number: number, member: WorkerThread): void {
     const { ledger, budget, log } = this.#options;
     budget.forget(member.column);
     returnColumn(member.column);
@@ -241,9 +243,9 @@ export class Crew {
     member.listening.reject(new StartError("a worker thread died while it was starting"));
     if (this.#closing) return this.#endIfOver();
     const now = performance.now();
-    this.#deaths = [...this.#deaths.filter((at) => now - at < WITHIN), now];
+    this.#deaths = [...this.#deaths.filter((at) => now - at < DEATHS_WINDOW_MS), now];
     if (this.#addresses.length === 0) return;
-    if (this.#deaths.length < DEATHS) {
+    if (this.#deaths.length < MAX_DEATHS) {
       this.#start(number).then(
         () => log.info("worker replaced", { worker: number }),
         (error: unknown) => {
@@ -258,9 +260,11 @@ export class Crew {
     this.#members.clear();
     for (const { thread } of members) thread.terminate();
     const gone = Promise.all(members.map((each) => each.gone.promise));
-    void Promise.race([gone, Bun.sleep(PATIENCE)]).then(() => {
+    void Promise.race([gone, Bun.sleep(EXIT_WAIT_MS)]).then(() => {
       this.#release();
-      this.#over.reject(new StartError(`worker threads keep dying: ${DEATHS} within ${WITHIN / 1_000} s`));
+      this.#over.reject(
+        new StartError(`worker threads keep dying: ${MAX_DEATHS} within ${DEATHS_WINDOW_MS / 1_000} s`),
+      );
     });
   }
 

@@ -2,7 +2,7 @@
 // beyond that, lines are dropped and counted, and one line says so when it reads again. Pure.
 
 /** The most bytes that are kept. */
-const MOST = 1024 * 1024;
+const MAX_BYTES = 1024 * 1024;
 
 export class Backlog {
   readonly #take: (line: string) => boolean;
@@ -17,7 +17,7 @@ export class Backlog {
    * @param take takes a line, always, and answers whether it could take another one before {@link drained} is called
    * @param report the line that says how many were dropped
    */
-  constructor(take: (line: string) => boolean, report: (dropped: number) => string, most = MOST) {
+  constructor(take: (line: string) => boolean, report: (dropped: number) => string, most = MAX_BYTES) {
     this.#take = take;
     this.#report = report;
     this.#most = most;

@@ -5,7 +5,7 @@
 export const PER_CONNECTION = 2;
 
 /** Kept free for everything else: standard streams, files, names that are resolved, the runtime's own, and {@link SMALL}. */
-const RESERVE = 64;
+const RESERVED_DESCRIPTORS = 64;
 
 /** What all proxies of the process may hold beside their connections before it is counted. */
 const SMALL = 16;
@@ -106,7 +106,7 @@ export class DescriptorBudget {
 
 /** The budget of this process; the limit is read once, at the first use. */
 export function processBudget(): DescriptorBudget {
-  budget ??= new DescriptorBudget(descriptorLimit() - RESERVE);
+  budget ??= new DescriptorBudget(descriptorLimit() - RESERVED_DESCRIPTORS);
   return budget;
 }
 let budget: DescriptorBudget | undefined;
@@ -119,10 +119,10 @@ export function mostConnections(holding: Holding): number {
 /** Why a proxy cannot run under this process's limit; undefined where it can. */
 export function descriptorShortage(holding: Holding): string | undefined {
   if (mostConnections(holding) >= 1) return undefined;
-  const needed = RESERVE + beyond(heldBy(holding)) + PER_CONNECTION;
+  const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + PER_CONNECTION;
   const { workers, listeners, checks } = holding;
   return (
-    `the limit on open files is ${processBudget().limit + RESERVE}, and ${needed} are needed for one connection ` +
+    `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, and ${needed} are needed for one connection ` +
     `(workers: ${workers}, listeners: ${listeners}, targets with health checks: ${checks}): ` +
     `raise it (ulimit -n, LimitNOFILE), or have fewer workers`
   );

@@ -3,16 +3,16 @@
 const UNITS = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 } as const;
 
 /** The longest duration, in milliseconds: what a timer can hold (2^31 − 1, a little under 25 days). */
-export const LONGEST = 2_147_483_647;
+export const MAX_DURATION_MS = 2_147_483_647;
 
 /**
  * Reads a duration.
  * @param input a text of whole numbers with units, largest first, each unit once; or a number of milliseconds
- * @returns whole milliseconds, or undefined where it is no duration or not within 1 ms and {@link LONGEST}
+ * @returns whole milliseconds, or undefined where it is no duration or not within 1 ms and {@link MAX_DURATION_MS}
  */
 export function parseDuration(input: unknown): number | undefined {
   const ms = typeof input === "string" ? readText(input) : input;
-  return typeof ms === "number" && Number.isInteger(ms) && ms >= 1 && ms <= LONGEST ? ms : undefined;
+  return typeof ms === "number" && Number.isInteger(ms) && ms >= 1 && ms <= MAX_DURATION_MS ? ms : undefined;
 }
 
 function readText(text: string): number | undefined {

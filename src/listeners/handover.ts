@@ -10,13 +10,13 @@ const SO_DETACH_REUSEPORT_BPF = 68;
 const POLLIN = 1;
 
 /** Milliseconds that are left to handshakes of TCP that are under way: the way to the client and back. */
-const PATIENCE = 500;
+const DRAIN_WAIT_MS = 500;
 
 /** Milliseconds by which the last socket of a process outstays the others. */
-const LONGER = 100;
+const LAST_SOCKET_EXTRA_MS = 100;
 
 /** The most milliseconds that are waited for the rest to be accepted. */
-const MOST = 5_000;
+const MAX_ACCEPT_WAIT_MS = 5_000;
 
 /** An instruction of the kernel's classic packet filter: code, jumps if true and if false, operand. */
 type Instruction = readonly [code: number, yes: number, no: number, operand: number];
@@ -60,9 +60,9 @@ export async function leave(fd: number, { count, last }: Sockets, signal: AbortS
   // In case somebody is sent here all the same. Newer kernels let only CAP_NET_ADMIN do that.
   const shut = attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS);
   if (sent || shut) {
-    await sleep(last ? PATIENCE + LONGER : PATIENCE, signal);
+    await sleep(last ? DRAIN_WAIT_MS + LAST_SOCKET_EXTRA_MS : DRAIN_WAIT_MS, signal);
     const waiting = Int32Array.of(fd, POLLIN);
-    const deadline = performance.now() + MOST;
+    const deadline = performance.now() + MAX_ACCEPT_WAIT_MS;
     while (!signal.aborted && performance.now() < deadline && calls.poll(waiting, 1, 0) > 0) {
       await sleep(1, signal);
     }

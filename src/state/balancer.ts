@@ -52,7 +52,7 @@ export class TargetLease {
 
   /**
    * The target refused, broke off or did not answer: it is tried last for a while. Releases the lease.
-   * @returns whether the target is out from now on, and was not before
+   * @returns whether the target ejected from now on, and was not before
    */
   failed(now: number): boolean {
     if (!this.#held) return false;
@@ -95,22 +95,22 @@ export class Balancer {
   pick(now: number, tried?: ReadonlySet<number>): TargetLease | undefined {
     const { targets, words } = this.#ledger;
     let best = -1;
-    let bestGrade = Infinity;
+    let bestTier = Infinity;
     let bestLoad = Infinity;
     this.#ledger.lock();
     try {
       for (const target of this.#targets) {
         const { slot } = target;
         if (tried?.has(slot)) continue;
-        const grade = this.#grade(target, now);
-        if (grade > bestGrade) continue;
+        const tier = this.#tier(target, now);
+        if (tier > bestTier) continue;
         const load = this.#load(target, now);
-        if (grade === bestGrade) {
+        if (tier === bestTier) {
           if (load > bestLoad) continue;
           if (load === bestLoad && (targets.turn[slot] as number) >= (targets.turn[best] as number)) continue;
         }
         best = slot;
-        bestGrade = grade;
+        bestTier = tier;
         bestLoad = load;
       }
       if (best === -1) return undefined;
@@ -215,14 +215,14 @@ export class Balancer {
   }
 
   /** How far back a target stands: 0 in good standing, 1 so and a backup, from 2 on those that fail, the worst last. */
-  #grade({ slot, backup }: TargetRule, now: number): number {
-    return 2 * health.badness(this.#ledger.targets, slot, now) + (backup ? 1 : 0);
+  #tier({ slot, backup }: TargetRule, now: number): number {
+    return 2 * health.failureRank(this.#ledger.targets, slot, now) + (backup ? 1 : 0);
   }
 
   /** Connections per unit of weight. Equal fractions are equal numbers. */
   #load({ slot, weight }: TargetRule, now: number): number {
     const { targets } = this.#ledger;
     const open = targets.open.total[slot] as number;
-    return open / (weight * health.share(targets, slot, this.#rule, now));
+    return open / (weight * health.ramp(targets, slot, this.#rule, now));
   }
 }

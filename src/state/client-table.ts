@@ -7,7 +7,7 @@
 // Everything here happens under the ledger's lock.
 
 import { hash } from "node:crypto";
-import type { Cutter } from "./memory.ts";
+import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
 /** 32-bit words in a key. */
@@ -42,7 +42,7 @@ export class ClientTable {
   readonly #index: Int32Array;
   readonly #mask: number;
 
-  constructor(cutter: Cutter, rows: number, threads: number, own: number) {
+  constructor(cutter: Layout, rows: number, threads: number, own: number) {
     const places = 2 ** Math.ceil(Math.log2(2 * rows));
     this.#rows = rows;
     this.#mask = places - 1;

@@ -8,17 +8,17 @@ import type { TargetFields } from "./ledger.ts";
 export const PENALTY = 2_000;
 
 /** The longest a target is tried last, in milliseconds. */
-const MOST_PENALTY = 60_000;
+const MAX_PENALTY_MS = 60_000;
 
 /** The share of its weight with which a target begins its slow start. */
-const FIRST_SHARE = 0.1;
+const FIRST_RAMP = 0.1;
 
 /** Failures in a row are counted up to here. Being checked down is worse than any number of them. */
-const MOST_FAILURES = 1_000_000;
+const MAX_FAILURES = 1_000_000;
 
-/** When a target is out, and how it comes back. */
+/** When a target ejected, and how it comes back. */
 export interface HealthRule {
-  /** Failures in a row after which a target is out, at least 1. */
+  /** Failures in a row after which a target ejected, at least 1. */
   readonly fall: number;
   /** Milliseconds in which a target that comes back grows from a tenth of its weight to all of it; 0 for at once. */
   readonly slowStart: number;
@@ -28,34 +28,29 @@ export interface HealthRule {
  * - `up` in good standing
  * - `starting` in good standing, in its slow start
  * - `suspect` failed lately: tried last for a while
- * - `out` failed too often in a row: tried last, for longer each time
+ * - `ejected` failed too often in a row: tried last, for longer each time
  * - `down` failed its active check: tried last until a check succeeds
  */
-export type TargetHealth = "up" | "starting" | "suspect" | "out" | "down";
+export type TargetHealth = "up" | "starting" | "suspect" | "ejected" | "down";
 
 export function healthOf(targets: TargetFields, slot: number, rule: HealthRule, now: number): TargetHealth {
   if (targets.down[slot] !== 0) return "down";
-  if (isOut(targets, slot, rule)) return "out";
-  if (badness(targets, slot, now) > 0) return "suspect";
-  return share(targets, slot, rule, now) < 1 ? "starting" : "up";
+  if (isEjected(targets, slot, rule)) return "ejected";
+  if (failureRank(targets, slot, now) > 0) return "suspect";
+  return ramp(targets, slot, rule, now) < 1 ? "starting" : "up";
 }
 
 /** 0 for a target in good standing, else the more the worse. */
-export function badness({ down, failures, lastUntil }: TargetFields, slot: number, now: number): number {
+export function failureRank({ down, failures, lastUntil }: TargetFields, slot: number, now: number): number {
   const failed = failures[slot] as number;
-  if (down[slot] !== 0) return 1 + MOST_FAILURES + failed;
+  if (down[slot] !== 0) return 1 + MAX_FAILURES + failed;
   return failed !== 0 && now < (lastUntil[slot] as number) ? failed : 0;
 }
 
 /** The share of its weight that a target has: 0.1 to 1. */
-export function share(
-  { warmAt }: TargetFields,
-  slot: number,
-  { slowStart }: HealthRule,
-  now: number,
-): number {
+export function ramp({ warmAt }: TargetFields, slot: number, { slowStart }: HealthRule, now: number): number {
   const left = (warmAt[slot] as number) - now;
-  return left <= 0 || slowStart === 0 ? 1 : 1 - (1 - FIRST_SHARE) * Math.min(1, left / slowStart);
+  return left <= 0 || slowStart === 0 ? 1 : 1 - (1 - FIRST_RAMP) * Math.min(1, left / slowStart);
 }
 
 /** One connection finds out whether a suspect is back; until it has, the others keep trying it last. */
@@ -71,7 +66,7 @@ export function picked(
 
 /**
  * @param pickedAt when the connection that failed had chosen the target
- * @returns whether the target is out from now on, and was not before
+ * @returns whether the target ejected from now on, and was not before
  */
 export function failed(
   targets: TargetFields,
@@ -81,20 +76,20 @@ export function failed(
   now: number,
 ): boolean {
   const { failures, failedAt, lastUntil } = targets;
-  const wasOut = isOut(targets, slot, rule);
+  const wasOut = isEjected(targets, slot, rule);
   // What was under way when the target failed last is the same failure: a restart of a moment, with many connections
   // coming in, must not look like an outage that goes on and on.
   const same = wasOut && pickedAt < (failedAt[slot] as number);
-  const inRow = Math.min((failures[slot] as number) + (same ? 0 : 1), MOST_FAILURES);
+  const inRow = Math.min((failures[slot] as number) + (same ? 0 : 1), MAX_FAILURES);
   failures[slot] = inRow;
   failedAt[slot] = now;
   lastUntil[slot] = now + penalty(inRow, rule);
-  return !wasOut && isOut(targets, slot, rule);
+  return !wasOut && isEjected(targets, slot, rule);
 }
 
 /** @returns whether the target was out and is so no more */
 export function succeeded(targets: TargetFields, slot: number, rule: HealthRule, now: number): boolean {
-  const wasOut = isOut(targets, slot, rule);
+  const wasOut = isEjected(targets, slot, rule);
   if (wasOut) comeBack(targets, slot, rule, now);
   targets.failures[slot] = 0;
   return wasOut;
@@ -127,13 +122,13 @@ function comeBack({ failures, warmAt }: TargetFields, slot: number, rule: Health
 
 /** Neither out nor checked down. */
 export function isHealthy(targets: TargetFields, slot: number, rule: HealthRule): boolean {
-  return targets.down[slot] === 0 && !isOut(targets, slot, rule);
+  return targets.down[slot] === 0 && !isEjected(targets, slot, rule);
 }
 
-function isOut({ failures }: TargetFields, slot: number, { fall }: HealthRule): boolean {
+function isEjected({ failures }: TargetFields, slot: number, { fall }: HealthRule): boolean {
   return (failures[slot] as number) >= fall;
 }
 
 function penalty(failures: number, { fall }: HealthRule): number {
-  return Math.min(MOST_PENALTY, PENALTY * 2 ** Math.max(0, failures - fall));
+  return Math.min(MAX_PENALTY_MS, PENALTY * 2 ** Math.max(0, failures - fall));
 }

@@ -3,7 +3,7 @@
 
 import { ClientTable } from "./client-table.ts";
 import { Lock } from "./lock.ts";
-import { Cutter } from "./memory.ts";
+import { Layout } from "./memory.ts";
 import { SourceTable } from "./source-table.ts";
 import { Tally } from "./tally.ts";
 
@@ -69,7 +69,7 @@ export class Ledger {
     // The supervisor counts apart from the workers, where there is one.
     const threads = shape.workers === 1 ? 1 : shape.workers + 1;
     const own = shape.workers === 1 ? 0 : worker + 1;
-    const cutter = new Cutter(buffer);
+    const cutter = new Layout(buffer);
     this.worker = worker;
     this.#lock = new Lock(cutter.int32(1), own);
     this.words = cutter.float64(Object.keys(WORD).length);

@@ -13,7 +13,7 @@ export interface ClientRule extends BucketRule {
 }
 
 /** Rows swept in one go, some tens of microseconds, before other threads get at the ledger again. */
-const PORTION = 4_096;
+const SWEEP_PORTION = 4_096;
 
 /** One admitted connection of a client. */
 export class ClientLease {
@@ -109,10 +109,10 @@ export class Limits {
 
   /** Forgets clients that are back at a full bucket with nothing open. Call it now and then, in any one thread. */
   sweep(now: number): void {
-    for (let to = this.size; to > 0; to -= PORTION) {
+    for (let to = this.size; to > 0; to -= SWEEP_PORTION) {
       this.#ledger.lock();
       try {
-        this.#sweepPlaces(Math.max(0, to - PORTION), to, now);
+        this.#sweepPlaces(Math.max(0, to - SWEEP_PORTION), to, now);
       } finally {
         this.#ledger.unlock();
       }
@@ -153,7 +153,7 @@ export class Limits {
   #makeRoom(now: number): boolean {
     const { clients, words } = this.#ledger;
     if (now < (words[WORD.sweepAt] as number)) return false;
-    words[WORD.sweepAt] = now + Math.ceil(clients.size / PORTION);
+    words[WORD.sweepAt] = now + Math.ceil(clients.size / SWEEP_PORTION);
     this.#sweepPlaces(0, clients.size, now);
     return !clients.full;
   }

@@ -6,10 +6,10 @@
 const SLEEPERS = 0x40000000;
 
 /** Looks at a taken lock before a thread goes to sleep; some microseconds. */
-const SPINS = 200;
+const MAX_SPINS = 200;
 
 /** The longest sleep in milliseconds: a thread that was woken may be ended before it takes the lock. */
-const SLEEP = 10;
+const MAX_SLEEP_MS = 10;
 
 /** One thread's handle of the lock. Not to be taken twice by the same thread. */
 export class Lock {
@@ -49,7 +49,7 @@ export class Lock {
 
   #wait(): void {
     const word = this.#word;
-    for (let i = 0; i < SPINS; i++) {
+    for (let i = 0; i < MAX_SPINS; i++) {
       if (Atomics.load(word, 0) === 0 && Atomics.compareExchange(word, 0, 0, this.#me) === 0) return;
     }
     for (;;) {
@@ -61,7 +61,7 @@ export class Lock {
         (owner & SLEEPERS) !== 0 ||
         Atomics.compareExchange(word, 0, owner, owner | SLEEPERS) === owner
       ) {
-        Atomics.wait(word, 0, owner | SLEEPERS, SLEEP);
+        Atomics.wait(word, 0, owner | SLEEPERS, MAX_SLEEP_MS);
       }
     }
   }

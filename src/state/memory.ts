@@ -6,7 +6,7 @@
 const LINE = 64;
 
 /** Cuts arrays off a buffer, one after the other; without a buffer, only measures. */
-export class Cutter {
+export class Layout {
   readonly #buffer: ArrayBuffer | SharedArrayBuffer | undefined;
   #bytes = 0;
 

@@ -6,7 +6,7 @@
 // admitted lately, are never taken from them; a source that finds no row shares row 0 with all others like it.
 // Everything here happens under the ledger's lock.
 
-import type { Cutter } from "./memory.ts";
+import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
 /** Rows in the table. Memory that is not used costs nothing. */
@@ -50,7 +50,7 @@ export class SourceTable {
   readonly #seed: Int32Array;
   readonly #sets: number;
 
-  constructor(cutter: Cutter, threads: number, own: number, rows = MAX_SOURCES) {
+  constructor(cutter: Layout, threads: number, own: number, rows = MAX_SOURCES) {
     // Row 0 is nobody's own.
     const all = rows + 1;
     this.#sets = rows / WAYS;

@@ -1,6 +1,6 @@
 // How many of something are open, in total and per thread: so that what a dead thread held can be given back exactly.
 
-import type { Cutter } from "./memory.ts";
+import type { Layout } from "./memory.ts";
 
 /** Counts for a number of things: the targets, the clients, or a single one. Changed under the ledger's lock only. */
 export class Tally {
@@ -11,7 +11,7 @@ export class Tally {
   readonly #own: number;
 
   /** @param own which of the `threads` this one is, from 0 */
-  constructor(cutter: Cutter, things: number, threads: number, own: number) {
+  constructor(cutter: Layout, things: number, threads: number, own: number) {
     this.total = cutter.int32(things);
     this.#perThread = cutter.int32(things * threads);
     this.#threads = threads;

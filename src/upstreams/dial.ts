@@ -85,7 +85,7 @@ export class Attempt<D extends Dialer> {
   }
 
   /** `success` is true whoever is at the other end: `authorized` and the name are what decide. */
-  handshook(socket: Bun.Socket<unknown>, success: boolean, error: Error | null): void {
+  handshakeDone(socket: Bun.Socket<unknown>, success: boolean, error: Error | null): void {
     if (this.#state === "settled") return;
     if (success && error === null && socket.authorized && this.#isFor(socket)) return this.#done(socket);
     this.failed(error ?? new Error(success ? "the certificate is for another name" : "TLS handshake failed"));
@@ -93,7 +93,7 @@ export class Attempt<D extends Dialer> {
   }
 
   failed(error: Error): void {
-    if (this.#settle() === "pending") this.#dialer.dialFailed(error);
+    if (this.#finish() === "pending") this.#dialer.dialFailed(error);
   }
 
   #isFor(socket: Bun.Socket<unknown>): boolean {
@@ -107,12 +107,12 @@ export class Attempt<D extends Dialer> {
 
   #done(socket: Bun.Socket<unknown>): void {
     socket.data = this.#dialer;
-    const was = this.#settle();
+    const was = this.#finish();
     if (was === "pending") this.#dialer.dialed(socket as Bun.Socket<D>);
     else if (was === "abandoned") socket.terminate();
   }
 
-  #settle() {
+  #finish() {
     const was = this.#state;
     this.#state = "settled";
     if (was === "abandoned") this.#descriptors.giveBack(1);
@@ -213,7 +213,7 @@ function secureHandlers<D extends Dialer>(handlers: Bun.SocketHandler<D>): objec
   const ready = (socket: Either) => !(socket.data instanceof Attempt);
   return {
     handshake: (socket: Bun.Socket<Attempt<D>>, success: boolean, error: Error | null) => {
-      if (socket.data instanceof Attempt) socket.data.handshook(socket, success, error);
+      if (socket.data instanceof Attempt) socket.data.handshakeDone(socket, success, error);
     },
     data: (socket: Bun.Socket<D>, chunk: Buffer) => void (ready(socket) && handlers.data?.(socket, chunk)),
     drain: (socket: Bun.Socket<D>) => void (ready(socket) && handlers.drain?.(socket)),

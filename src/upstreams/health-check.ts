@@ -21,7 +21,7 @@ export interface CheckOptions {
 }
 
 /** Checks of one target that the kernel has not given up yet: with as many, it is left alone until it has. */
-const MOST_LINGERING = 8;
+const MAX_LINGERING = 8;
 
 /** The checks of one target, one after the other. */
 class Check implements Dialer {
@@ -84,7 +84,7 @@ class Check implements Dialer {
 
   #begin(): void {
     this.#lingering = this.#lingering.filter(({ lingers }) => lingers);
-    if (this.#lingering.length >= MOST_LINGERING) return this.#ended(false, "ETIMEDOUT");
+    if (this.#lingering.length >= MAX_LINGERING) return this.#ended(false, "ETIMEDOUT");
     const { upstream, tls } = this.#pool;
     const header = upstream.proxyProtocol && ownHeader(upstream.proxyProtocol);
     const attempt = dial(this.#target.address, tls, header, this, this.#options.descriptors);

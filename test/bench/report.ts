@@ -5,7 +5,7 @@ import type { Machine } from "./machine.ts";
 import type { Figures } from "./rounds.ts";
 
 /** All that is known at the end. */
-export interface Report {
+export interface WorkerEvent {
   readonly machine: Machine;
   readonly versions: Readonly<Record<string, string>>;
   /** Names of those that took part, this proxy first. */
@@ -20,7 +20,7 @@ export interface Report {
 }
 
 /** One JSON document. */
-export function toJson({ rows, floor, ...rest }: Report): string {
+export function toJson({ rows, floor, ...rest }: WorkerEvent): string {
   const measures = rows.map(({ row, byPeer }) => ({
     name: row.name,
     unit: row.unit,
@@ -35,7 +35,7 @@ export function toJson({ rows, floor, ...rest }: Report): string {
 }
 
 /** For a terminal, and for pasting into Markdown. */
-export function toText(report: Report): string {
+export function toText(report: WorkerEvent): string {
   const { cpu, cores, kernel, descriptors } = report.machine;
   const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`);
   const missing = report.missing.map((name) => `${name} is missing`);
@@ -56,7 +56,7 @@ ${report.floor.lines.join("\n")}
 }
 
 /** Markdown: a row per measure, a column per peer. */
-function table({ rows, peers, floor }: Report): string {
+function table({ rows, peers, floor }: WorkerEvent): string {
   const head = ["measure", "unit", ...peers, "ratio", "floor"];
   const body = rows.map((figures) => {
     const { row } = figures;

@@ -214,7 +214,7 @@ describe("a request is never sent twice", () => {
 });
 
 describe("what a client sends is not held against the target", () => {
-  test("clients whose garbage makes the server reset do not make it `out`, nor suspect", async () => {
+  test("clients whose garbage makes the server reset do not make it ejected, nor suspect", async () => {
     using server = new Origin(async (peer) => {
       const said = (await peer.some()).toString();
       if (said === "garbage") peer.reset();
@@ -242,7 +242,7 @@ describe("what a client sends is not held against the target", () => {
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("resets before anything was written are: again and again, they make it `out`", async () => {
+  test("resets before anything was written are: again and again, they make it ejected", async () => {
     using bad = new Origin((peer) => peer.reset());
     using good = echoOrigin();
     await using proxy = await startProxy([], {
@@ -258,7 +258,7 @@ describe("what a client sends is not held against the target", () => {
     const client = await connect(proxy.port);
     await good.next();
     expect(await echoes(client)).toBe(true);
-    expect(await proxy.log.line("target is out")).toMatchObject({ target: bad.target });
+    expect(await proxy.log.line("target ejected")).toMatchObject({ target: bad.target });
   });
 });
 

@@ -139,7 +139,7 @@ test("an upstream without a healthy target is one line, and so is its first heal
   };
   for (let i = 0; i < 6; i++) expect(await attempt()).toBe(false);
   await proxy.log.count("target failed", 6);
-  const out = await proxy.log.line("target is out");
+  const out = await proxy.log.line("target ejected");
   expect(out).toMatchObject({ target, error: expect.stringContaining("ECONN") });
   expect(Date.parse(String(out["until"]))).toBeGreaterThan(Date.now() - 60_000);
   expect(await proxy.log.line("upstream has no healthy target")).toMatchObject({ upstream: "test" });
@@ -151,7 +151,7 @@ test("an upstream without a healthy target is one line, and so is its first heal
   expect(await attempt()).toBe(true);
   await proxy.log.line("upstream has a healthy target again");
   for (const msg of [
-    "target is out",
+    "target ejected",
     "upstream has no healthy target",
     "upstream has a healthy target again",
   ]) {

@@ -803,10 +803,10 @@ test("a thread that begins after a listener went opens the others, and can be cl
   const { loadCredentials } = await import("../../src/config/credentials.ts");
   const { atOnce } = await import("../../src/lib/portions.ts");
   const { resolveConfig } = await import("../../src/config/resolve.ts");
-  const { makeSettings } = await import("../../src/engine/snapshot.ts");
+  const { buildSnapshot } = await import("../../src/engine/snapshot.ts");
   const { Ledger } = await import("../../src/state/ledger.ts");
   const config = resolveConfig(testConfig(["127.0.0.1:1"]), { directory: "/", cores: 1 }, []);
-  const settings = makeSettings(config, atOnce(loadCredentials(config, [])), [undefined, 0], [[0]], 10);
+  const settings = buildSnapshot(config, atOnce(loadCredentials(config, [])), [undefined, 0], [[0]], 10);
   const engine = new Engine(settings, {
     ledger: Ledger.make({ workers: 1, targets: 4, clients: 4 }),
     budget: new DescriptorBudget(100),

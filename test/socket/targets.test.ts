@@ -350,10 +350,10 @@ describe("a target that fails again and again", () => {
       await client.ended;
       client.close();
       await proxy.log.count("refused", i);
-      expect(health(proxy)).toEqual([i < 2 ? "suspect" : "out"]);
+      expect(health(proxy)).toEqual([i < 2 ? "suspect" : "ejected"]);
     }
     expect(said(proxy, "target failed")).toHaveLength(4);
-    expect(said(proxy, "target is out")).toEqual([
+    expect(said(proxy, "target ejected")).toEqual([
       expect.objectContaining({ level: "warn", upstream: "test", target: bad }),
     ]);
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
@@ -371,7 +371,7 @@ describe("a target that fails again and again", () => {
     using good = echoOrigin();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
     await served(proxy, 1);
-    await proxy.log.line("target is out");
+    await proxy.log.line("target ejected");
     await served(proxy, 10);
     expect(said(proxy, "target failed")).toHaveLength(1);
     expect(open(proxy)).toEqual([0, 11]);
@@ -385,7 +385,7 @@ describe("a target that fails again and again", () => {
       slowStart: "1h",
     });
     await served(proxy, 1);
-    await proxy.log.line("target is out");
+    await proxy.log.line("target ejected");
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
     good.stop();
     // The other one is gone: it is all there is.
@@ -400,7 +400,7 @@ describe("a target that fails again and again", () => {
     const bad = closedTarget();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
     await served(proxy, 30);
-    expect(said(proxy, "target is out")).toHaveLength(1);
+    expect(said(proxy, "target ejected")).toHaveLength(1);
   });
 });
 
@@ -419,7 +419,7 @@ describe("when all are out", () => {
       client.close();
       await proxy.log.count("refused", i);
     }
-    expect(health(proxy)).toEqual(["out", "out"]);
+    expect(health(proxy)).toEqual(["ejected", "ejected"]);
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
     await served(proxy, 1);
     expect(back.accepted).toHaveLength(1);

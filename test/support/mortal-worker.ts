@@ -1,7 +1,7 @@
 // A worker thread that dies when it is told to, in the way it is told.
 
 import "../../src/worker.ts";
-import type { Order } from "../../src/engine/messages.ts";
+import type { Command } from "../../src/engine/messages.ts";
 
 /** Where tests tell it. */
 export const CHANNEL = "mortal";
@@ -32,7 +32,7 @@ function fail(): never {
 if (!Bun.isMainThread) {
   const obey = self.onmessage;
   let me: number | undefined;
-  self.onmessage = (event: MessageEvent<Order>) => {
+  self.onmessage = (event: MessageEvent<Command>) => {
     if (event.data.kind === "start") me = event.data.worker;
     obey?.call(self, event);
   };

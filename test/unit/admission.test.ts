@@ -4,10 +4,10 @@ import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import {
   admit,
-  reconsider,
+  reauthorize,
   type Circumstances,
   type ClientSocket,
-  type Entrance,
+  type ListenerState,
   type Refusal,
 } from "../../src/connection/admission.ts";
 import type { Pool } from "../../src/upstreams/pool.ts";
@@ -51,7 +51,7 @@ function socketOf(chain: Chain, over: Partial<Record<keyof ClientSocket, unknown
 }
 
 /** Everything around a socket: two upstreams, one of them without server names. */
-function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = []) {
+function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object[] = []) {
   const config = resolveConfig(
     {
       upstreams: [
@@ -88,7 +88,7 @@ function world(entrance: Partial<Entrance> = {}, upstreams: readonly object[] = 
       config,
       maxConnections: 10,
       isExempt: () => false,
-      router: new Router(config.upstreams, config.rest),
+      router: new Router(config.upstreams, config.fallback),
       pools,
     },
     limits,
@@ -158,7 +158,7 @@ describe.each(again)("%s", (_, over, circumstances, detail) => {
   const chained = issue("alice@admin", middle, { serial: 602 });
   const other = makeAuthority([["CN", "another CA"]]);
 
-  test.each<[string, Chain, Entrance["trust"]]>([
+  test.each<[string, Chain, ListenerState["trust"]]>([
     ["a certificate that is still good", [alice.cert, cert("ca.crt")], trusting()],
     ["without the root in its chain", [alice.cert], trusting()],
     ["another one revoked", [alice.cert], trusting([revoke([9])])],
@@ -169,7 +169,7 @@ describe.each(again)("%s", (_, over, circumstances, detail) => {
     expect(result.client).toBe("alice@admin");
   });
 
-  test.each<[string, Chain, Entrance["trust"], string]>([
+  test.each<[string, Chain, ListenerState["trust"], string]>([
     ["no chain at all", [], trusting(), "certificate_untrusted"],
     ["an expired certificate", [expired.cert, cert("ca.crt")], trusting(), "certificate_expired"],
     ["one that is not valid yet", [early.cert], trusting(), "certificate_expired"],
@@ -330,7 +330,7 @@ describe("whoever is inside", () => {
     const { circumstances, pools } = world();
     const db = inside(pools.get("db")!);
     expect(
-      reconsider(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, judged),
+      reauthorize(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, judged),
     ).toBeUndefined();
   });
 
@@ -340,14 +340,14 @@ describe("whoever is inside", () => {
     const { entrance } = circumstances;
     const db = inside(pools.get("db")!);
     const socket = socketOf([alice.cert]);
-    expect(reconsider(socket, db, { ...entrance, upstream: "others" }, router, judged)).toBe(
+    expect(reauthorize(socket, db, { ...entrance, upstream: "others" }, router, judged)).toBe(
       "upstream_changed",
     );
-    expect(reconsider(socket, db, { ...entrance, upstream: "db" }, router, judged)).toBeUndefined();
+    expect(reauthorize(socket, db, { ...entrance, upstream: "db" }, router, judged)).toBeUndefined();
     const upstreams = config.upstreams.map((each) => ({ ...each, serverNames: undefined }));
     const moved = new Router(upstreams, "others");
-    expect(reconsider(socket, db, entrance, moved, judged)).toBe("upstream_changed");
-    expect(reconsider(socket, db, entrance, new Router(upstreams, undefined), judged)).toBe(
+    expect(reauthorize(socket, db, entrance, moved, judged)).toBe("upstream_changed");
+    expect(reauthorize(socket, db, entrance, new Router(upstreams, undefined), judged)).toBe(
       "unknown_server_name",
     );
   });
@@ -357,19 +357,19 @@ describe("whoever is inside", () => {
     const { entrance } = circumstances;
     const socket = socketOf([alice.cert]);
     const db = pools.get("db")!;
-    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+    expect(reauthorize(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
       "certificate_revoked",
     );
     db.upstream = { ...db.upstream, authorizedGroups: ["Admin", "ops"] };
-    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+    expect(reauthorize(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
       "group_not_authorized",
     );
     db.removed = true;
-    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+    expect(reauthorize(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
       "upstream_removed",
     );
     entrance.removed = true;
-    expect(reconsider(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
+    expect(reauthorize(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
       "listener_removed",
     );
   });
@@ -379,7 +379,7 @@ describe("whoever is inside", () => {
     const rest = { ...judged, judged: false };
     const db = inside(pools.get("db")!);
     expect(
-      reconsider(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, rest),
+      reauthorize(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, rest),
     ).toBeUndefined();
   });
 
@@ -389,9 +389,9 @@ describe("whoever is inside", () => {
       notAfter: new Date(Date.now() - day),
     });
     const lenient = { ...judged, disconnectExpired: false };
-    const verdict = (trust: Entrance["trust"], how: typeof judged) => {
+    const verdict = (trust: ListenerState["trust"], how: typeof judged) => {
       const { circumstances, pools } = world({ trust });
-      return reconsider(
+      return reauthorize(
         socketOf([late.cert]),
         inside(pools.get("db")!),
         circumstances.entrance,

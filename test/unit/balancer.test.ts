@@ -138,13 +138,13 @@ test("where all fail, the least bad is tried first", () => {
   expect([...tried]).toEqual([1, 2, 0, 4, 3]);
 });
 
-test("a target is out from a number of failures in a row on, and that is answered once", () => {
+test("a target ejected from a number of failures in a row on, and that is answered once", () => {
   const balancer = equal(2);
   expect(fail(balancer, 0, 2, 0, 2)).toEqual([false, false]);
   expect(balancer.health(0, 0)).toBe("suspect");
   expect(balancer.health(0, PENALTY)).toBe("up");
   expect(fail(balancer, 0, 3, 0, 2)).toEqual([true, false, false]);
-  expect(balancer.health(0, later)).toBe("out");
+  expect(balancer.health(0, later)).toBe("ejected");
   expect(balancer.health(1, 0)).toBe("up");
 });
 
@@ -169,7 +169,7 @@ test("a lease that is over has no say any more", () => {
   expect(failed.failed(0)).toBe(true);
   expect(failed.failed(0)).toBe(false);
   for (const lease of [released, failed]) expect(lease.succeeded(0)).toBe(false);
-  expect(balancer.health(0, 0)).toBe("out");
+  expect(balancer.health(0, 0)).toBe("ejected");
   expect(open(balancer, 1)).toEqual([0]);
 });
 
@@ -218,7 +218,7 @@ test("what was under way when a target went out does not make its outage longer,
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   const together = Array.from({ length: 8 }, () => balancer.pick(0)!);
   expect(together.map((lease) => lease.failed(10))).toEqual([true, ...Array<boolean>(7).fill(false)]);
-  expect(balancer.health(0, 10 + PENALTY - 1)).toBe("out");
+  expect(balancer.health(0, 10 + PENALTY - 1)).toBe("ejected");
   const second = equal(2, { fall: 1, slowStart: 0 });
   const all = Array.from({ length: 16 }, () => second.pick(0)!);
   for (const lease of all.filter(({ slot }) => slot === 0)) lease.failed(10);
@@ -250,7 +250,7 @@ test("a check that succeeds does not bring back a target that connections fail t
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   fail(balancer, 0, 1, 0, 1);
   expect(balancer.mark(0, true, 0)).toBe(false);
-  expect(balancer.health(0, 0)).toBe("out");
+  expect(balancer.health(0, 0)).toBe("ejected");
 });
 
 test("over an update what is known of a target stays, and leases of those gone are good", () => {
@@ -274,7 +274,7 @@ test("threads see each other's connections, failures, turns and checks", () => {
   expect(open(b, 2)).toEqual([2, 2]);
   fail(a, 0, 2, 0, 2);
   expect(fail(b, 0, 1, 0, 2)).toEqual([true]);
-  expect(a.health(0, 0)).toBe("out");
+  expect(a.health(0, 0)).toBe("ejected");
   expect(new Balancer(supervisor, targets, health).mark(1, false, 0)).toBe(true);
   expect(a.health(1, 0)).toBe("down");
 });
@@ -306,11 +306,11 @@ test("over random schedules counts are those of the living leases, and zero at r
       } else {
         const [lease] = living.splice(random.int(0, living.length - 1), 1) as [TargetLease];
         const action = random.int(0, 2);
-        const wasOut = balancer.health(lease.slot, now) === "out";
+        const wasOut = balancer.health(lease.slot, now) === "ejected";
         const wasDown = balancer.health(lease.slot, now) === "down";
         const changed =
           action === 0 ? lease.failed(now) : action === 1 ? lease.succeeded(now) : lease.release();
-        const isOut = balancer.health(lease.slot, now) === "out";
+        const isOut = balancer.health(lease.slot, now) === "ejected";
         if (!wasDown) expect(changed ?? false).toBe(wasOut !== isOut);
         lease.release();
       }

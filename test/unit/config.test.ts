@@ -65,7 +65,7 @@ test("nothing at all is the built-in configuration", () => {
         authorizedGroups: ["admin"],
       },
     ],
-    rest: "echo",
+    fallback: "echo",
     rateLimit: { capacity: 10, fillRate: 1_000, maxConnections: undefined },
   });
 });
@@ -179,7 +179,7 @@ test("every key is understood", () => {
         proxyProtocol: "v2",
       },
     ],
-    rest: undefined,
+    fallback: undefined,
     rateLimit: { capacity: 3, fillRate: 250, maxConnections: 7 },
   });
 });
@@ -548,6 +548,6 @@ describe("the upstream that takes the rest", () => {
     ],
   ])("%s", (_, input, rest) => {
     expect(resolved(input).faults).toEqual([]);
-    expect(resolved(input).config.rest).toBe(rest);
+    expect(resolved(input).config.fallback).toBe(rest);
   });
 });

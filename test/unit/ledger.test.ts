@@ -4,7 +4,7 @@ import { ClientTable, keyOf } from "../../src/state/client-table.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import { Limits } from "../../src/state/limits.ts";
 import { Lock } from "../../src/state/lock.ts";
-import { Cutter } from "../../src/state/memory.ts";
+import { Layout } from "../../src/state/memory.ts";
 import { small } from "../support/ledger.ts";
 import { Random } from "../support/random.ts";
 
@@ -112,7 +112,7 @@ test("the table's index and order are rebuilt from its rows, whatever is left of
 /** A table in memory of its own, and the arrays of whole numbers that it is made of, in the order of their cutting. */
 function openTable(rows: number): { table: ClientTable; arrays: Int32Array[] } {
   const arrays: Int32Array[] = [];
-  class Watched extends Cutter {
+  class Watched extends Layout {
     override int32(length: number): Int32Array {
       arrays.push(super.int32(length));
       return arrays.at(-1)!;

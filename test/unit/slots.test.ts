@@ -23,7 +23,7 @@ test("a target that stays keeps its slot and what is known of it", () => {
   const balancer = new Balancer(ledger, [{ slot, weight: 1, backup: false }], health);
   balancer.pick(0)!.failed(0);
   expect(slots.assign(["c", "b"])!.get("b")).toBe(slot);
-  expect(balancer.health(slot, 0)).toBe("out");
+  expect(balancer.health(slot, 0)).toBe("ejected");
 });
 
 test("the slot of a target that is gone is kept for it until its connections are over", () => {

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { Sighting, Watch } from "../../src/config/watch.ts";
+import { FileStamps, Watch } from "../../src/config/watch.ts";
 
 let root: string;
 beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-watch-`)));
@@ -29,7 +29,7 @@ class Counted implements Disposable {
   #waiting: (() => void)[] = [];
 
   constructor(...files: string[]) {
-    this.watch = new Watch(new Sighting().add(files), () => {
+    this.watch = new Watch(new FileStamps().add(files), () => {
       this.told++;
       for (const resolve of this.#waiting.splice(0)) resolve();
     });
@@ -146,7 +146,7 @@ test.concurrent("what has changed between the reading and the watch's beginning 
   const folder = fresh();
   const file = `${folder}/file`;
   writeFileSync(file, "abc");
-  const seen = new Sighting().add([file]);
+  const seen = new FileStamps().add([file]);
   writeFileSync(file, "abcd");
   const { promise, resolve } = Promise.withResolvers<void>();
   const watch = new Watch(seen, resolve);
@@ -159,7 +159,7 @@ test.concurrent("other files are watched instead from when it is told to", async
   writeFileSync(`${folder}/old`, "abc");
   writeFileSync(`${folder}/new`, "abc");
   using counted = new Counted(`${folder}/old`);
-  counted.watch.follow(new Sighting().add([`${folder}/new`]));
+  counted.watch.follow(new FileStamps().add([`${folder}/new`]));
   writeFileSync(`${folder}/old`, "abcd");
   await looks();
   expect(counted.told).toBe(0);
@@ -184,8 +184,8 @@ test.concurrent("two sightings together are what one of all files would have bee
   const folder = fresh();
   for (const name of ["a", "b"]) writeFileSync(`${folder}/${name}`, name);
   const [a, b] = [`${folder}/a`, `${folder}/b`];
-  const both = new Sighting().add([a]).and(new Sighting().add([b]));
-  const one = new Sighting().add([a, b]);
+  const both = new FileStamps().add([a]).and(new FileStamps().add([b]));
+  const one = new FileStamps().add([a, b]);
   expect(both.files).toEqual(one.files);
   expect(both.known).toBe(one.known);
 });
@@ -194,11 +194,11 @@ test("a later sighting names the files that are others now, and not those that i
   const folder = fresh();
   const [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map((name) => `${folder}/${name}`);
   for (const file of [a!, b!, c!]) writeFileSync(file, "abc");
-  const before = new Sighting().add([a!, b!]).add([c!, d!]);
-  expect(new Sighting().add([d!, c!, b!, a!]).changedSince(before)).toEqual([]);
+  const before = new FileStamps().add([a!, b!]).add([c!, d!]);
+  expect(new FileStamps().add([d!, c!, b!, a!]).changedSince(before)).toEqual([]);
   writeFileSync(b!, "another text");
   writeFileSync(d!, "has come");
   writeFileSync(e!, "new to both");
   rmSync(c!);
-  expect(new Sighting().add([a!, b!, c!, e!]).add([d!, b!]).changedSince(before)).toEqual([b!, c!, d!]);
+  expect(new FileStamps().add([a!, b!, c!, e!]).add([d!, b!]).changedSince(before)).toEqual([b!, c!, d!]);
 });

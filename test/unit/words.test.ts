@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { formatAddress, parseListenAddress, parseTarget } from "../../src/lib/address.ts";
-import { LONGEST, formatDuration, parseDuration } from "../../src/lib/duration.ts";
+import { MAX_DURATION_MS, formatDuration, parseDuration } from "../../src/lib/duration.ts";
 import { escapeInvisible, quote } from "../../src/lib/errors.ts";
 import { INVISIBLE } from "../support/invisible.ts";
 
@@ -16,7 +16,7 @@ describe("durations", () => {
     ["2h500ms", 7_200_500],
     ["90s", 90_000],
     [1, 1],
-    [LONGEST, LONGEST],
+    [MAX_DURATION_MS, MAX_DURATION_MS],
   ])("%p is %p ms", (input, ms) => {
     expect(parseDuration(input)).toBe(ms);
   });
@@ -43,7 +43,7 @@ describe("durations", () => {
     1.5,
     NaN,
     Infinity,
-    LONGEST + 1,
+    MAX_DURATION_MS + 1,
     null,
     undefined,
     true,
@@ -55,7 +55,7 @@ describe("durations", () => {
   });
 
   test("what is written can be read", () => {
-    for (const ms of [1, 999, 1_000, 61_000, 3_600_000, 5_025_250, LONGEST])
+    for (const ms of [1, 999, 1_000, 61_000, 3_600_000, 5_025_250, MAX_DURATION_MS])
       expect(parseDuration(formatDuration(ms))).toBe(ms);
   });
 });

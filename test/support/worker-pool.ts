@@ -1,19 +1,19 @@
 // A crew of worker threads that die when they are told to.
 
-import { Crew } from "../../src/engine/worker-pool.ts";
+import { WorkerPool } from "../../src/engine/worker-pool.ts";
 import { loadCredentials } from "../../src/config/credentials.ts";
 import { atOnce } from "../../src/lib/portions.ts";
 import { DescriptorBudget } from "../../src/lib/descriptors.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
-import { makeSettings, targetKeys } from "../../src/engine/snapshot.ts";
+import { buildSnapshot, targetKeys } from "../../src/engine/snapshot.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
 import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";
 import { Log, testConfig } from "./proxy.ts";
 
 /** A crew that listens. Leaving the scope cuts it off. */
-export interface TestCrew extends AsyncDisposable {
-  readonly crew: Crew;
+export interface TestWorkerPool extends AsyncDisposable {
+  readonly crew: WorkerPool;
   readonly port: number;
   readonly log: Log;
   readonly ledger: Ledger;
@@ -23,7 +23,10 @@ export interface TestCrew extends AsyncDisposable {
 }
 
 /** Starts a crew in front of these targets. */
-export async function startCrew(targets: string[], over: Partial<ProxyConfig> = {}): Promise<TestCrew> {
+export async function startWorkerPool(
+  targets: string[],
+  over: Partial<ProxyConfig> = {},
+): Promise<TestWorkerPool> {
   const config = resolveConfig(
     testConfig(targets, { workers: 2, ...over }),
     { directory: "/", cores: 2 },
@@ -32,10 +35,10 @@ export async function startCrew(targets: string[], over: Partial<ProxyConfig> = 
   const ledger = Ledger.make({ workers: config.workers, targets: 16, clients: 64 });
   const budget = new DescriptorBudget(10_000);
   const slots = targetKeys(config).map((keys) => [...keys.keys()]);
-  const settings = makeSettings(config, atOnce(loadCredentials(config, [])), [0], slots, 1_000);
+  const settings = buildSnapshot(config, atOnce(loadCredentials(config, [])), [0], slots, 1_000);
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
-  const crew = new Crew(settings, { ledger, budget, log, prefix: "test", module });
+  const crew = new WorkerPool(settings, { ledger, budget, log, prefix: "test", module });
   crew.over.catch(() => {});
   const [address] = await crew.listen();
   const channel = new BroadcastChannel(CHANNEL);

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { appendFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { StartError } from "../../src/lib/errors.ts";
-import { startCrew, type TestCrew } from "../support/crew.ts";
+import { startWorkerPool, type TestWorkerPool } from "../support/worker-pool.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 
@@ -14,7 +14,7 @@ async function echoes(client: Peer): Promise<boolean> {
 }
 
 /** So many clients, all of them served. With 30 of them, no worker goes away empty-handed but once in 10^9 times. */
-async function crowd({ port }: TestCrew, count = 30): Promise<Peer[]> {
+async function crowd({ port }: TestWorkerPool, count = 30): Promise<Peer[]> {
   const clients = await Promise.all(Array.from({ length: count }, () => connect(port)));
   expect(await Promise.all(clients.map(echoes))).toEqual(Array(count).fill(true));
   return clients;
@@ -23,7 +23,7 @@ async function crowd({ port }: TestCrew, count = 30): Promise<Peer[]> {
 const isLost = (client: Peer) =>
   Promise.race([client.closed.then(() => true), Bun.sleep(0).then(() => false)]);
 
-const open = ({ ledger }: TestCrew) => ledger.targets.open.total[0]!;
+const open = ({ ledger }: TestWorkerPool) => ledger.targets.open.total[0]!;
 
 describe("a worker that dies", () => {
   test.each([
@@ -34,7 +34,7 @@ describe("a worker that dies", () => {
     "its own end",
   ] as const)("of %s is logged, its counts are given back, and another takes its place", async (way) => {
     using origin = echoOrigin();
-    await using crew = await startCrew([origin.target]);
+    await using crew = await startWorkerPool([origin.target]);
     const clients = await crowd(crew);
     expect(crew.ledger.connections()).toBe(30);
     expect(crew.budget.used).toBe(60);
@@ -67,7 +67,7 @@ describe("a worker that dies", () => {
 
   test("while others dial and shake hands is no reason for a count to be off", async () => {
     using origin = echoOrigin();
-    await using crew = await startCrew([origin.target]);
+    await using crew = await startWorkerPool([origin.target]);
     let ended = false;
     const coming = Array.from({ length: 8 }, async () => {
       while (!ended) {
@@ -94,7 +94,7 @@ describe("a worker that dies", () => {
 
   test("is not replaced while the crew is closing, and does not hold up its end", async () => {
     using origin = echoOrigin();
-    await using crew = await startCrew([origin.target]);
+    await using crew = await startWorkerPool([origin.target]);
     const clients = await crowd(crew);
     await crew.crew.close();
     crew.kill(0);
@@ -110,7 +110,7 @@ describe("a worker that dies", () => {
 
   test("again and again is the end of all: with a clear error, not in a circle", async () => {
     using origin = new Origin();
-    await using crew = await startCrew([origin.target]);
+    await using crew = await startWorkerPool([origin.target]);
     for (let i = 0; i < 4; i++) {
       crew.kill(i % 2);
       await crew.log.count("worker replaced", i + 1);
