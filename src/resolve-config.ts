@@ -103,11 +103,13 @@ function handshakes(read: Reader, value: unknown): Config["handshakes"] {
       if (parseRange(range) === undefined) {
         read.reject(range, `handshakes.exempt[${i}]`, "a range of addresses", RANGES);
       }
-      return String(range);
+      return typeof range === "string" ? range : "";
     }),
   };
 }
+
 const RANGES = 'write it like ["10.0.0.0/8", "2001:db8::/32"]';
+
 /** Whether a configuration that was not read from a file leaves a listener's file to the demonstration's. */
 export function usesDemonstration({ listener = {}, listeners }: ProxyConfig): boolean {
   const { ca, certificate, privateKey } = listener;
