@@ -243,7 +243,7 @@ describe("turns", () => {
     house.turns(10);
     expect(client.paused).toBe(true);
     client.finish();
-    expect(client.paused).toBe(false);
+    expect(client).toMatchObject({ paused: false });
     expect(house.counted).toEqual(ZERO);
   });
 
@@ -432,7 +432,7 @@ describe("what a failure is worth", () => {
     while (client.paused) house.turn();
     house.cpu += 14;
     house.turns(3);
-    expect(client.paused).toBe(true);
+    expect(client).toMatchObject({ paused: true });
     expect(owed(house, client)).toBe(11);
     client.finish();
     expect(owed(house, client)).toBe(0);
