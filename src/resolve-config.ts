@@ -86,6 +86,10 @@ export function resolveConfig(
       };
     })(),
   };
+  const { max = 0 } = config.handshakes;
+  if (config.maxConnections !== undefined && max > config.maxConnections) {
+    read.fault("handshakes.max", `${max} is more than maxConnections, which is ${config.maxConnections}`);
+  }
   return deepFreeze({ ...config, rest: routing(read, config) });
 }
 
