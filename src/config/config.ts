@@ -51,8 +51,8 @@ export interface ProxyConfig {
   /** What strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address. */
   handshakes?: {
     /**
-     * Handshakes under way at a time, in all; more wait their turn. Built in: a quarter of `maxConnections`, at least 64
-     * where there are as many.
+     * Handshakes under way at a time, in all; more wait their turn. 1 to `maxConnections`, where that is given. Built in: a
+     * quarter of `maxConnections`, at least 64 where there are as many.
      */
     max?: number;
     /** The same for one source, 1 to 1,000,000. A source that had no client admitted lately begins with two. Built in: `64`. */

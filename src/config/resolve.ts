@@ -86,6 +86,10 @@ export function resolveConfig(
       };
     })(),
   };
+  const { max = 0 } = config.handshakes;
+  if (config.maxConnections !== undefined && max > config.maxConnections) {
+    read.fault("handshakes.max", `${max} is more than maxConnections, which is ${config.maxConnections}`);
+  }
   return deepFreeze({ ...config, fallback: routing(read, config) });
 }
 
@@ -103,11 +107,13 @@ function handshakes(read: Reader, value: unknown): Config["handshakes"] {
       if (parseRange(range) === undefined) {
         read.reject(range, `handshakes.exempt[${i}]`, "a range of addresses", RANGES);
       }
-      return String(range);
+      return typeof range === "string" ? range : "";
     }),
   };
 }
+
 const RANGES = 'write it like ["10.0.0.0/8", "2001:db8::/32"]';
+
 /** Whether a configuration that was not read from a file leaves a listener's file to the demonstration's. */
 export function usesDemonstration({ listener = {}, listeners }: ProxyConfig): boolean {
   const { ca, certificate, privateKey } = listener;

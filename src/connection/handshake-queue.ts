@@ -10,7 +10,7 @@
 // A turn of the event loop that begins a handshake is followed by one that belongs to live connections alone.
 
 import type { Meter } from "./socket-meter.ts";
-import { SHARED_ROW, type Sources } from "../state/sources.ts";
+import type { Sources } from "../state/sources.ts";
 import { takeToken } from "../state/token-bucket.ts";
 
 /** The part of a client's socket that the queue needs. */
@@ -71,6 +71,9 @@ const EVICT_MS = 100;
 /** How long strangers wait after one of them failed, in milliseconds per failure it was worth. */
 const STRANGER_PACE_MS = 5;
 
+/** In the place of a row, for connections whose source is not counted. */
+const EXEMPT = -1;
+
 type State = "waiting" | "free" | "reading";
 
 /** One connection in the queue. */
@@ -123,6 +126,11 @@ class WaitingList {
     return this.fresh.delete(ticket) || this.fed.delete(ticket);
   }
 
+  /** The newest of those that have cost least. */
+  last(): Ticket | undefined {
+    return [...this.fresh].at(-1) ?? [...this.fed].at(-1);
+  }
+
   /** Both kinds, the one whose turn it is first. */
   kinds(): readonly Set<Ticket>[] {
     return this.#turn++ % 2 === 0 ? [this.fresh, this.fed] : [this.fed, this.fresh];
@@ -144,6 +152,8 @@ export interface QueueOptions {
   now(): number;
   /** Calls back in the next turn of the event loop, after what is ready has been served. Default: setImmediate. */
   schedule?(turn: () => void): unknown;
+  /** Calls back after some milliseconds. Default: setTimeout. */
+  wait?(wake: () => void, ms: number): unknown;
 }
 
 /** Failures that a failed handshake is worth, by the processor time it took, in milliseconds. */
@@ -162,6 +172,7 @@ export class HandshakeQueue {
   readonly #meter: Meter;
   readonly #now: () => number;
   readonly #schedule: (turn: () => void) => unknown;
+  readonly #sleep: (wake: () => void, ms: number) => unknown;
   /** In the order of their coming. */
   readonly #all = new Set<Ticket>();
   /** By source, those that wait for a turn; the source whose turn is next comes first. */
@@ -171,19 +182,20 @@ export class HandshakeQueue {
   readonly #reading = new Set<Ticket>();
   #turn = 0;
   #scheduled = false;
-  #timer: Timer | undefined;
+  #asleep = false;
   #looksInVain = 0;
   /** Sockets that may still be looked at in this turn. */
   #looks = 0;
   #strangersFrom = 0;
   #largeFullAt = 0;
 
-  constructor({ sources, meter, max, now, schedule = setImmediate }: QueueOptions) {
+  constructor({ sources, meter, max, now, schedule = setImmediate, wait = setTimeout }: QueueOptions) {
     this.max = max;
     this.#sources = sources;
     this.#meter = meter;
     this.#now = now;
     this.#schedule = schedule;
+    this.#sleep = wait;
   }
 
   /** Holds a new connection back until its turn comes. */
@@ -199,6 +211,8 @@ export class HandshakeQueue {
   /** A handshake has ended well. */
   done(ticket: Ticket): void {
     this.#all.delete(ticket);
+    // What TLS had in hand may have ended the handshake after the socket was paused.
+    if (ticket.state === "waiting") ticket.socket.resume();
     this.#remove(ticket);
     if (ticket.charged > 0) this.#sources.forgive(ticket.row as number, ticket.charged);
   }
@@ -223,7 +237,7 @@ export class HandshakeQueue {
     ticket.charged += worth;
     const now = this.#now();
     this.#sources.failed(row, worth, now);
-    if (ticket.watched) this.#strangersFrom = now + worth * STRANGER_PACE_MS;
+    if (ticket.watched) this.#strangersFrom = Math.max(this.#strangersFrom, now + worth * STRANGER_PACE_MS);
     // What else TLS is being fed from there waits for another turn.
     if (worth > 1) for (const each of [...this.#active]) if (each.row === row) this.#putBack(each);
   }
@@ -238,20 +252,27 @@ export class HandshakeQueue {
     return victim !== undefined;
   }
 
-  /** The last of the source that has most waiting, if the newcomer's has fewer; or the oldest that has nothing to read. */
+  /**
+   * The newest of the source that has most waiting, if the newcomer's has fewer; or the oldest that has nothing to read; or
+   * the oldest that TLS reads from and that is not done. Who is not counted is not taken to be greedy.
+   */
   #victim(row: number | undefined): Ticket | undefined {
     let most: WaitingList | undefined;
-    for (const list of this.#waiting.values()) if (list.size > (most?.size ?? 0)) most = list;
-    const own = this.#waiting.get(row ?? SHARED_ROW)?.size ?? 0;
-    if (most !== undefined && most.size > own + 1) return [...most].at(-1);
+    for (const [source, list] of this.#waiting) {
+      if (source !== EXEMPT && list.size > (most?.size ?? 0)) most = list;
+    }
+    const own = row === undefined ? 0 : (this.#waiting.get(row)?.size ?? 0);
+    if (most !== undefined && most.size > own + 1) return most.last();
     const now = this.#now();
     let looks = MAX_LOOKS;
+    let slow: Ticket | undefined;
     for (const ticket of this.#all) {
       if (now - ticket.enteredAt < EVICT_MS || looks-- === 0) break;
-      const received = this.#meter.received(ticket.socket.fd) ?? 0;
-      if (received <= ticket.received) return ticket;
+      if (ticket.state === "free") {
+        if (now - ticket.startedAt >= EVICT_MS) slow ??= ticket;
+      } else if ((this.#meter.received(ticket.socket.fd) ?? 0) <= ticket.received) return ticket;
     }
-    return undefined;
+    return slow;
   }
 
   #worthOf(ticket: Ticket): number {
@@ -262,14 +283,14 @@ export class HandshakeQueue {
 
   #wait(ticket: Ticket): void {
     ticket.state = "waiting";
-    const row = ticket.row ?? SHARED_ROW;
+    const row = ticket.row ?? EXEMPT;
     let list = this.#waiting.get(row);
     if (list === undefined) this.#waiting.set(row, (list = new WaitingList()));
     list.add(ticket);
   }
 
   #unwait(ticket: Ticket): void {
-    const row = ticket.row ?? SHARED_ROW;
+    const row = ticket.row ?? EXEMPT;
     const tickets = this.#waiting.get(row);
     if (tickets?.delete(ticket) === true && tickets.size === 0) this.#waiting.delete(row);
   }
@@ -296,7 +317,10 @@ export class HandshakeQueue {
 
   readonly #next = (): void => {
     this.#scheduled = false;
-    for (const ticket of [...this.#reading]) if (--ticket.turns <= 0) this.#stopReading(ticket);
+    for (const ticket of [...this.#reading]) {
+      // One before it may have put it back.
+      if (this.#reading.has(ticket) && --ticket.turns <= 0) this.#stopReading(ticket);
+    }
     this.#turn = (this.#turn + 1) % TURNS;
     const more = this.#turn !== 0 || this.#startOne();
     if (this.#reading.size > 0 || (more && this.#waiting.size > 0)) this.#again();
@@ -315,6 +339,8 @@ export class HandshakeQueue {
     if (this.#active.size >= this.max) return false;
     this.#looks = MAX_LOOKS;
     for (const [row, tickets] of [...this.#firstSources()]) {
+      // A refusal before may have emptied it.
+      if (this.#waiting.get(row) !== tickets) continue;
       // The next turn is another source's.
       this.#waiting.delete(row);
       this.#waiting.set(row, tickets);
@@ -329,9 +355,12 @@ export class HandshakeQueue {
   }
 
   #startFrom(row: number, tickets: WaitingList): boolean {
+    if (row === EXEMPT) {
+      const [next] = tickets.kinds().flatMap(([first]) => first ?? []);
+      return next !== undefined && this.#start(next, false);
+    }
     const [first] = tickets;
     if (first === undefined) return false;
-    if (first.row === undefined) return this.#start(first, false);
     const now = this.#now();
     switch (this.#sources.start(row, now, false)) {
       case "free": {
@@ -415,11 +444,13 @@ export class HandshakeQueue {
   }
 
   #look(): void {
-    this.#timer ??= setTimeout(this.#looked, this.#looksInVain < SOON ? LOOK_MS : IDLE_LOOK_MS);
+    if (this.#asleep) return;
+    this.#asleep = true;
+    this.#sleep(this.#looked, this.#looksInVain < SOON ? LOOK_MS : IDLE_LOOK_MS);
   }
 
   readonly #looked = (): void => {
-    this.#timer = undefined;
+    this.#asleep = false;
     if (this.#waiting.size === 0) return;
     this.#looksInVain++;
     const now = this.#now();

@@ -28,22 +28,30 @@ export function parseRange(
   const family = isIPv4(address) ? "ipv4" : isIPv6(address) && !address.includes("%") ? "ipv6" : undefined;
   if (family === undefined || more.length > 0) return undefined;
   const longest = family === "ipv4" ? 32 : 128;
-  if (bits === undefined) return { address, prefix: longest, family };
-  const prefix = Number(bits);
-  return /^\d{1,3}$/.test(bits) && prefix <= longest ? { address, prefix, family } : undefined;
+  const prefix = bits === undefined ? longest : Number(bits);
+  if ((bits !== undefined && !/^\d{1,3}$/.test(bits)) || prefix > longest) return undefined;
+  // IPv4 addresses are compared as such: a range of mapped ones would never match.
+  return family === "ipv6" && isMapped(address) ? undefined : { address, prefix, family };
+}
+
+function isMapped(address: string): boolean {
+  return ipv6Groups(address)?.slice(0, 6).join() === "0,0,0,0,0,65535";
 }
 
 /** Answers whether an address is in one of the ranges, which have been read by {@link parseRange} before. */
 export function rangeList(ranges: readonly string[]): (address: string | undefined) => boolean {
   if (ranges.length === 0) return () => false;
-  const list = new BlockList();
+  // The runtime's list takes IPv4 addresses for a part of ::/0.
+  const lists = { ipv4: new BlockList(), ipv6: new BlockList() };
   for (const text of ranges) {
     const range = parseRange(text);
-    if (range !== undefined) list.addSubnet(range.address, range.prefix, range.family);
+    if (range !== undefined) lists[range.family].addSubnet(range.address, range.prefix, range.family);
   }
   return (address) => {
     if (address === undefined) return false;
     const ipv4 = address.startsWith("::ffff:") ? address.slice(7) : address;
-    return isIPv4(ipv4) ? list.check(ipv4, "ipv4") : list.check(address.replace(/%.*/, ""), "ipv6");
+    return isIPv4(ipv4)
+      ? lists.ipv4.check(ipv4, "ipv4")
+      : lists.ipv6.check(address.replace(/%.*/, ""), "ipv6");
   };
 }

@@ -12,6 +12,9 @@ export const FIRST_WINDOW = 2;
 /** How long a source in debt waits between two handshakes, in milliseconds per failure that the last one was worth. */
 export const PACE_MS = 20;
 
+/** The most that a source can owe, in buckets full of failures: an attack that has ended is forgotten within minutes. */
+export const MAX_DEBT = 15;
+
 /** What the configuration says of sources. */
 export interface SourceRule {
   /** Handshakes that one source may have under way, at least 1. */
@@ -115,11 +118,12 @@ export class Sources {
    */
   failed(row: number, worth: number, now: number): void {
     const { sources } = this.#ledger;
-    const { failuresRefill } = this.#rule;
+    const { failures, failuresRefill } = this.#rule;
     this.#change(() => {
-      sources.forgivenAt[row] = Math.max(sources.forgivenAt[row] as number, now) + worth * failuresRefill;
+      const owed = Math.max(sources.forgivenAt[row] as number, now) + worth * failuresRefill;
+      sources.forgivenAt[row] = Math.min(owed, now + MAX_DEBT * failures * failuresRefill);
       sources.grown[row] = Math.floor((sources.grown[row] as number) / 2);
-      sources.pausedUntil[row] = now + worth * PACE_MS;
+      sources.pausedUntil[row] = Math.max(sources.pausedUntil[row] as number, now + worth * PACE_MS);
     });
   }
 

@@ -14,7 +14,7 @@ import { cert, connect } from "../support/peer.ts";
 import { testConfig } from "../support/proxy.ts";
 import type { Random } from "../support/random.ts";
 import { allOf, encodeDer, mutateTree, parseDer, type Node } from "./der-tree.ts";
-import { House, type Target } from "./house.ts";
+import { House, houseConfig, type Target } from "./house.ts";
 import { mutateBytes, mutateText } from "./mutate.ts";
 
 const REVOKED = 77;
@@ -66,7 +66,7 @@ export async function certificates(): Promise<Target> {
     const der = random.int(0, 2) === 0 ? mutateBytes(list, random) : spoilSigned(list, random);
     await Bun.write(crl, pemOf("X509 CRL", der));
     const { proxy } = house.proxy;
-    const config = testConfig([], { ...proxyConfig, listener: { crl } });
+    const config = testConfig([], { ...houseConfig, listener: { crl } });
     const taken = await proxy.reload({ ...config, upstreams: upstreams(house) }).then(
       () => true,
       (error: unknown) => {
@@ -106,8 +106,6 @@ export async function certificates(): Promise<Target> {
     },
   };
 }
-
-const proxyConfig = { handshakeTimeout: "2s", connectTimeout: "2s", watch: false };
 
 function upstreams({ proxy }: House) {
   return proxy.proxy.stats().upstreams.map(({ name, targets }) => ({

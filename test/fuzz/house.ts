@@ -16,6 +16,14 @@ export interface Target extends AsyncDisposable {
 /** What only a bug writes. */
 const BUGS = ["internal error", "worker failed", "worker died"];
 
+/** What every house has. All of its clients come from one address, which is not what is tried out. */
+export const houseConfig = {
+  handshakeTimeout: "2s",
+  connectTimeout: "2s",
+  watch: false,
+  handshakes: { exempt: ["127.0.0.0/8"] },
+};
+
 export class House implements AsyncDisposable {
   readonly #origin: Origin;
   readonly #proxy: TestProxy;
@@ -27,7 +35,7 @@ export class House implements AsyncDisposable {
   }
 
   static async open(over: Parameters<typeof startProxy>[1] = {}, origin = echoOrigin()): Promise<House> {
-    const config = { handshakeTimeout: "2s", connectTimeout: "2s", watch: false, ...over };
+    const config = { ...houseConfig, ...over };
     const house = new House(origin, await startProxy([origin.target], config));
     await house.rest();
     house.#descriptors = descriptors();

@@ -70,6 +70,17 @@ test("nothing at all is the built-in configuration", () => {
   });
 });
 
+test("the faults of handshakes say what would be right", () => {
+  const handshakes = { max: 11, exempt: ["10.0.0.0/33"] };
+  const { faults } = resolved({ maxConnections: 10, handshakes });
+  expect(faults.map(({ key, problem }) => `${key}: ${problem}`)).toEqual([
+    'handshakes.exempt[0]: "10.0.0.0/33" is not a range of addresses; write it like ["10.0.0.0/8", "2001:db8::/32"]',
+    "handshakes.max: 11 is more than maxConnections, which is 10",
+  ]);
+  expect(resolved({ maxConnections: 10, handshakes: { max: 10 } }).faults).toEqual([]);
+  expect(resolved({ handshakes: { max: 1_000_000 } }).faults).toEqual([]);
+});
+
 test("every key is understood", () => {
   const { config, faults } = resolved({
     timeout: "1m30s",
@@ -231,6 +242,33 @@ describe("faults", () => {
       ["timeout", "handshakeTimeout", "connectTimeout", "shutdownTimeout"],
     ],
     ["a number without unit in a text", { timeout: "60" }, ["timeout"]],
+    [
+      "handshakes out of range",
+      {
+        handshakes: {
+          max: 0,
+          perSource: 0,
+          failures: 1.5,
+          failuresRefill: 0,
+          exempt: "10.0.0.0/8",
+          burst: 1,
+        },
+      },
+      [
+        "handshakes.burst",
+        "handshakes.exempt",
+        "handshakes.max",
+        "handshakes.perSource",
+        "handshakes.failures",
+        "handshakes.failuresRefill",
+      ],
+    ],
+    [
+      "ranges that are none",
+      { handshakes: { exempt: ["10.0.0.0/8", "10.0.0.0/33", "db.example", 8, null, Object.create(null)] } },
+      [1, 2, 3, 4, 5].map((i) => `handshakes.exempt[${i}]`),
+    ],
+    ["more handshakes than connections", { maxConnections: 10, handshakes: { max: 11 } }, ["handshakes.max"]],
     ["connections", { maxConnections: 0 }, ["maxConnections"]],
     ["a fraction of a connection", { maxConnections: 1.5 }, ["maxConnections"]],
     ["a number as text", { rateLimit: { capacity: "10" } }, ["rateLimit.capacity"]],

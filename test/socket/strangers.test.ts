@@ -1,0 +1,139 @@
+// What clients without any right cost those that have one, by where they come from.
+
+import { generateKeyPairSync } from "node:crypto";
+import { describe, expect, test } from "bun:test";
+import { issue, makeAuthority, type Authority } from "../support/issue.ts";
+import { cert, echoOrigin } from "../support/peer.ts";
+import { startProxy, until, type TestProxy } from "../support/proxy.ts";
+import { isServed, silent } from "../support/stranger.ts";
+
+// Other systems have one loopback address only.
+const onLinux = describe.skipIf(process.platform !== "linux");
+
+const GOOD = "127.0.0.1";
+const BAD = "127.0.0.2";
+const stranger = { cert: cert("stranger.crt"), key: cert("key.pem") };
+
+const refusals = (proxy: TestProxy, reason: string) =>
+  proxy.log.lines.filter((line) => line.msg === "refused" && line.reason === reason).length;
+
+async function fail(port: number, from: string, times: number): Promise<void> {
+  for (let i = 0; i < times; i++) expect(await isServed(port, from, stranger)).toBe(false);
+}
+
+const atRest = ({ proxy }: TestProxy) =>
+  until(() => {
+    const { connections, upstreams } = proxy.stats();
+    return connections === 0 && upstreams.every(({ targets }) => targets.every(({ open }) => open === 0));
+  }, "nothing is held");
+
+onLinux("silent connections", () => {
+  test("that take all places keep no good client out", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { maxConnections: 40, handshakeTimeout: "1m" });
+    const sockets = await Promise.all(Array.from({ length: 80 }, () => silent(proxy.port, BAD)));
+    for (let i = 0; i < 5; i++) expect(await isServed(proxy.port, GOOD)).toBe(true);
+    const many = await Promise.all(Array.from({ length: 15 }, () => isServed(proxy.port, GOOD)));
+    expect(many).toEqual(Array(15).fill(true));
+    for (const socket of sockets) socket.destroy();
+    await atRest(proxy);
+  });
+});
+
+onLinux("failures", () => {
+  test("have their source refused, and no other", async () => {
+    using origin = echoOrigin();
+    const handshakes = { failures: 3, failuresRefill: "1h" };
+    await using proxy = await startProxy([origin.target], { handshakes });
+    await fail(proxy.port, BAD, 5);
+    // One that has a right is refused with its neighbours: it is not known here.
+    expect(await isServed(proxy.port, BAD)).toBe(false);
+    expect(await isServed(proxy.port, GOOD)).toBe(true);
+    expect(await isServed(proxy.port, "127.0.0.3")).toBe(true);
+    await atRest(proxy);
+    // Lines that stand for several are written by then.
+    await proxy.proxy.close();
+    expect(refusals(proxy, "certificate_untrusted")).toBe(3);
+    expect(refusals(proxy, "source_limited")).toBe(3);
+  });
+
+  test("never lock out a source that had a client admitted lately", async () => {
+    using origin = echoOrigin();
+    const handshakes = { failures: 3, failuresRefill: "1h" };
+    await using proxy = await startProxy([origin.target], { handshakes });
+    expect(await isServed(proxy.port, BAD)).toBe(true);
+    await fail(proxy.port, BAD, 10);
+    for (let i = 0; i < 3; i++) expect(await isServed(proxy.port, BAD)).toBe(true);
+    expect(refusals(proxy, "source_limited")).toBe(0);
+    await atRest(proxy);
+  });
+
+  test("are not counted where the source is exempt, and a reload changes what is", async () => {
+    using origin = echoOrigin();
+    const rule = { failures: 2, failuresRefill: "1h" };
+    await using proxy = await startProxy([origin.target], {
+      handshakes: { ...rule, exempt: ["127.0.0.2/31"] },
+    });
+    await fail(proxy.port, BAD, 5);
+    expect(await isServed(proxy.port, BAD)).toBe(true);
+    const { listener, upstreams } = {
+      listener: { ...proxyFiles(proxy) },
+      upstreams: [{ name: "test", targets: [origin.target], authorizedGroups: ["admin"] }],
+    };
+    await proxy.proxy.reload({ listener, upstreams, handshakes: rule });
+    // Its clients from before have proven nothing: it was not counted.
+    await fail(proxy.port, BAD, 2);
+    expect(await isServed(proxy.port, BAD)).toBe(false);
+    expect(refusals(proxy, "source_limited")).toBe(1);
+    // More may fail now, and what has failed still counts.
+    await proxy.proxy.reload({ listener, upstreams, handshakes: { ...rule, failures: 4, perSource: 1 } });
+    await fail(proxy.port, BAD, 1);
+    expect(await isServed(proxy.port, BAD)).toBe(true);
+    await proxy.proxy.reload({ listener, upstreams, handshakes: { ...rule, exempt: ["127.0.0.0/8"] } });
+    await fail(proxy.port, BAD, 5);
+    expect(await isServed(proxy.port, BAD)).toBe(true);
+    await atRest(proxy);
+  });
+
+  test("are counted once for all workers", async () => {
+    using origin = echoOrigin();
+    const handshakes = { failures: 6, failuresRefill: "1h" };
+    await using proxy = await startProxy([origin.target], { workers: 2, handshakes });
+    await fail(proxy.port, BAD, 12);
+    await proxy.proxy.close();
+    expect(refusals(proxy, "certificate_untrusted")).toBe(6);
+    expect(refusals(proxy, "source_limited")).toBe(6);
+  });
+});
+
+onLinux("a chain of 99 certificates that are dear to verify", () => {
+  test("gets its source one handshake, and no more", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target]);
+    const chain = dearChain();
+    for (let i = 0; i < 4; i++) expect(await isServed(proxy.port, BAD, chain)).toBe(false);
+    expect(await isServed(proxy.port, GOOD)).toBe(true);
+    await atRest(proxy);
+    await proxy.proxy.close();
+    expect(refusals(proxy, "source_limited")).toBe(3);
+    expect(refusals(proxy, "certificate_untrusted") + refusals(proxy, "handshake_failed")).toBe(1);
+  });
+});
+
+function proxyFiles({ proxy }: TestProxy) {
+  const [listener] = proxy.config.listeners;
+  const { ca, certificate, privateKey } = listener!;
+  return { address: "127.0.0.1:0", ca, certificate, privateKey };
+}
+
+/** A leaf under 98 authorities of a stranger's own, each with a key of the largest curve there is. */
+function dearChain(): { cert: string; key: string } {
+  const chain: Authority[] = [];
+  for (let i = 0; i < 98; i++) {
+    const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-521" });
+    const key = String(privateKey.export({ type: "pkcs8", format: "pem" }));
+    chain.unshift(makeAuthority([["CN", `stranger ${i}`]], chain[0], { key }));
+  }
+  const leaf = issue("alice@admin", chain[0]);
+  return { cert: leaf.cert + chain.map(({ cert }) => cert).join(""), key: leaf.key };
+}

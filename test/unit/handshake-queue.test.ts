@@ -1,0 +1,609 @@
+import { describe, expect, test } from "bun:test";
+import {
+  HandshakeQueue,
+  Ticket,
+  worthOfBytes,
+  worthOfTime,
+  type HandshakeOwner,
+  type HandshakeSocket,
+} from "../../src/connection/handshake-queue.ts";
+import { SHARED_ROW, Sources, type SourceKey } from "../../src/state/sources.ts";
+import { small } from "../support/ledger.ts";
+import { Random } from "../support/random.ts";
+
+const RULE = { perSource: 64, failures: 20, failuresRefill: 1_000 };
+const key = (low: number): SourceKey => ({ family: 4, high: 0, low });
+
+/** A client whose socket is a descriptor and two counts. */
+class Client implements HandshakeSocket, HandshakeOwner {
+  readonly fd: number;
+  paused = false;
+  /** Bytes that it has sent, and that TLS has read. */
+  sent = 0;
+  read = 0;
+  /** How often TLS was let read. */
+  turns = 0;
+  refused: string | undefined;
+  readonly ticket: Ticket;
+  readonly #house: House;
+
+  constructor(house: House, fd: number, row: number | undefined) {
+    this.#house = house;
+    this.fd = fd;
+    this.ticket = new Ticket(this, this, row);
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    this.paused = false;
+    this.turns++;
+  }
+
+  handshakeRefused(reason: string): void {
+    this.refused = reason;
+    this.fail();
+  }
+
+  send(bytes: number): this {
+    this.sent += bytes;
+    return this;
+  }
+
+  finish(): void {
+    this.#house.queue.done(this.ticket);
+    this.#house.leave(this, true);
+  }
+
+  fail(verified = false): void {
+    this.#house.queue.failed(this.ticket, verified);
+    this.#house.leave(this, false);
+  }
+}
+
+/** A queue with a clock, a loop and a processor of the test's own. */
+class House {
+  now = 1_000;
+  cpu = 0;
+  measures = true;
+  readonly ledger = small();
+  readonly sources: Sources;
+  readonly queue: HandshakeQueue;
+  readonly clients = new Map<number, Client>();
+  /** Rows that anybody had: to add up the whole table takes milliseconds. */
+  readonly #rows = new Set<number>([SHARED_ROW]);
+  #scheduled: (() => void)[] = [];
+  #sleeping: { at: number; wake: () => void }[] = [];
+  #fd = 3;
+
+  constructor({ max = 100, rule = RULE } = {}) {
+    this.sources = new Sources(this.ledger, rule);
+    this.queue = new HandshakeQueue({
+      sources: this.sources,
+      meter: {
+        received: (fd) => (this.measures ? this.clients.get(fd)?.sent : undefined),
+        cpu: () => this.cpu,
+      },
+      max,
+      now: () => this.now,
+      schedule: (turn) => this.#scheduled.push(turn),
+      wait: (wake, ms) => this.#sleeping.push({ at: this.now + ms, wake }),
+    });
+  }
+
+  /** A connection from a source; undefined where it is refused at the door. */
+  tryEnter(source: number | undefined): Client | undefined {
+    const row = source === undefined ? undefined : this.sources.enter(key(source), this.now);
+    if (source !== undefined && row === undefined) return undefined;
+    if (row !== undefined) this.#rows.add(row);
+    const client = new Client(this, this.#fd++, row);
+    this.clients.set(client.fd, client);
+    this.queue.enter(client.ticket);
+    return client;
+  }
+
+  enter(source: number | undefined): Client {
+    const client = this.tryEnter(source);
+    if (client === undefined) throw new Error("refused at the door");
+    return client;
+  }
+
+  /** Makes a source one that had a client admitted lately. */
+  prove(source: number, times = 1): number {
+    const row = this.sources.enter(key(source), this.now) as number;
+    for (let i = 0; i < times; i++) {
+      this.sources.admitted(row, this.now);
+      this.sources.closed(row, this.now);
+    }
+    this.sources.leave(row);
+    return row;
+  }
+
+  charge(source: number, worth: number): void {
+    const row = this.sources.enter(key(source), this.now) as number;
+    this.sources.failed(row, worth, this.now);
+    this.sources.leave(row);
+  }
+
+  leave(client: Client, admitted: boolean): void {
+    const { row } = client.ticket;
+    if (!this.clients.delete(client.fd) || row === undefined) return;
+    if (admitted) {
+      this.sources.admitted(row, this.now);
+      this.sources.closed(row, this.now);
+    }
+    this.sources.leave(row);
+  }
+
+  /** One turn of the event loop: TLS reads from what is not paused, then the queue has its turn. */
+  turn(ms = 0): void {
+    this.now += ms;
+    for (const client of this.clients.values()) if (!client.paused) client.read = client.sent;
+    const due = this.#sleeping.filter(({ at }) => at <= this.now);
+    this.#sleeping = this.#sleeping.filter((each) => !due.includes(each));
+    for (const { wake } of due) wake();
+    const scheduled = this.#scheduled;
+    this.#scheduled = [];
+    for (const turn of scheduled) turn();
+  }
+
+  turns(count: number, ms = 0): void {
+    for (let i = 0; i < count; i++) this.turn(ms);
+  }
+
+  /** Neither anything scheduled nor a timer. */
+  get idle(): boolean {
+    return this.#scheduled.length + this.#sleeping.length === 0;
+  }
+
+  /** All that is counted of sources. */
+  get counted(): { held: number; active: number; open: number } {
+    const sum = (counts: Int32Array) => [...this.#rows].reduce((all, row) => all + counts[row]!, 0);
+    const { held, active, open } = this.ledger.sources;
+    return { held: sum(held.total), active: sum(active.total), open: sum(open.total) };
+  }
+}
+
+const ZERO = { held: 0, active: 0, open: 0 };
+const running = (clients: readonly Client[]) => clients.filter(({ paused }) => !paused).length;
+
+describe("turns", () => {
+  test("one handshake begins every other turn", () => {
+    const house = new House();
+    house.prove(1, 60);
+    const clients = Array.from({ length: 10 }, () => house.enter(1).send(300));
+    expect(running(clients)).toBe(0);
+    const counts = Array.from({ length: 8 }, () => {
+      house.turn();
+      return running(clients);
+    });
+    expect(counts[7]).toBe(4);
+    for (const [i, count] of counts.entries()) expect(count - (counts[i - 1] ?? 0)).toBeLessThanOrEqual(1);
+    for (let i = 1; i < counts.length; i++) expect(counts[i]! - (counts[i - 2] ?? 0)).toBeLessThanOrEqual(1);
+  });
+
+  test("a source with a hundred waiting does not hold up one with a single client", () => {
+    const house = new House();
+    house.prove(1, 60);
+    house.prove(2);
+    for (let i = 0; i < 100; i++) house.enter(1).send(300);
+    house.turns(10);
+    const single = house.enter(2).send(300);
+    house.turns(4);
+    expect(single.paused).toBe(false);
+  });
+
+  test("no more than the most are under way at a time, and one that ends makes room", () => {
+    const house = new House({ max: 3 });
+    house.prove(1, 60);
+    const clients = Array.from({ length: 6 }, () => house.enter(1).send(300));
+    house.turns(20);
+    expect(running(clients)).toBe(3);
+    clients.find(({ paused }) => !paused)!.finish();
+    house.turns(2);
+    expect(clients.filter(({ paused, fd }) => !paused && house.clients.has(fd))).toHaveLength(3);
+  });
+
+  test("silent clients make way for those that wait", () => {
+    const house = new House({ max: 2 });
+    house.prove(1, 60);
+    const silent = [house.enter(undefined), house.enter(undefined)];
+    house.turns(6);
+    expect(running(silent)).toBe(2);
+    const good = house.enter(1).send(300);
+    house.turns(30, 2);
+    expect(good.turns).toBeGreaterThan(0);
+    good.finish();
+    // They are let go on afterwards.
+    house.turns(10, 2);
+    expect(running(silent)).toBe(2);
+  });
+
+  test("a trickling client does not hold its neighbours up", () => {
+    const house = new House({ max: 2 });
+    house.prove(1, 60);
+    const trickling = [house.enter(1).send(1), house.enter(1).send(1)];
+    for (let i = 0; i < 50; i++) {
+      for (const client of trickling) client.send(1);
+      house.turn(2);
+    }
+    const good = house.enter(1).send(300);
+    for (let i = 0; i < 50 && good.turns === 0; i++) {
+      for (const client of trickling) client.send(1);
+      house.turn(2);
+    }
+    expect(good.turns).toBeGreaterThan(0);
+  });
+
+  test("a handshake that ends while its socket is paused is not left so", () => {
+    const house = new House();
+    const client = house.enter(1).send(300);
+    house.turns(10);
+    expect(client.paused).toBe(true);
+    client.finish();
+    expect(client).toMatchObject({ paused: false });
+    expect(house.counted).toEqual(ZERO);
+  });
+
+  test("nothing is scheduled, and no timer runs, once nobody waits", () => {
+    const house = new House();
+    const clients = [house.enter(1), house.enter(2).send(300), house.enter(undefined).send(300)];
+    house.turns(20, 1);
+    expect(house.idle).toBe(false);
+    for (const client of clients) client.fail();
+    house.turns(3, 20);
+    expect(house.idle).toBe(true);
+    expect(house.counted).toEqual(ZERO);
+  });
+});
+
+describe("those whose source is not counted", () => {
+  test("are neither refused nor counted for what shares the common row", () => {
+    const house = new House();
+    // The row of all that found no other is in debt.
+    house.sources.failed(SHARED_ROW, 100, house.now);
+    house.ledger.sources.held.add(SHARED_ROW, 1);
+    const stranger = new Client(house, 9_999, SHARED_ROW);
+    house.clients.set(stranger.fd, stranger);
+    house.queue.enter(stranger.ticket);
+    const exempt = [house.enter(undefined).send(300), house.enter(undefined).send(300)];
+    house.turns(10);
+    expect(stranger.refused).toBe("source_limited");
+    expect(exempt.map(({ refused, paused }) => [refused, paused])).toEqual(Array(2).fill([undefined, false]));
+    for (const client of exempt) client.finish();
+    expect(house.counted).toEqual(ZERO);
+  });
+
+  test("take turns: those that have begun are not held up by ever new ones", () => {
+    const house = new House({ max: 4 });
+    const first = house.enter(undefined).send(300);
+    house.turns(4);
+    expect(first.turns).toBe(1);
+    for (let i = 0; i < 200 && first.turns < 2; i++) {
+      house.enter(undefined).send(300);
+      house.turns(1, 2);
+    }
+    expect(first.turns).toBeGreaterThan(1);
+  });
+
+  test("are not taken to be greedy", () => {
+    const house = new House({ max: 1 });
+    house.enter(undefined).send(300);
+    house.turns(2);
+    const waiting = [1, 2, 3].map(() => house.enter(undefined).send(300));
+    expect(house.queue.evict(house.prove(7))).toBe(false);
+    expect(waiting.map(({ refused }) => refused)).toEqual(Array(3).fill(undefined));
+  });
+});
+
+describe("strangers", () => {
+  test("are read a flight at a time", () => {
+    const house = new House();
+    const client = house.enter(1).send(300);
+    house.turns(10);
+    expect([client.read, client.paused, client.turns]).toEqual([300, true, 1]);
+    client.send(2_000);
+    house.turns(20, 2);
+    expect([client.read, client.paused, client.turns]).toEqual([2_300, true, 2]);
+  });
+
+  test("are read again only once a flight is whole: the same at two looks", () => {
+    const house = new House();
+    const client = house.enter(1).send(300);
+    house.turns(10);
+    for (let i = 0; i < 40; i++) {
+      client.send(10);
+      house.turn(10);
+      expect(client.read).toBe(300);
+    }
+    house.turns(40, 10);
+    expect(client.read).toBe(700);
+  });
+
+  test("are not read while they are silent", () => {
+    const house = new House();
+    const client = house.enter(1);
+    house.turns(100, 5);
+    expect(client.turns).toBe(0);
+    client.send(300);
+    house.turns(6, 10);
+    expect(client.turns).toBe(1);
+  });
+
+  test("have four large flights read at once, and then one every five seconds", () => {
+    const house = new House();
+    const clients = Array.from({ length: 7 }, (_, i) => house.enter(i).send(300));
+    house.turns(60, 2);
+    expect(clients.map(({ read }) => read)).toEqual(Array(7).fill(300));
+    for (const client of clients) client.send(20_000);
+    const large = () => clients.filter(({ read }) => read > 300).length;
+    house.turns(200, 5);
+    expect(large()).toBe(4);
+    house.turns(600, 10);
+    expect(large()).toBe(5);
+    house.turns(600, 10);
+    expect(large()).toBe(6);
+  });
+
+  test("with a large flight do not hold up those with a small one", () => {
+    const house = new House();
+    const large = Array.from({ length: 20 }, (_, i) => house.enter(i).send(30_000));
+    house.turns(100, 2);
+    expect(large.filter(({ read }) => read > 0)).toHaveLength(4);
+    const good = house.enter(99).send(300);
+    house.turns(20, 2);
+    expect(good.read).toBe(300);
+  });
+
+  test("wait after a costly failure, and a cheap one after it does not cut that short", () => {
+    const house = new House();
+    const [costly, cheap] = [house.enter(1).send(300), house.enter(2).send(300)];
+    house.turns(8);
+    house.turn();
+    costly.send(3_000);
+    while (costly.paused) house.turn(2);
+    house.cpu += 84;
+    costly.fail();
+    cheap.fail();
+    const next = house.enter(3).send(300);
+    house.turns(39, 10);
+    expect(next.turns).toBe(0);
+    house.turns(10, 10);
+    expect(next.turns).toBe(1);
+  });
+
+  test("are read without measuring where nothing can be measured", () => {
+    const house = new House();
+    house.measures = false;
+    const client = house.enter(1);
+    house.turns(4);
+    expect(client.turns).toBeGreaterThan(0);
+    client.fail();
+    expect(house.counted).toEqual(ZERO);
+  });
+});
+
+describe("what a failure is worth", () => {
+  test.each([
+    [0, 1],
+    [4.9, 1],
+    [5, 2],
+    [84.2, 81],
+  ])("%p ms of the processor are %p failures", (ms, worth) => expect(worthOfTime(ms)).toBe(worth));
+
+  test.each([
+    [-1, 1],
+    [4_096, 1],
+    [4_097, 2],
+    [8_192, 9],
+    [102_400, 193],
+    [1e9, 193],
+  ])("%p bytes are %p failures", (bytes, worth) => expect(worthOfBytes(bytes)).toBe(worth));
+
+  const owed = (house: House, client: Client) =>
+    Math.max(0, (house.ledger.sources.forgivenAt[client.ticket.row!] as number) - house.now) / 1_000;
+
+  test("a stranger's is charged by the time it took the processor", () => {
+    const house = new House();
+    const client = house.enter(1).send(300);
+    house.turn();
+    house.turn();
+    expect(client.paused).toBe(false);
+    house.cpu += 14;
+    client.fail();
+    expect(owed(house, client)).toBe(11);
+  });
+
+  test("a proven source's is charged by its bytes", () => {
+    const house = new House();
+    house.prove(1);
+    const client = house.enter(1).send(5_120);
+    house.turns(2);
+    house.cpu += 100;
+    client.fail();
+    expect(owed(house, client)).toBe(3);
+  });
+
+  test("a costly flight is charged while its client hangs, and forgiven once the handshake ends well", () => {
+    const house = new House();
+    const client = house.enter(1).send(300);
+    while (client.paused) house.turn();
+    house.cpu += 14;
+    house.turns(3);
+    expect(client).toMatchObject({ paused: true });
+    expect(owed(house, client)).toBe(11);
+    client.finish();
+    expect(owed(house, client)).toBe(0);
+  });
+
+  test("a client that was verified is no failure, and what it was charged is forgiven", () => {
+    const house = new House();
+    const client = house.enter(1).send(300);
+    while (client.paused) house.turn();
+    house.cpu += 14;
+    house.turns(3);
+    client.fail(true);
+    expect(owed(house, client)).toBe(0);
+  });
+
+  test("a client that leaves before TLS has read anything is no failure", () => {
+    const house = new House();
+    const client = house.enter(1);
+    house.turns(10, 10);
+    client.fail();
+    expect(owed(house, client)).toBe(0);
+  });
+});
+
+describe("a source in debt", () => {
+  test("has handshakes refused that it was not charged for, and one that it was charged for may end", () => {
+    const house = new House();
+    const begun = house.enter(1).send(300);
+    while (begun.paused) house.turn();
+    house.cpu += 14;
+    house.turns(10);
+    const fresh = [house.enter(1), house.enter(1).send(300)];
+    house.charge(1, 20);
+    expect(house.tryEnter(1)).toBeUndefined();
+    begun.send(500);
+    house.turns(100, 10);
+    expect(fresh.map(({ refused }) => refused)).toEqual(["source_limited", "source_limited"]);
+    expect(begun.refused).toBeUndefined();
+    expect(begun.read).toBe(800);
+    begun.finish();
+    expect(house.counted).toEqual(ZERO);
+  });
+
+  test("is let in again once enough is forgiven", () => {
+    const house = new House();
+    house.charge(1, 20);
+    expect(house.tryEnter(1)).toBeUndefined();
+    house.now += 1_000;
+    expect(house.tryEnter(1)).toBeDefined();
+  });
+
+  test("is paced, not refused, where somebody was admitted lately", () => {
+    const house = new House();
+    house.prove(1, 60);
+    house.charge(1, 40);
+    const clients = Array.from({ length: 5 }, () => house.enter(1).send(300));
+    house.turns(20, 10);
+    expect(running(clients)).toBe(0);
+    for (let i = 0; i < 400; i++) {
+      house.turn(10);
+      expect(running(clients)).toBeLessThanOrEqual(1);
+    }
+    expect(clients.map(({ refused }) => refused)).toEqual(Array(5).fill(undefined));
+    expect(clients.map(({ read }) => read)).toEqual(Array(5).fill(300));
+  });
+});
+
+describe("eviction", () => {
+  test("takes the newest of the source that has most waiting", () => {
+    const house = new House({ max: 1 });
+    house.enter(undefined);
+    house.turns(2);
+    const greedy = [1, 2, 3].map(() => house.enter(1).send(300));
+    const other = [1, 2].map(() => house.enter(2).send(300));
+    expect(house.queue.evict(house.prove(3))).toBe(true);
+    expect(greedy.map(({ refused }) => refused)).toEqual([undefined, undefined, "overloaded"]);
+    expect(other.map(({ refused }) => refused)).toEqual([undefined, undefined]);
+  });
+
+  test("takes nobody's place where the newcomer's own source has as many waiting", () => {
+    const house = new House();
+    const clients = [1, 2, 3].map(() => house.enter(1).send(300));
+    expect(house.queue.evict(clients[0]!.ticket.row)).toBe(false);
+  });
+
+  test("then takes the oldest that is silent, and never one that has bytes waiting", () => {
+    const house = new House();
+    const [ready, silent, later] = [house.enter(1), house.enter(2), house.enter(3)];
+    house.now += 100;
+    ready.send(300);
+    expect(house.queue.evict(house.prove(4))).toBe(true);
+    expect(house.queue.evict(house.prove(4))).toBe(true);
+    expect(house.queue.evict(house.prove(4))).toBe(false);
+    expect([ready, silent, later].map(({ refused }) => refused)).toEqual([
+      undefined,
+      "overloaded",
+      "overloaded",
+    ]);
+  });
+
+  test("takes one that has been let go on and does not", () => {
+    const house = new House();
+    house.prove(1, 60);
+    const hanging = house.enter(1).send(300);
+    house.turns(2);
+    expect(hanging.paused).toBe(false);
+    expect(house.queue.evict(house.prove(2))).toBe(false);
+    house.now += 100;
+    expect(house.queue.evict(house.prove(2))).toBe(true);
+    expect(hanging.refused).toBe("overloaded");
+    expect(house.counted).toEqual(ZERO);
+  });
+
+  test("spares those that have just come", () => {
+    const house = new House();
+    house.enter(1);
+    house.now += 99;
+    expect(house.queue.evict(house.prove(2))).toBe(false);
+  });
+});
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  "a random schedule keeps every count, and starves nobody (seed %p)",
+  (seed) => {
+    const random = new Random(seed);
+    const max = random.int(1, 6);
+    const house = new House({ max, rule: { perSource: random.int(1, 8), failures: 5, failuresRefill: 200 } });
+    const sources = [undefined, 1, 2, 3, 4, 5];
+    for (let step = 0; step < 5_000; step++) {
+      const all = [...house.clients.values()];
+      const client = all.length > 0 ? random.pick(all) : undefined;
+      switch (random.int(0, 9)) {
+        case 0:
+        case 1:
+          if (all.length < 40) house.tryEnter(random.pick(sources));
+          else house.queue.evict(random.pick(all).ticket.row);
+          break;
+        case 2:
+        case 3:
+          client?.send(random.pick([1, 300, 3_000, 20_000]));
+          break;
+        case 4:
+          // TLS may end a handshake even when its socket was paused a moment ago.
+          if (client !== undefined && client.turns > 0) client.finish();
+          break;
+        case 5:
+          client?.fail(random.int(0, 3) === 0);
+          break;
+        case 6:
+          house.cpu += random.pick([0, 1, 30]);
+          break;
+        default:
+          house.turn(random.pick([0, 1, 2, 10, 100]));
+      }
+      const now = [...house.clients.values()];
+      expect(running(now)).toBeLessThanOrEqual(max);
+      const { held, active, open } = house.counted;
+      expect(open).toBe(0);
+      expect(held).toBe(now.filter(({ ticket }) => ticket.row !== undefined).length);
+      expect(active).toBe(now.filter(({ ticket, paused }) => ticket.row !== undefined && !paused).length);
+    }
+    // From here on everybody means well: all that are not refused are served in the end.
+    for (const client of house.clients.values()) client.send(300);
+    for (let i = 0; i < 20_000 && house.clients.size > 0; i++) {
+      house.turn(10);
+      for (const client of house.clients.values())
+        if (!client.paused && client.read === client.sent) client.finish();
+    }
+    expect(house.clients.size).toBe(0);
+    expect(house.counted).toEqual(ZERO);
+    house.turns(5, 20);
+    expect(house.idle).toBe(true);
+  },
+);
