@@ -96,6 +96,8 @@ export class Ticket {
   cpu = 0;
   /** TLS has been fed: from now on a failure has cost something. */
   fed = false;
+  /** TLS has read, outside of its turns, all that had come. */
+  stolen = false;
   /** TLS is fed only what was measured. */
   watched = false;
   /** Failures that its source was charged for what it has sent so far. */
@@ -203,6 +205,18 @@ export class HandshakeQueue {
     this.#again();
   }
 
+  /**
+   * TLS says that a handshake has ended, before it is known how. Where it had no turn, its client has reset the connection:
+   * then the runtime has TLS read what had come, paused or not.
+   */
+  ended(ticket: Ticket): void {
+    if (ticket.state !== "waiting") return;
+    const received = this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES;
+    if (received <= ticket.received) return;
+    ticket.received = received;
+    ticket.fed = ticket.stolen = true;
+  }
+
   /** A handshake has ended well. */
   done(ticket: Ticket): void {
     this.#all.delete(ticket);
@@ -230,8 +244,9 @@ export class HandshakeQueue {
     ticket.charged += worth;
     const now = this.#now();
     this.#sources.failed(row, worth, now);
-    if (ticket.watched) {
-      this.#strangersFrom = now + Math.min(worth * STRANGER_PACE_MS, ticket.cpu * STRANGER_PACE);
+    if (ticket.watched || ticket.stolen) {
+      const took = ticket.stolen ? Infinity : ticket.cpu;
+      this.#strangersFrom = now + Math.min(worth * STRANGER_PACE_MS, took * STRANGER_PACE);
     }
     // What else TLS is being fed from there waits for another turn.
     if (worth > 1) for (const each of [...this.#active]) if (each.row === row) this.#putBack(each);
@@ -264,6 +279,7 @@ export class HandshakeQueue {
   }
 
   #worthOf(ticket: Ticket): number {
+    if (ticket.stolen) return Math.max(worthOfBytes(ticket.received), worthOfTime(ticket.cpu));
     if (ticket.watched) return worthOfTime(ticket.cpu);
     // A client that has reset its connection cannot be measured any more: it may have cost a lot.
     return worthOfBytes(this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);

@@ -67,3 +67,17 @@ test("strangers that leave at once do not make others wait longer than they took
   flood.turns(250);
   expect(flood.read.length).toBe(99);
 });
+
+test("a client that resets while it waits has failed, if it had sent something", () => {
+  const flood = new Flood();
+  const row = flood.rowOf(1);
+  const socket = { fd: 3, pause() {}, resume() {} };
+  const ticket = () => new Ticket(socket, { handshakeRefused: () => expect.unreachable() }, row);
+  for (let i = 0; i < 20; i++) {
+    const waiting = ticket();
+    flood.queue.enter(waiting);
+    flood.queue.ended(waiting);
+    flood.queue.failed(waiting, false);
+  }
+  expect(flood.sources.start(row, flood.now, false)).toBe("refused");
+});
