@@ -105,6 +105,11 @@ function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
   const { sources, handshakes, rules, tarpit, now } = shared;
   const remote = remoteOf(socket);
   const { remoteAddress } = socket as Partial<Socket>;
+  if (remoteAddress === undefined) {
+    // A client that has reset its connection already. Whose it was cannot be told, so that TLS is not to read of it.
+    socket.terminate();
+    return turnedAway(shared, entrance, remote, "handshake_failed", "the client left");
+  }
   const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
   const row = source && sources.enter(source, now());
   if (source !== undefined && row === undefined) {
@@ -129,9 +134,15 @@ function takeSlot({ ledger, budget, rules }: Shared): boolean {
 }
 
 /** A connection was refused before there was one. */
-function turnedAway(shared: Shared, { address }: ListenerState, remote: string, reason: RefusalReason): void {
+function turnedAway(
+  shared: Shared,
+  { address }: ListenerState,
+  remote: string,
+  reason: RefusalReason,
+  detail?: string,
+): void {
   const id = idOf(shared, ++made);
-  shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason }));
+  shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason, detail }));
 }
 
 /** Connections of this thread so far, those that were turned away included. */
@@ -218,6 +229,7 @@ export class Connection implements Dialer, HandshakeOwner {
   handshakeDone(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
     const { rules, limits, sources, handshakes, now } = this.#shared;
+    if (this.#ticket !== undefined) handshakes.ended(this.#ticket);
     const admission = admit(this.#client, success, error, {
       rules,
       limits,

@@ -68,8 +68,12 @@ const ROTATE_MS = 30;
 /** A client that has taken so many milliseconds, and that is waited for, gives its place to a newcomer where none is left. */
 const EVICT_MS = 100;
 
-/** How long strangers wait after one of them failed, in milliseconds per failure it was worth. */
+/**
+ * How long strangers wait after one of them failed, in milliseconds per failure it was worth; at most so many times what it
+ * took: those that leave at once are many in a flood, and must not hold up who comes with them.
+ */
 const STRANGER_PACE_MS = 5;
+const STRANGER_PACE = 10;
 
 /** In the place of a row, for connections whose source is not counted. */
 const EXEMPT = -1;
@@ -95,6 +99,8 @@ export class Ticket {
   cpu = 0;
   /** TLS has been fed: from now on a failure has cost something. */
   fed = false;
+  /** TLS has read, outside of its turns, all that had come. */
+  stolen = false;
   /** TLS is fed only what was measured. */
   watched = false;
   /** Failures that its source was charged for what it has sent so far. */
@@ -177,6 +183,9 @@ export class HandshakeQueue {
   readonly #all = new Set<Ticket>();
   /** By source, those that wait for a turn; the source whose turn is next comes first. */
   readonly #waiting = new Map<number, WaitingList>();
+  /** Those among them that are proven: they come first every other time, however many strangers wait. */
+  readonly #proven = new Set<number>();
+  #provenFirst = false;
   /** Those that TLS may read, the oldest first; and the strangers among them. */
   readonly #active = new Set<Ticket>();
   readonly #reading = new Set<Ticket>();
@@ -208,6 +217,18 @@ export class HandshakeQueue {
     this.#again();
   }
 
+  /**
+   * TLS says that a handshake has ended, before it is known how. Where it had no turn, its client has reset the connection:
+   * then the runtime has TLS read what had come, paused or not.
+   */
+  ended(ticket: Ticket): void {
+    if (ticket.state !== "waiting") return;
+    const received = this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES;
+    if (received <= ticket.received) return;
+    ticket.received = received;
+    ticket.fed = ticket.stolen = true;
+  }
+
   /** A handshake has ended well. */
   done(ticket: Ticket): void {
     this.#all.delete(ticket);
@@ -237,7 +258,11 @@ export class HandshakeQueue {
     ticket.charged += worth;
     const now = this.#now();
     this.#sources.failed(row, worth, now);
-    if (ticket.watched) this.#strangersFrom = Math.max(this.#strangersFrom, now + worth * STRANGER_PACE_MS);
+    if (ticket.watched || ticket.stolen) {
+      const took = ticket.stolen ? Infinity : ticket.cpu;
+      const pause = Math.min(worth * STRANGER_PACE_MS, took * STRANGER_PACE);
+      this.#strangersFrom = Math.max(this.#strangersFrom, now + pause);
+    }
     // What else TLS is being fed from there waits for another turn.
     if (worth > 1) for (const each of [...this.#active]) if (each.row === row) this.#putBack(each);
   }
@@ -276,6 +301,7 @@ export class HandshakeQueue {
   }
 
   #worthOf(ticket: Ticket): number {
+    if (ticket.stolen) return Math.max(worthOfBytes(ticket.received), worthOfTime(ticket.cpu));
     if (ticket.watched) return worthOfTime(ticket.cpu);
     // A client that has reset its connection cannot be measured any more: it may have cost a lot.
     return worthOfBytes(this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);
@@ -287,12 +313,15 @@ export class HandshakeQueue {
     let list = this.#waiting.get(row);
     if (list === undefined) this.#waiting.set(row, (list = new WaitingList()));
     list.add(ticket);
+    if (ticket.row === undefined || this.#sources.isProven(row, this.#now())) this.#proven.add(row);
   }
 
   #unwait(ticket: Ticket): void {
     const row = ticket.row ?? EXEMPT;
     const tickets = this.#waiting.get(row);
-    if (tickets?.delete(ticket) === true && tickets.size === 0) this.#waiting.delete(row);
+    if (tickets?.delete(ticket) !== true || tickets.size > 0) return;
+    this.#waiting.delete(row);
+    this.#proven.delete(row);
   }
 
   #remove(ticket: Ticket): void {
@@ -344,6 +373,7 @@ export class HandshakeQueue {
       // The next turn is another source's.
       this.#waiting.delete(row);
       this.#waiting.set(row, tickets);
+      if (this.#proven.delete(row)) this.#proven.add(row);
       if (this.#startFrom(row, tickets)) return true;
     }
     return false;
@@ -351,6 +381,13 @@ export class HandshakeQueue {
 
   *#firstSources(): Iterable<[number, WaitingList]> {
     let left = MAX_LOOKS;
+    this.#provenFirst = !this.#provenFirst;
+    if (this.#provenFirst) {
+      for (const row of this.#proven) {
+        const tickets = this.#waiting.get(row);
+        if (tickets !== undefined && left-- > MAX_LOOKS / 2) yield [row, tickets];
+      }
+    }
     for (const entry of this.#waiting) if (left-- > 0) yield entry;
   }
 

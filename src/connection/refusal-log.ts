@@ -141,8 +141,11 @@ export class RefusalLog {
 
 /** The part of an address that one party has: an IPv4 address, the first 64 bits of an IPv6 address. */
 export function sourceOf(remote: string): string {
+  // A listener on every interface sees IPv4 addresses as parts of ::ffff:0:0/96.
+  const ipv4 = /^(?:\[::ffff:(\d+(?:\.\d+){3})\]|([^[\]]*)):\d+$/.exec(remote);
+  if (ipv4 !== null) return (ipv4[1] ?? ipv4[2]) as string;
   const match = /^\[([^\]]*)\]:\d+$/.exec(remote);
-  if (match === null) return remote.replace(/:\d+$/, "");
+  if (match === null) return remote;
   // As the system prints it: lower case, without leading zeros, with one "::" at most.
   const [head = "", tail] = match[1]!.split("::");
   const left = head === "" ? [] : head.split(":");

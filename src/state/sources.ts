@@ -81,7 +81,7 @@ export class Sources {
       if ((sources.active.total[row] as number) >= window) return "later";
       if (debt && now < (sources.pausedUntil[row] as number)) return "later";
       sources.active.add(row, 1);
-      return !debt && this.#isProven(row, now) ? "free" : "watched";
+      return !debt && this.isProven(row, now) ? "free" : "watched";
     } finally {
       this.#ledger.unlock();
     }
@@ -155,11 +155,12 @@ export class Sources {
     return owed > (failures - 1) * failuresRefill;
   }
 
-  #isProven(row: number, now: number): boolean {
+  /** Whether somebody was admitted from there lately. */
+  isProven(row: number, now: number): boolean {
     return this.#ledger.sources.isProven(row, now);
   }
 
   #isRefused(row: number, now: number): boolean {
-    return this.#isInDebt(row, now) && !this.#isProven(row, now);
+    return this.#isInDebt(row, now) && !this.isProven(row, now);
   }
 }

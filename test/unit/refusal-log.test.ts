@@ -146,6 +146,7 @@ test.each(Array.from({ length: 20 }, (_, seed) => seed))(
 describe("the source of", () => {
   test.each([
     ["10.0.0.1:5000", "10.0.0.1"],
+    ["[::ffff:10.0.0.1]:5000", "10.0.0.1"],
     ["unknown", "unknown"],
     ["[::1]:1", "0:0:0:0::/64"],
     ["[::]:1", "0:0:0:0::/64"],
