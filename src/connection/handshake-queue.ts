@@ -74,6 +74,8 @@ const EVICT_MS = 100;
  */
 const STRANGER_PACE_MS = 5;
 const STRANGER_PACE = 10;
+/** The bucket for large flights bounds what costs more. */
+const MAX_STRANGER_PAUSE_MS = 150;
 
 /** In the place of a row, for connections whose source is not counted. */
 const EXEMPT = -1;
@@ -260,7 +262,7 @@ export class HandshakeQueue {
     this.#sources.failed(row, worth, now);
     if (ticket.watched || ticket.stolen) {
       const took = ticket.stolen ? Infinity : ticket.cpu;
-      const pause = Math.min(worth * STRANGER_PACE_MS, took * STRANGER_PACE);
+      const pause = Math.min(worth * STRANGER_PACE_MS, took * STRANGER_PACE, MAX_STRANGER_PAUSE_MS);
       this.#strangersFrom = Math.max(this.#strangersFrom, now + pause);
     }
     // What else TLS is being fed from there waits for another turn.
