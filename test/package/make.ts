@@ -18,8 +18,8 @@ await Bun.build({
   packages: "external",
 });
 await Bun.write(`${ROOT}dist/index.d.ts`, await declarations(`${ROOT}src/index.ts`));
-// Without a stack: where this file is helps nobody. CommonJS, so that require says the same as import.
+// Without the place in this file, which helps nobody. CommonJS, so that require says the same as import.
 await Bun.write(
   `${ROOT}dist/needs-bun.cjs`,
-  `throw Object.assign(new Error(), { message: ${NEEDS_BUN}, stack: ${NEEDS_BUN} });\n`,
+  `const error = new Error(${NEEDS_BUN});\nerror.stack = String(error);\nthrow error;\n`,
 );
