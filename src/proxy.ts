@@ -274,7 +274,7 @@ class RunningProxy implements Proxy {
     this.#runner =
       workers === 1
         ? new Engine(settings, shared)
-        : new WorkerPool(settings, { ...shared, module: new URL("./worker.ts", import.meta.url) });
+        : new WorkerPool(settings, { ...shared, module: new URL("./worker", import.meta.url) });
     this.#pools = makePools(settings, this.#ledger);
     this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
