@@ -5,18 +5,14 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { Run, binary } from "../support/binary.ts";
-import { certPath, connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
+import { echoes } from "../support/served.ts";
 
 let folder: string;
 beforeAll(() => void (folder = mkdtempSync(`${tmpdir()}/tcpproxy-box-`)));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("hello");
-  return (await client.read(5)).toString() === "hello";
-}
 
 /** A configuration file with everything that a host needs. */
 function configFile(name: string, targets: string[], over: object = {}): string {
@@ -472,8 +468,8 @@ test("the log has one line for each connection, with its fields", async () => {
     remote: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
     upstream: "echo",
     target: origin.target,
-    bytesIn: 5,
-    bytesOut: 5,
+    bytesIn: 1,
+    bytesOut: 1,
     durationMs: expect.any(Number),
     listener: "127.0.0.1:0",
     serverName: "localhost",

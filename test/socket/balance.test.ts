@@ -4,20 +4,8 @@ import { describe, expect, test } from "bun:test";
 import { PENALTY } from "../../src/state/balancer.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
-
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("x");
-  return (await client.read(1)).length === 1;
-}
-
-const open = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets.map((target) => target.open);
-
-/** A port on which nobody listens. */
-function closedPort(): number {
-  using origin = new Origin();
-  return origin.port;
-}
+import { startProxy, until } from "../support/proxy.ts";
+import { echoes, freePort, open } from "../support/served.ts";
 
 describe("least connections", () => {
   test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {
@@ -55,7 +43,7 @@ describe("least connections", () => {
 describe("a target that is no good is passed over", () => {
   test("refused", async () => {
     using good = echoOrigin();
-    const bad = closedPort();
+    const bad = freePort();
     await using proxy = await startProxy([`127.0.0.1:${bad}`, good.target]);
     const clients = await Promise.all(Array.from({ length: 10 }, () => connect(proxy.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(10).fill(true));
@@ -265,7 +253,7 @@ describe("what a client sends is not held against the target", () => {
 describe("when none answers", () => {
   test("each is tried once, then the client is closed, and its token given back", async () => {
     await using hole = await Blackhole.open();
-    const ports = [closedPort(), closedPort()];
+    const ports = [freePort(), freePort()];
     const targets = [...ports.map((port) => `127.0.0.1:${port}`), hole.target];
     await using proxy = await startProxy(targets, {
       connectTimeout: 150,
@@ -293,7 +281,7 @@ describe("when none answers", () => {
 describe("a target that is back", () => {
   test("is used again, by itself", async () => {
     using steady = echoOrigin();
-    const port = closedPort();
+    const port = freePort();
     await using proxy = await startProxy([`127.0.0.1:${port}`, steady.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
     await proxy.log.line("target failed");

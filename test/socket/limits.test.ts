@@ -1,30 +1,19 @@
 // What a client may do, and what all clients together may, seen from outside.
 
 import { describe, expect, test } from "bun:test";
-import { connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
-
-/** Whether a client of this name is served. It stays connected if it is. */
-async function served(proxy: TestProxy, name = "alice"): Promise<Peer | undefined> {
-  const client = await connect(proxy.port, { name });
-  await client.send("x");
-  if ((await client.read(1)).length === 1) return client;
-  client.close();
-  return undefined;
-}
-
-const reasons = (proxy: TestProxy) =>
-  proxy.log.lines.filter(({ msg }) => msg === "refused").map(({ reason }) => reason);
+import { connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
+import { startProxy, until } from "../support/proxy.ts";
+import { reasons, served } from "../support/served.ts";
 
 describe("the token bucket", () => {
   test("admits its capacity at once, and then one connection per fill rate", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 3, fillRate: 400 } });
     const start = performance.now();
-    for (let i = 0; i < 3; i++) expect(await served(proxy)).toBeDefined();
-    expect(await served(proxy)).toBeUndefined();
-    expect(reasons(proxy)).toEqual(["rate_limited"]);
-    while ((await served(proxy)) === undefined);
+    for (let i = 0; i < 3; i++) expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeUndefined();
+    expect(reasons(proxy.log)).toEqual(["rate_limited"]);
+    while ((await served(proxy.port)) === undefined);
     expect(performance.now() - start).toBeGreaterThanOrEqual(399);
     expect(origin.accepted).toHaveLength(4);
   });
@@ -32,9 +21,9 @@ describe("the token bucket", () => {
   test("closing a connection gives no token back", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 1, fillRate: "1h" } });
-    (await served(proxy))!.close();
+    (await served(proxy.port))!.close();
     await proxy.log.line("closed");
-    expect(await served(proxy)).toBeUndefined();
+    expect(await served(proxy.port)).toBeUndefined();
   });
 
   test("belongs to the whole name: another certificate of the same name shares it, another name does not", async () => {
@@ -43,10 +32,10 @@ describe("the token bucket", () => {
       upstreams: [{ name: "both", targets: [origin.target], authorizedGroups: ["admin", "ops"] }],
       rateLimit: { capacity: 1, fillRate: "1h" },
     });
-    expect(await served(proxy, "alice")).toBeDefined();
-    expect(await served(proxy, "alice-again")).toBeUndefined();
-    expect(await served(proxy, "alice-ops")).toBeDefined();
-    expect(await served(proxy, "bob")).toBeDefined();
+    expect(await served(proxy.port, "alice")).toBeDefined();
+    expect(await served(proxy.port, "alice-again")).toBeUndefined();
+    expect(await served(proxy.port, "alice-ops")).toBeDefined();
+    expect(await served(proxy.port, "bob")).toBeDefined();
     expect(proxy.log.lines.filter(({ msg }) => msg === "refused")).toEqual([
       expect.objectContaining({ client: "alice@admin", upstream: "both", reason: "rate_limited" }),
     ]);
@@ -55,17 +44,17 @@ describe("the token bucket", () => {
   test("of a hundred connections at the same instant, exactly the capacity is admitted", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
-    const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy)));
+    const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy.port)));
     expect(clients.filter((client) => client !== undefined)).toHaveLength(17);
     await proxy.log.count("refused", 83);
-    expect(reasons(proxy)).toEqual(Array(83).fill("rate_limited"));
+    expect(reasons(proxy.log)).toEqual(Array(83).fill("rate_limited"));
     expect(origin.accepted).toHaveLength(17);
   });
 
   test("clients that are gone and full again are forgotten", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 5, fillRate: 50 } });
-    const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy, name)));
+    const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy.port, name)));
     expect(proxy.proxy.stats().clients).toBe(3);
     for (const client of clients) client!.close();
     await until(() => proxy.proxy.stats().clients === 0, "no client is stored");
@@ -78,15 +67,15 @@ describe("open connections of a client", () => {
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 100, fillRate: "1h", maxConnections: 2 },
     });
-    const first = (await served(proxy))!;
-    expect(await served(proxy)).toBeDefined();
-    expect(await served(proxy)).toBeUndefined();
-    expect(await served(proxy, "bob")).toBeDefined();
-    expect(reasons(proxy)).toEqual(["connection_limit"]);
+    const first = (await served(proxy.port))!;
+    expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeUndefined();
+    expect(await served(proxy.port, "bob")).toBeDefined();
+    expect(reasons(proxy.log)).toEqual(["connection_limit"]);
     first.close();
     await proxy.log.line("closed");
-    expect(await served(proxy)).toBeDefined();
-    expect(await served(proxy)).toBeUndefined();
+    expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeUndefined();
   });
 
   test("at the same instant: exactly the cap is admitted", async () => {
@@ -94,7 +83,7 @@ describe("open connections of a client", () => {
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 7 },
     });
-    const clients = await Promise.all(Array.from({ length: 60 }, () => served(proxy)));
+    const clients = await Promise.all(Array.from({ length: 60 }, () => served(proxy.port)));
     expect(clients.filter((client) => client !== undefined)).toHaveLength(7);
   });
 
@@ -114,7 +103,7 @@ describe("open connections of a client", () => {
       },
     ];
     for (const [i, way] of ways.entries()) {
-      const client = await served(proxy);
+      const client = await served(proxy.port);
       expect({ i, served: client !== undefined }).toEqual({ i, served: true });
       way(client!);
       await proxy.log.count("closed", i + 1);
@@ -127,9 +116,9 @@ describe("all connections together", () => {
   test("are held to maxConnections, handshaking ones included; one above is closed at once, and it recovers", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 3, handshakeTimeout: "1m" });
-    const client = (await served(proxy))!;
+    const client = (await served(proxy.port))!;
     const silent = await connectPlain(proxy.port);
-    const other = (await served(proxy, "bob"))!;
+    const other = (await served(proxy.port, "bob"))!;
     await until(() => proxy.proxy.stats().connections === 3, "three are in");
 
     const surplus = await connectPlain(proxy.port);
@@ -144,7 +133,7 @@ describe("all connections together", () => {
     expect((await client.read(1)).toString()).toBe("y");
     silent.reset();
     await proxy.log.line("refused", "handshake_failed");
-    expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy.port)).toBeDefined();
     other.close();
   });
 
@@ -153,11 +142,11 @@ describe("all connections together", () => {
     await using proxy = await startProxy([origin.target], { maxConnections: 5, handshakeTimeout: "1m" });
     const flood = await Promise.allSettled(Array.from({ length: 300 }, () => connectPlain(proxy.port)));
     await proxy.log.count("refused", 295);
-    expect(new Set(reasons(proxy))).toEqual(new Set(["overloaded"]));
+    expect(new Set(reasons(proxy.log))).toEqual(new Set(["overloaded"]));
     expect(proxy.proxy.stats().connections).toBe(5);
     for (const result of flood) if (result.status === "fulfilled") result.value.reset();
     await until(() => proxy.proxy.stats().connections === 0, "the flood has gone");
-    expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy.port)).toBeDefined();
   });
 
   test("two proxies of one process have a budget of descriptors between them, and give it all back", async () => {
@@ -166,7 +155,7 @@ describe("all connections together", () => {
     using origin = echoOrigin();
     await using a = await startProxy([origin.target]);
     await using b = await startProxy([origin.target]);
-    const clients = [await served(a), await served(b), await served(b)];
+    const clients = [await served(a.port), await served(b.port), await served(b.port)];
     expect(processBudget().used).toBe(before + 6);
     for (const client of clients) client!.close();
     await a.log.count("closed", 1);
@@ -189,7 +178,7 @@ describe("handshakes", () => {
       at++;
     }, 20);
 
-    for (let i = 0; i < 5; i++) (await served(proxy))!.close();
+    for (let i = 0; i < 5; i++) (await served(proxy.port))!.close();
     expect(performance.now() - start).toBeLessThan(600);
 
     await Promise.all(strangers.map((stranger) => stranger.ended));
@@ -197,7 +186,7 @@ describe("handshakes", () => {
     const took = performance.now() - start;
     expect(took).toBeGreaterThanOrEqual(599);
     await proxy.log.count("refused", 40);
-    expect(reasons(proxy)).toEqual(Array(40).fill("handshake_timeout"));
+    expect(reasons(proxy.log)).toEqual(Array(40).fill("handshake_timeout"));
     for (const stranger of strangers) stranger.close();
     await until(() => proxy.proxy.stats().connections === 0, "nothing is held");
   });
