@@ -1,7 +1,11 @@
 // A proxy inside the test's own process, with its log at hand.
 
 import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
+import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { certPath } from "./peer.ts";
+
+// A test that waits for a number of refusals waits for the line that counts them. Worker threads keep their five seconds.
+RefusalLog.intervalMs = 50;
 
 /** One line of the log. */
 export interface Line extends Record<string, unknown> {
