@@ -3,9 +3,17 @@
 import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
 import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { certPath } from "./peer.ts";
+import "./short-interval.ts";
 
-// A test that waits for a number of refusals waits for the line that counts them. Worker threads keep their five seconds.
-RefusalLog.intervalMs = 50;
+const { intervalMs } = RefusalLog;
+
+/** Worker threads have the interval that the main thread has. */
+globalThis.Worker = class extends Worker {
+  constructor(module: string | URL, options: WorkerOptions = {}) {
+    const short = RefusalLog.intervalMs === intervalMs;
+    super(module, { ...options, ...(short && { preload: [`${import.meta.dir}/short-interval.ts`] }) });
+  }
+};
 
 /** One line of the log. */
 export interface Line extends Record<string, unknown> {
