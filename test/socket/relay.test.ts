@@ -231,7 +231,7 @@ describe.each(kinds)(
         expect(hash(await client.rest())).toBe(hash(data));
         await sent;
         client.close();
-        expect((await proxy.log.line("closed")).reason).toBe("closed");
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
       });
 
       test("a long upload after the server's end, to a slow server, arrives whole", async () => {
