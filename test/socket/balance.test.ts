@@ -40,8 +40,8 @@ describe("least connections", () => {
   });
 });
 
-describe("a target that is no good is passed over", () => {
-  test("refused", async () => {
+describe("a target is passed over that", () => {
+  test("refuses the connection", async () => {
     using good = echoOrigin();
     const bad = freePort();
     await using proxy = await startProxy([`127.0.0.1:${bad}`, good.target]);
@@ -55,7 +55,7 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 10]);
   });
 
-  test("reset as soon as it is reached", async () => {
+  test("resets as soon as it is reached", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => peer.reset());
     await using proxy = await startProxy([bad.target, good.target]);
@@ -66,7 +66,7 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 1]);
   });
 
-  test("reset long after it was reached, when the client has not said anything yet", async () => {
+  test("resets long after it was reached, while the client has not sent anything yet", async () => {
     using good = echoOrigin();
     using bad = new Origin();
     await using proxy = await startProxy([bad.target, good.target], { timeout: "1m", connectTimeout: 200 });
@@ -82,7 +82,7 @@ describe("a target that is no good is passed over", () => {
     expect(await proxy.log.line("closed")).toMatchObject({ target: good.target, bytesIn: 1, bytesOut: 1 });
   });
 
-  test("never answering", async () => {
+  test("never answers", async () => {
     using good = echoOrigin();
     await using hole = await Blackhole.open();
     await using proxy = await startProxy([hole.target, good.target], { connectTimeout: 200 });
@@ -96,7 +96,7 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 6]);
   });
 
-  test("a name that does not resolve", async () => {
+  test("has a name that does not resolve", async () => {
     using good = echoOrigin();
     await using proxy = await startProxy(["no-such-host.invalid:1", good.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
@@ -105,7 +105,7 @@ describe("a target that is no good is passed over", () => {
     });
   });
 
-  test("one that broke off after it had sent something is not: the client would see it twice", async () => {
+  test("breaks off before it has sent anything, and not after: the client would see it twice", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => void peer.send("hello").then(() => peer.reset()));
     await using proxy = await startProxy([bad.target, good.target]);
@@ -115,7 +115,7 @@ describe("a target that is no good is passed over", () => {
     expect(good.accepted).toHaveLength(0);
   });
 
-  test("one that ends at once is not: that is its answer", async () => {
+  test("breaks off, and not one that ends at once: an end is its answer", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => peer.close());
     await using proxy = await startProxy([bad.target, good.target]);

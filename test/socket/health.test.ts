@@ -36,7 +36,7 @@ async function asked(origin: Origin, times: number): Promise<void> {
   await until(() => origin.accepted.length >= before + times, `it is asked ${times} times more`);
 }
 
-describe("down and up", () => {
+describe("a health check,", () => {
   test("after `fall` checks and after `rise`, each said once", async () => {
     const bad = new Origin((peer) => peer.reset());
     const rule = { ...OFTEN, fall: 4, rise: 3 };
@@ -153,7 +153,7 @@ describe("slow start", () => {
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("and has its full share when it is over", async () => {
+  test("ends with the full share", async () => {
     const target = closedTarget();
     using steady = echoOrigin();
     await using proxy = await start([target, steady.target], { slowStart: 300 });
@@ -166,7 +166,7 @@ describe("slow start", () => {
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("what was up from the start has its full share from the start", async () => {
+  test("does not apply to a target that was up from the start", async () => {
     using a = echoOrigin();
     using b = echoOrigin();
     await using proxy = await start([a.target, b.target], { slowStart: "1h" });
@@ -203,7 +203,7 @@ describe("over TLS", () => {
   });
 });
 
-describe("what a check sends", () => {
+describe("a health check sends", () => {
   test("nothing, over plain TCP: it connects and ends", async () => {
     using origin = new Origin();
     await using proxy = await start([origin.target]);
@@ -263,7 +263,7 @@ describe("what a check sends", () => {
   });
 });
 
-describe("checks end", () => {
+describe("health checks end", () => {
   /** Waits for what would be many checks, and counts them. */
   async function counted(origin: Origin): Promise<number> {
     // One may be on its way.

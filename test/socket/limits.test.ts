@@ -41,7 +41,7 @@ describe("the token bucket", () => {
     ]);
   });
 
-  test("of a hundred connections at the same instant, exactly the capacity is admitted", async () => {
+  test("admits exactly its capacity of a hundred connections at the same instant", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
     const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy.port)));
@@ -51,7 +51,7 @@ describe("the token bucket", () => {
     expect(origin.accepted).toHaveLength(17);
   });
 
-  test("clients that are gone and full again are forgotten", async () => {
+  test("is forgotten when its client is gone and it is full again", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 5, fillRate: 50 } });
     const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy.port, name)));
@@ -78,7 +78,7 @@ describe("open connections of a client", () => {
     expect(await served(proxy.port)).toBeUndefined();
   });
 
-  test("at the same instant: exactly the cap is admitted", async () => {
+  test("that come at the same instant are admitted up to the cap exactly", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 7 },
@@ -87,7 +87,7 @@ describe("open connections of a client", () => {
     expect(clients.filter((client) => client !== undefined)).toHaveLength(7);
   });
 
-  test("a place is free again whatever way a connection ended", async () => {
+  test("give their place back whatever way they ended", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 1 },
@@ -137,7 +137,7 @@ describe("all connections together", () => {
     other.close();
   });
 
-  test("a flood is refused to the last one, and then all is as before", async () => {
+  test("are refused above maxConnections to the last one of a flood, and then all is as before", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 5, handshakeTimeout: "1m" });
     const flood = await Promise.allSettled(Array.from({ length: 300 }, () => connectPlain(proxy.port)));

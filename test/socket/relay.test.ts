@@ -65,9 +65,9 @@ describe.each(kinds)(
       return startProxy([], { upstreams: [upstream] });
     };
 
-    describe("sizes", () => {
+    describe("bytes of any size", () => {
       test.each([1, 16 * KiB - 1, 16 * KiB, 16 * KiB + 1, 128 * KiB, 512 * KiB + 1, 16 * MiB])(
-        "%p bytes, there and back",
+        "arrive there and back: %p of them",
         async (length) => {
           using origin = echo();
           await using proxy = await begin(origin);
@@ -84,7 +84,7 @@ describe.each(kinds)(
         },
       );
 
-      test("many small writes and both ways at once", async () => {
+      test("arrive in many small writes, both ways at once", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -98,8 +98,8 @@ describe.each(kinds)(
       });
     });
 
-    describe("slow readers", () => {
-      test("a client that stops and starts gets every byte, and the server is held back meanwhile", async () => {
+    describe("a slow reader", () => {
+      test("that is a client which stops and starts gets every byte, and the server is held back meanwhile", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -115,7 +115,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
       });
 
-      test("a server that stops and starts gets every byte, and the client is held back meanwhile", async () => {
+      test("that is a server which stops and starts gets every byte, and the client is held back meanwhile", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -131,7 +131,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
       });
 
-      test("a pace that changes all the time, both ways", async () => {
+      test("whose pace changes all the time gets every byte, both ways", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -155,8 +155,8 @@ describe.each(kinds)(
       });
     });
 
-    describe("who speaks first", () => {
-      test("the server", async () => {
+    describe("the first bytes", () => {
+      test("may come from the server", async () => {
         using origin = serve((peer) => void peer.send("220 ready\r\n"));
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -164,7 +164,7 @@ describe.each(kinds)(
         client.close();
       });
 
-      test("the client, before its target has been reached", async () => {
+      test("may come from the client, before its target has been reached", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const clients = await Promise.all(
@@ -252,7 +252,7 @@ describe.each(kinds)(
         expect((await proxy.log.line("closed")).reason).toBe("closed");
       });
 
-      test("both ends at the same time", async () => {
+      test("of both sides at the same time is an orderly end for both", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         for (let i = 0; i < 50; i++) {
@@ -269,7 +269,7 @@ describe.each(kinds)(
       });
     });
 
-    describe.if(resets)("broken off", () => {
+    describe.if(resets)("a connection broken off", () => {
       test("by the client: the server sees a reset, not an end", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
@@ -344,7 +344,7 @@ describe.each(kinds)(
       test.if(plain)(
         "by the server in the very moment in which something is written to it: not taken for an end",
         async () => {
-          // A failed write is told the socket's error, and whoever reads after it sees only an end. The two have to meet in
+          // A failed write is told the socket's error, and a read after it sees only an end. The two have to meet in
           // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
           using origin = serve((peer) => void peer.send("!"));
           using trigger = new Origin();
@@ -471,7 +471,7 @@ describe.each(kinds)(
       });
     });
 
-    describe("on the wire", () => {
+    describe("on the wire,", () => {
       test("an orderly end is a close_notify", async () => {
         using origin = serve((peer) => void peer.send("bye").then(() => peer.close()));
         await using proxy = await begin(origin);

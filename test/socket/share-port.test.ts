@@ -163,7 +163,7 @@ describe("by mistake", () => {
     expect(String(other.error)).toContain("in use");
   });
 
-  test("whoever looks for the port while a proxy of several workers starts never finds it open and then shut", async () => {
+  test("a port that several workers open is never open and then shut again while they start", async () => {
     const { port } = await (async () => {
       using origin = echoOrigin();
       return origin;

@@ -308,7 +308,7 @@ describe("a backup", () => {
     expect(back.accepted).toHaveLength(5);
   });
 
-  test("that fails is no better than one that is none: each is tried", async () => {
+  test("that fails is no better than a main target that fails: each is tried", async () => {
     const [main, backup] = [closedTarget(), closedTarget()];
     await using proxy = await start([main, { address: backup, backup: true }]);
     const client = await connect(proxy.port);
@@ -320,7 +320,7 @@ describe("a backup", () => {
 });
 
 describe("a target that fails again and again", () => {
-  test("is out after `fall` failures in a row, which is logged once, and so is its return", async () => {
+  test("is ejected after `fall` failures in a row, which is logged once, and so is its return", async () => {
     const bad = closedTarget();
     await using proxy = await start([bad], { healthCheck: { interval: "1h", fall: 2 } });
     for (let i = 1; i <= 4; i++) {
@@ -344,7 +344,7 @@ describe("a target that fails again and again", () => {
     expect(back.accepted).toHaveLength(3);
   });
 
-  test("is left alone while it is out", async () => {
+  test("is left alone while it is ejected", async () => {
     const bad = closedTarget();
     using good = echoOrigin();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
@@ -382,7 +382,7 @@ describe("a target that fails again and again", () => {
   });
 });
 
-describe("when all are out", () => {
+describe("when all targets are ejected,", () => {
   test("the least bad is tried, rather than nobody", async () => {
     await using hole = await Blackhole.open();
     const bad = closedTarget();

@@ -27,7 +27,7 @@ const secure = (name = "server"): OriginOptions => ({ tls: { name } });
 /** A TCP server in whose kernel the ClientHello ends: nobody answers it. */
 const mute = () => new Origin((peer) => void peer.discard());
 
-describe("who the target has to be", () => {
+describe("the proxy accepts as a target", () => {
   test("one whose certificate holds the host that is dialled, by name", async () => {
     using origin = echoOrigin(secure());
     await using proxy = await start([`localhost:${origin.port}`]);
@@ -46,7 +46,7 @@ describe("who the target has to be", () => {
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("behind a socket in the file system it is the name that the configuration says", async () => {
+  test("one behind a Unix socket whose certificate holds the name that the configuration says", async () => {
     using folder = new Folder();
     using origin = echoOrigin({ unix: folder.path("tls.sock"), tls: {} });
     await using proxy = await start([origin.target], { serverName: "localhost" });
@@ -129,7 +129,7 @@ describe("who the target has to be", () => {
   });
 });
 
-describe("who the proxy is to the target", () => {
+describe("to the target the proxy is", () => {
   const own = { certificate: certPath("bob.crt"), privateKey: certPath("key.pem") };
   const demanding: OriginOptions = { tls: { clients: "ca" } };
 
@@ -162,7 +162,7 @@ describe("who the proxy is to the target", () => {
   });
 });
 
-describe("no environment variable weakens it", () => {
+describe("verification is not weakened by the environment:", () => {
   test.each([
     ["NODE_TLS_REJECT_UNAUTHORIZED", "0"],
     ["NODE_EXTRA_CA_CERTS", certPath("ca.crt")],
@@ -205,7 +205,7 @@ describe.each([
   };
 
   describe("the bytes", () => {
-    test("of a client that has said all before its target's handshake is done", async () => {
+    test("of a client that has sent all before its target's handshake is done arrive", async () => {
       using origin = echoOrigin(secure());
       await using proxy = await begin(origin);
       using tap = new Tap(proxy.port);

@@ -100,7 +100,7 @@ describe("a worker that dies", () => {
     for (const client of clients) client.reset();
   });
 
-  test("again and again is the end of all: with a clear error, not in a circle", async () => {
+  test("again and again ends the proxy with a clear error", async () => {
     using origin = new Origin();
     await using crew = await startWorkerPool([origin.target]);
     for (let i = 0; i < 4; i++) {
