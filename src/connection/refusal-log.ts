@@ -35,6 +35,9 @@ interface Entry {
 const FORGET = 6;
 
 export class RefusalLog {
+  /** Milliseconds between two lines of one key, where the options do not say. Tests shorten it. */
+  static intervalMs = 5_000;
+
   readonly #options: Required<RefusalLogOptions>;
   /** By reason and source or client, in the order of their last lines. */
   readonly #entries = new Map<string, Entry>();
@@ -49,7 +52,7 @@ export class RefusalLog {
       const timer = setTimeout(call, ms);
       return () => clearTimeout(timer);
     };
-    this.#options = { date: Date.now, schedule, interval: 5_000, keys: 1_024, ...options };
+    this.#options = { date: Date.now, schedule, interval: RefusalLog.intervalMs, keys: 1_024, ...options };
   }
 
   /**

@@ -5,18 +5,14 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { Run, binary } from "../support/binary.ts";
-import { certPath, connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
+import { echoes } from "../support/served.ts";
 
 let folder: string;
 beforeAll(() => void (folder = mkdtempSync(`${tmpdir()}/tcpproxy-box-`)));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("hello");
-  return (await client.read(5)).toString() === "hello";
-}
 
 /** A configuration file with everything that a host needs. */
 function configFile(name: string, targets: string[], over: object = {}): string {
@@ -184,20 +180,31 @@ describe("under load", () => {
   test("short of descriptors it refuses the surplus, does not spin, and recovers", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], [], { before: "ulimit -n 128" });
+    const idle = run.descriptors;
     // 128 − 64 kept free = 64, two a connection: 32.
     const crowd = await Promise.all(Array.from({ length: 200 }, () => connectPlain(run.port)));
-    await until(
-      () => run.lines().filter(({ reason }) => reason === "overloaded").length === 168,
-      "168 are refused",
-    );
+    let refused = 0;
+    for (const each of crowd) void each.ended.then(() => refused++);
+    await until(() => refused === 168, "168 are refused");
     const cpu = run.cpu;
     await Bun.sleep(1_000);
+    expect(refused).toBe(168);
     expect(run.cpu - cpu).toBeLessThan(300);
     expect(run.descriptors).toBeLessThan(128);
     for (const each of crowd) each.reset();
-    await until(() => run.lines().filter(({ msg }) => msg === "refused").length === 200, "all have gone");
+    await until(() => run.descriptors <= idle, "all have gone");
     const clients = await Promise.all(Array.from({ length: 32 }, () => connect(run.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(32).fill(true));
+    for (const client of clients) client.close();
+    // A proxy that ends writes at once what it has counted.
+    run.child.kill("SIGTERM");
+    await run.exit();
+    const reasons = run
+      .lines()
+      .filter(({ msg }) => msg === "refused")
+      .map(({ reason }) => reason);
+    expect(reasons).toHaveLength(200);
+    expect(reasons.filter((reason) => reason === "overloaded")).toHaveLength(168);
   });
 
   test("clients that break off before they are accepted cost nothing in the end", async () => {
@@ -472,8 +479,8 @@ test("the log has one line for each connection, with its fields", async () => {
     remote: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
     upstream: "echo",
     target: origin.target,
-    bytesIn: 5,
-    bytesOut: 5,
+    bytesIn: 1,
+    bytesOut: 1,
     durationMs: expect.any(Number),
     listener: "127.0.0.1:0",
     serverName: "localhost",

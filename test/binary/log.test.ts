@@ -4,17 +4,12 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { binary } from "../support/binary.ts";
-import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
+import { certPath, connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { until, type Line } from "../support/proxy.ts";
+import { freePort } from "../support/served.ts";
 
 const TARGETS = 64;
 const CONNECTIONS = 200;
-
-/** A port that is free now. */
-function freePort(): number {
-  using free = new Origin();
-  return free.port;
-}
 
 test("a pipe that is not read: 1 MiB is kept, and the reader is told of each line that it missed", async () => {
   const folder = mkdtempSync(`${tmpdir()}/tcpproxy-log-`);

@@ -16,6 +16,7 @@ import { Run } from "../support/binary.ts";
 import { issue, revoke, testAuthority } from "../support/issue.ts";
 import { cert, certPath, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
 import { until, type Line } from "../support/proxy.ts";
+import { echoes, isServed } from "../support/served.ts";
 
 let root: string;
 beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-hup-`)));
@@ -82,17 +83,6 @@ async function count(run: Run, msg: string, number: number): Promise<Line[]> {
     `the log says "${msg}" ${number} times: ${run.stderr}`,
   );
   return messages(run, msg);
-}
-
-async function echoes(client: Peer): Promise<boolean> {
-  return (await client.send("x")) && (await client.read(1)).toString() === "x";
-}
-
-async function isServed(port: number, name = "alice"): Promise<boolean> {
-  const client = await connect(port, { name });
-  const served = await echoes(client);
-  client.close();
-  return served;
 }
 
 /** Which of its certificates the proxy shows. */

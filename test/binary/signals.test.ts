@@ -3,14 +3,11 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { Run } from "../support/binary.ts";
-import { certPath, connect, echoOrigin, type Peer } from "../support/peer.ts";
+import { certPath, connect, echoOrigin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
+import { echoes } from "../support/served.ts";
 
 const IGNORED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"] as const;
-
-async function echoes(client: Peer): Promise<boolean> {
-  return (await client.send("x")) && (await client.read(1)).toString() === "x";
-}
 
 describe.each([1, 2])("with %p workers", (workers) => {
   const flags = ["--workers", String(workers)];

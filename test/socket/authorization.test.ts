@@ -373,7 +373,7 @@ describe.each([1, 2])("of many, with %p workers,", (workers) => {
   });
 });
 
-describe("with a grace", () => {
+describe("with a grace period,", () => {
   const gone = (target: string, grace: string | number): ProxyConfig =>
     config(target, {
       revocationGrace: grace,
@@ -606,7 +606,7 @@ describe("maxConnectionDuration", () => {
     client.close();
   });
 
-  test("that a reload takes away is over", async () => {
+  test("ends no connection any more once a reload has taken it away", async () => {
     using origin = echoOrigin();
     await using proxy = await start(origin.target, { maxConnectionDuration: 1_500 });
     const client = await connect(proxy.port);

@@ -4,20 +4,8 @@ import { describe, expect, test } from "bun:test";
 import { PENALTY } from "../../src/state/balancer.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
-
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("x");
-  return (await client.read(1)).length === 1;
-}
-
-const open = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets.map((target) => target.open);
-
-/** A port on which nobody listens. */
-function closedPort(): number {
-  using origin = new Origin();
-  return origin.port;
-}
+import { startProxy, until } from "../support/proxy.ts";
+import { echoes, freePort, open } from "../support/served.ts";
 
 describe("least connections", () => {
   test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {
@@ -52,10 +40,10 @@ describe("least connections", () => {
   });
 });
 
-describe("a target that is no good is passed over", () => {
-  test("refused", async () => {
+describe("a target is passed over that", () => {
+  test("refuses the connection", async () => {
     using good = echoOrigin();
-    const bad = closedPort();
+    const bad = freePort();
     await using proxy = await startProxy([`127.0.0.1:${bad}`, good.target]);
     const clients = await Promise.all(Array.from({ length: 10 }, () => connect(proxy.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(10).fill(true));
@@ -67,7 +55,7 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 10]);
   });
 
-  test("reset as soon as it is reached", async () => {
+  test("resets as soon as it is reached", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => peer.reset());
     await using proxy = await startProxy([bad.target, good.target]);
@@ -78,7 +66,7 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 1]);
   });
 
-  test("reset long after it was reached, when the client has not said anything yet", async () => {
+  test("resets long after it was reached, while the client has not sent anything yet", async () => {
     using good = echoOrigin();
     using bad = new Origin();
     await using proxy = await startProxy([bad.target, good.target], { timeout: "1m", connectTimeout: 200 });
@@ -94,7 +82,7 @@ describe("a target that is no good is passed over", () => {
     expect(await proxy.log.line("closed")).toMatchObject({ target: good.target, bytesIn: 1, bytesOut: 1 });
   });
 
-  test("never answering", async () => {
+  test("never answers", async () => {
     using good = echoOrigin();
     await using hole = await Blackhole.open();
     await using proxy = await startProxy([hole.target, good.target], { connectTimeout: 200 });
@@ -108,7 +96,7 @@ describe("a target that is no good is passed over", () => {
     expect(open(proxy)).toEqual([0, 6]);
   });
 
-  test("a name that does not resolve", async () => {
+  test("has a name that does not resolve", async () => {
     using good = echoOrigin();
     await using proxy = await startProxy(["no-such-host.invalid:1", good.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
@@ -117,7 +105,7 @@ describe("a target that is no good is passed over", () => {
     });
   });
 
-  test("one that broke off after it had sent something is not: the client would see it twice", async () => {
+  test("breaks off before it has sent anything, and not after: the client would see it twice", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => void peer.send("hello").then(() => peer.reset()));
     await using proxy = await startProxy([bad.target, good.target]);
@@ -127,7 +115,7 @@ describe("a target that is no good is passed over", () => {
     expect(good.accepted).toHaveLength(0);
   });
 
-  test("one that ends at once is not: that is its answer", async () => {
+  test("breaks off, and not one that ends at once: an end is its answer", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => peer.close());
     await using proxy = await startProxy([bad.target, good.target]);
@@ -265,7 +253,7 @@ describe("what a client sends is not held against the target", () => {
 describe("when none answers", () => {
   test("each is tried once, then the client is closed, and its token given back", async () => {
     await using hole = await Blackhole.open();
-    const ports = [closedPort(), closedPort()];
+    const ports = [freePort(), freePort()];
     const targets = [...ports.map((port) => `127.0.0.1:${port}`), hole.target];
     await using proxy = await startProxy(targets, {
       connectTimeout: 150,
@@ -293,7 +281,7 @@ describe("when none answers", () => {
 describe("a target that is back", () => {
   test("is used again, by itself", async () => {
     using steady = echoOrigin();
-    const port = closedPort();
+    const port = freePort();
     await using proxy = await startProxy([`127.0.0.1:${port}`, steady.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
     await proxy.log.line("target failed");

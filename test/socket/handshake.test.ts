@@ -15,7 +15,7 @@ import {
 } from "../support/peer.ts";
 import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 
-// One token and none to come: whoever spends it shuts out the good client, whose name many of these certificates bear.
+// One token and none to come: a client that spends it shuts out the good client, whose name many of these certificates bear.
 const oneToken = { rateLimit: { capacity: 1, fillRate: "1h" } };
 
 async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promise<Peer>, expected: object) {
@@ -64,7 +64,7 @@ function shown(name: string | null | undefined): object {
   };
 }
 
-describe("refused for the certificate", () => {
+describe("a client is refused for its certificate:", () => {
   test.each<[string, ClientOptions, object]>([
     ["none", { name: null }, { reason: "certificate_missing" }],
     [
@@ -110,7 +110,7 @@ describe("refused for the certificate", () => {
     );
   });
 
-  test("one under an intermediate CA that has no CRL, where there is one of the root: nobody vouches for it", async () => {
+  test("one under an intermediate CA that has no CRL, where the root has one", async () => {
     await expectRefusal(
       { listener: { crl: certPath("crl.pem") } },
       ({ port }) => connect(port, { name: "chained" }),
@@ -122,7 +122,7 @@ describe("refused for the certificate", () => {
     );
   });
 
-  test("any, where the CRL is outdated: nobody knows what has been revoked since", async () => {
+  test("any, where the CRL is out of date", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       listener: { crl: certPath("crl-outdated.pem") },
@@ -147,7 +147,7 @@ describe("refused for the certificate", () => {
   });
 });
 
-describe("refused for the name", () => {
+describe("a client is refused for its name:", () => {
   test.each([
     ["hostile-two-cns", "2 Common Names"],
     ["hostile-two-cns-reversed", "2 Common Names"],
@@ -173,7 +173,7 @@ describe("refused for the name", () => {
   });
 });
 
-describe("refused for the group", () => {
+describe("a client is refused for its group:", () => {
   test.each([
     ["carol", "carol@ops"],
     ["alice-ops", "alice@ops"],
@@ -191,7 +191,7 @@ describe("refused for the group", () => {
   });
 });
 
-describe("refused for the handshake", () => {
+describe("a client is refused for its handshake:", () => {
   test.each<[string, string | Uint8Array]>([
     ["plain HTTP", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
     ["a line of text", "hello\n"],
@@ -242,7 +242,7 @@ describe("refused for the handshake", () => {
   });
 });
 
-describe("let in", () => {
+describe("the proxy lets in", () => {
   test.each<[string, ClientOptions]>([
     ["a plain Common Name", { name: "alice" }],
     ["a subject of several attributes", { name: "dave" }],

@@ -6,8 +6,9 @@ import type { UpstreamConfig } from "tcpproxy";
 import { Blackhole } from "../support/blackhole.ts";
 import { Folder } from "../support/folder.ts";
 import { Front } from "../support/front.ts";
-import { certPath, connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { certPath, echoOrigin, Origin } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+import { closedTarget, crowd, health, messages, open } from "../support/served.ts";
 
 type Over = Parameters<typeof startProxy>[1];
 type Check = NonNullable<UpstreamConfig["healthCheck"]>;
@@ -27,27 +28,6 @@ const start = (
   over: Over = {},
 ): Promise<TestProxy> => startProxy([], { ...over, upstreams: [upstream(targets, about)] });
 
-async function served(proxy: TestProxy, count: number): Promise<Peer[]> {
-  const clients = await Promise.all(Array.from({ length: count }, () => connect(proxy.port)));
-  const echoes = clients.map(async (client) => {
-    await client.send("x");
-    return (await client.read(1)).length;
-  });
-  expect(await Promise.all(echoes)).toEqual(Array(count).fill(1));
-  return clients;
-}
-
-const targets = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets;
-const open = (proxy: TestProxy) => targets(proxy).map((target) => target.open);
-const health = (proxy: TestProxy) => targets(proxy).map((target) => target.health);
-const said = (proxy: TestProxy, msg: string) => proxy.log.lines.filter((line) => line.msg === msg);
-
-/** A target on which nobody listens. */
-function closedTarget(): string {
-  using origin = new Origin();
-  return origin.target;
-}
-
 const portOf = (target: string) => Number(target.split(":")[1]);
 
 /** Waits until a server has been asked so many more times. */
@@ -56,7 +36,7 @@ async function asked(origin: Origin, times: number): Promise<void> {
   await until(() => origin.accepted.length >= before + times, `it is asked ${times} times more`);
 }
 
-describe("down and up", () => {
+describe("a health check,", () => {
   test("after `fall` checks and after `rise`, each said once", async () => {
     const bad = new Origin((peer) => peer.reset());
     const rule = { ...OFTEN, fall: 4, rise: 3 };
@@ -76,8 +56,8 @@ describe("down and up", () => {
     expect(good.accepted.length).toBeGreaterThanOrEqual(2);
     expect(health(proxy)).toEqual(["up"]);
     await asked(good, 3);
-    expect(said(proxy, "target is down")).toHaveLength(1);
-    expect(said(proxy, "target is up")).toHaveLength(1);
+    expect(messages(proxy.log, "target is down")).toHaveLength(1);
+    expect(messages(proxy.log, "target is up")).toHaveLength(1);
   });
 
   test("one failure among successes takes nothing down", async () => {
@@ -87,7 +67,7 @@ describe("down and up", () => {
     await using proxy = await start([origin.target, flaky.target], { healthCheck: { ...OFTEN, fall: 2 } });
     // Over plain TCP to connect is all it takes: neither reset nor end is a failure.
     await asked(flaky, 6);
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
   test("a target that is down is skipped, and no connection is spent on finding out", async () => {
@@ -102,8 +82,8 @@ describe("down and up", () => {
     });
     // On a busy machine the good one may be late now and then; a minute of that is not to be expected.
     await until(() => health(proxy)[1] === "up", "the good one is up");
-    await served(proxy, 6);
-    expect(said(proxy, "target failed")).toEqual([]);
+    await crowd(proxy.port, 6);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
     expect(open(proxy)).toEqual([0, 6]);
   });
 
@@ -112,7 +92,7 @@ describe("down and up", () => {
     await using proxy = await start([target], { healthCheck: { ...OFTEN, rise: 100 } });
     expect(await proxy.log.line("target is down")).toMatchObject({ error: "ECONNREFUSED" });
     using back = echoOrigin({ port: portOf(target) });
-    await served(proxy, 1);
+    await crowd(proxy.port, 1);
     expect(health(proxy)).toEqual(["down"]);
     expect(back.accepted.length).toBeGreaterThan(0);
   });
@@ -121,9 +101,9 @@ describe("down and up", () => {
     using backup = echoOrigin();
     await using proxy = await start([closedTarget(), { address: backup.target, backup: true }]);
     await proxy.log.line("target is down");
-    await served(proxy, 3);
+    await crowd(proxy.port, 3);
     expect(open(proxy)).toEqual([0, 3]);
-    expect(said(proxy, "target failed")).toEqual([]);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
   test("a socket in the file system that goes and comes", async () => {
@@ -136,7 +116,7 @@ describe("down and up", () => {
     expect(await proxy.log.line("target is down")).toMatchObject({ target: `unix:${unix}` });
     using back = echoOrigin({ unix });
     await proxy.log.line("target is up");
-    await served(proxy, 1);
+    await crowd(proxy.port, 1);
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
@@ -145,12 +125,12 @@ describe("down and up", () => {
     using good = echoOrigin();
     await using proxy = await start([target, good.target], {}, { workers: 2 });
     await proxy.log.line("target is down");
-    await served(proxy, 20);
+    await crowd(proxy.port, 20);
     expect(open(proxy)).toEqual([0, 20]);
-    expect(said(proxy, "target failed")).toEqual([]);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
     using back = echoOrigin({ port: portOf(target) });
     await proxy.log.line("target is up");
-    await served(proxy, 20);
+    await crowd(proxy.port, 20);
     expect(open(proxy)).toEqual([20, 20]);
     expect(back.accepted.length).toBeGreaterThanOrEqual(20);
   });
@@ -165,7 +145,7 @@ describe("slow start", () => {
     using back = echoOrigin({ port: portOf(target) });
     await proxy.log.line("target is up");
     expect(health(proxy)).toEqual(["starting", "up"]);
-    await served(proxy, 20);
+    await crowd(proxy.port, 20);
     const [starting = 0, up = 0] = open(proxy);
     // A tenth, or the first of two tenths.
     expect(starting).toBeOneOf([1, 2]);
@@ -173,7 +153,7 @@ describe("slow start", () => {
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("and has its full share when it is over", async () => {
+  test("ends with the full share", async () => {
     const target = closedTarget();
     using steady = echoOrigin();
     await using proxy = await start([target, steady.target], { slowStart: 300 });
@@ -181,17 +161,17 @@ describe("slow start", () => {
     using back = echoOrigin({ port: portOf(target) });
     await until(() => health(proxy)[0] === "starting", "it comes up");
     await until(() => health(proxy)[0] === "up", "its slow start is over");
-    await served(proxy, 20);
+    await crowd(proxy.port, 20);
     expect(open(proxy)).toEqual([10, 10]);
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("what was up from the start has its full share from the start", async () => {
+  test("does not apply to a target that was up from the start", async () => {
     using a = echoOrigin();
     using b = echoOrigin();
     await using proxy = await start([a.target, b.target], { slowStart: "1h" });
     await asked(a, 3);
-    await served(proxy, 10);
+    await crowd(proxy.port, 10);
     expect(open(proxy)).toEqual([5, 5]);
   });
 });
@@ -219,17 +199,17 @@ describe("over TLS", () => {
     await using proxy = await start([origin.target], { tls: SECURE });
     await asked(origin, 4);
     expect(health(proxy)).toEqual(["up"]);
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 });
 
-describe("what a check sends", () => {
+describe("a health check sends", () => {
   test("nothing, over plain TCP: it connects and ends", async () => {
     using origin = new Origin();
     await using proxy = await start([origin.target]);
     const peer = await origin.next();
     expect(await peer.rest()).toHaveLength(0);
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
   const own = {
@@ -241,7 +221,7 @@ describe("what a check sends", () => {
     await using proxy = await start([origin.target], { proxyProtocol });
     const peer = await origin.next();
     expect((await peer.rest()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
   test.each(["v1", "v2"] as const)("and over TLS before it: %s", async (proxyProtocol) => {
@@ -250,7 +230,7 @@ describe("what a check sends", () => {
     await using proxy = await start([front.target], { proxyProtocol, tls: SECURE });
     expect((await front.header()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
     await asked(origin, 3);
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
   test.if(process.platform === "linux")("and leaves no descriptor behind", async () => {
@@ -267,7 +247,7 @@ describe("what a check sends", () => {
     const before = descriptors();
     await Promise.all([asked(plain, 50), asked(secure, 50)]);
     await until(() => descriptors() <= before + 5, "descriptors are back");
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
   test.if(process.platform === "linux")("and holds few where nobody ever answers", async () => {
@@ -283,7 +263,7 @@ describe("what a check sends", () => {
   });
 });
 
-describe("checks end", () => {
+describe("health checks end", () => {
   /** Waits for what would be many checks, and counts them. */
   async function counted(origin: Origin): Promise<number> {
     // One may be on its way.
@@ -296,7 +276,7 @@ describe("checks end", () => {
   test("when the proxy is closed, though connections are still open", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
-    const [client] = await served(proxy, 1);
+    const [client] = await crowd(proxy.port, 1);
     await asked(origin, 2);
     const closed = proxy.proxy.close();
     expect(await counted(origin)).toBe(0);
@@ -309,7 +289,7 @@ describe("checks end", () => {
     await using proxy = await start([hole.target], { healthCheck: { ...OFTEN, interval: 1, timeout: "1h" } });
     await Bun.sleep(30);
     expect(await proxy.proxy.close()).toEqual({ cut: 0 });
-    expect(said(proxy, "target is down")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
   test("when a reload takes the target away", async () => {
@@ -347,7 +327,7 @@ describe("checks end", () => {
     await proxy.proxy.reload();
     expect(health(proxy)).toEqual(["down", "up"]);
     await asked(good, 3);
-    expect(said(proxy, "target is down")).toHaveLength(1);
-    expect(said(proxy, "target is up")).toEqual([]);
+    expect(messages(proxy.log, "target is down")).toHaveLength(1);
+    expect(messages(proxy.log, "target is up")).toEqual([]);
   });
 });

@@ -34,6 +34,7 @@ import { encodeName, tagged } from "../support/issue.ts";
 import { Folder } from "../support/folder.ts";
 import { cert, connect, echoOrigin, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, type TestProxy } from "../support/proxy.ts";
+import { echoes } from "../support/served.ts";
 
 interface Case {
   readonly name: string;
@@ -856,10 +857,6 @@ class Stand implements AsyncDisposable {
     this.#origin[Symbol.dispose]();
     this.#folder[Symbol.dispose]();
   }
-}
-
-async function echoes(client: Peer): Promise<boolean> {
-  return (await client.send("x")) && (await client.read(1)).toString() === "x";
 }
 
 describe("a connection through the proxy ends at a reload, and no other is let in, where its CA", () => {

@@ -1,30 +1,19 @@
 // What a client may do, and what all clients together may, seen from outside.
 
 import { describe, expect, test } from "bun:test";
-import { connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
-
-/** Whether a client of this name is served. It stays connected if it is. */
-async function served(proxy: TestProxy, name = "alice"): Promise<Peer | undefined> {
-  const client = await connect(proxy.port, { name });
-  await client.send("x");
-  if ((await client.read(1)).length === 1) return client;
-  client.close();
-  return undefined;
-}
-
-const reasons = (proxy: TestProxy) =>
-  proxy.log.lines.filter(({ msg }) => msg === "refused").map(({ reason }) => reason);
+import { connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
+import { startProxy, until } from "../support/proxy.ts";
+import { reasons, served } from "../support/served.ts";
 
 describe("the token bucket", () => {
   test("admits its capacity at once, and then one connection per fill rate", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 3, fillRate: 400 } });
     const start = performance.now();
-    for (let i = 0; i < 3; i++) expect(await served(proxy)).toBeDefined();
-    expect(await served(proxy)).toBeUndefined();
-    expect(reasons(proxy)).toEqual(["rate_limited"]);
-    while ((await served(proxy)) === undefined);
+    for (let i = 0; i < 3; i++) expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeUndefined();
+    expect(reasons(proxy.log)).toEqual(["rate_limited"]);
+    while ((await served(proxy.port)) === undefined);
     expect(performance.now() - start).toBeGreaterThanOrEqual(399);
     expect(origin.accepted).toHaveLength(4);
   });
@@ -32,9 +21,9 @@ describe("the token bucket", () => {
   test("closing a connection gives no token back", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 1, fillRate: "1h" } });
-    (await served(proxy))!.close();
+    (await served(proxy.port))!.close();
     await proxy.log.line("closed");
-    expect(await served(proxy)).toBeUndefined();
+    expect(await served(proxy.port)).toBeUndefined();
   });
 
   test("belongs to the whole name: another certificate of the same name shares it, another name does not", async () => {
@@ -43,29 +32,29 @@ describe("the token bucket", () => {
       upstreams: [{ name: "both", targets: [origin.target], authorizedGroups: ["admin", "ops"] }],
       rateLimit: { capacity: 1, fillRate: "1h" },
     });
-    expect(await served(proxy, "alice")).toBeDefined();
-    expect(await served(proxy, "alice-again")).toBeUndefined();
-    expect(await served(proxy, "alice-ops")).toBeDefined();
-    expect(await served(proxy, "bob")).toBeDefined();
+    expect(await served(proxy.port, "alice")).toBeDefined();
+    expect(await served(proxy.port, "alice-again")).toBeUndefined();
+    expect(await served(proxy.port, "alice-ops")).toBeDefined();
+    expect(await served(proxy.port, "bob")).toBeDefined();
     expect(proxy.log.lines.filter(({ msg }) => msg === "refused")).toEqual([
       expect.objectContaining({ client: "alice@admin", upstream: "both", reason: "rate_limited" }),
     ]);
   });
 
-  test("of a hundred connections at the same instant, exactly the capacity is admitted", async () => {
+  test("admits exactly its capacity of a hundred connections at the same instant", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
-    const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy)));
+    const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy.port)));
     expect(clients.filter((client) => client !== undefined)).toHaveLength(17);
     await proxy.log.count("refused", 83);
-    expect(reasons(proxy)).toEqual(Array(83).fill("rate_limited"));
+    expect(reasons(proxy.log)).toEqual(Array(83).fill("rate_limited"));
     expect(origin.accepted).toHaveLength(17);
   });
 
-  test("clients that are gone and full again are forgotten", async () => {
+  test("is forgotten when its client is gone and it is full again", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 5, fillRate: 50 } });
-    const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy, name)));
+    const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy.port, name)));
     expect(proxy.proxy.stats().clients).toBe(3);
     for (const client of clients) client!.close();
     await until(() => proxy.proxy.stats().clients === 0, "no client is stored");
@@ -78,27 +67,27 @@ describe("open connections of a client", () => {
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 100, fillRate: "1h", maxConnections: 2 },
     });
-    const first = (await served(proxy))!;
-    expect(await served(proxy)).toBeDefined();
-    expect(await served(proxy)).toBeUndefined();
-    expect(await served(proxy, "bob")).toBeDefined();
-    expect(reasons(proxy)).toEqual(["connection_limit"]);
+    const first = (await served(proxy.port))!;
+    expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeUndefined();
+    expect(await served(proxy.port, "bob")).toBeDefined();
+    expect(reasons(proxy.log)).toEqual(["connection_limit"]);
     first.close();
     await proxy.log.line("closed");
-    expect(await served(proxy)).toBeDefined();
-    expect(await served(proxy)).toBeUndefined();
+    expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeUndefined();
   });
 
-  test("at the same instant: exactly the cap is admitted", async () => {
+  test("that come at the same instant are admitted up to the cap exactly", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 7 },
     });
-    const clients = await Promise.all(Array.from({ length: 60 }, () => served(proxy)));
+    const clients = await Promise.all(Array.from({ length: 60 }, () => served(proxy.port)));
     expect(clients.filter((client) => client !== undefined)).toHaveLength(7);
   });
 
-  test("a place is free again whatever way a connection ended", async () => {
+  test("give their place back whatever way they ended", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 1 },
@@ -114,7 +103,7 @@ describe("open connections of a client", () => {
       },
     ];
     for (const [i, way] of ways.entries()) {
-      const client = await served(proxy);
+      const client = await served(proxy.port);
       expect({ i, served: client !== undefined }).toEqual({ i, served: true });
       way(client!);
       await proxy.log.count("closed", i + 1);
@@ -127,9 +116,9 @@ describe("all connections together", () => {
   test("are held to maxConnections, handshaking ones included; one above is closed at once, and it recovers", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 3, handshakeTimeout: "1m" });
-    const client = (await served(proxy))!;
+    const client = (await served(proxy.port))!;
     const silent = await connectPlain(proxy.port);
-    const other = (await served(proxy, "bob"))!;
+    const other = (await served(proxy.port, "bob"))!;
     await until(() => proxy.proxy.stats().connections === 3, "three are in");
 
     const surplus = await connectPlain(proxy.port);
@@ -144,20 +133,20 @@ describe("all connections together", () => {
     expect((await client.read(1)).toString()).toBe("y");
     silent.reset();
     await proxy.log.line("refused", "handshake_failed");
-    expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy.port)).toBeDefined();
     other.close();
   });
 
-  test("a flood is refused to the last one, and then all is as before", async () => {
+  test("are refused above maxConnections to the last one of a flood, and then all is as before", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 5, handshakeTimeout: "1m" });
     const flood = await Promise.allSettled(Array.from({ length: 300 }, () => connectPlain(proxy.port)));
     await proxy.log.count("refused", 295);
-    expect(new Set(reasons(proxy))).toEqual(new Set(["overloaded"]));
+    expect(new Set(reasons(proxy.log))).toEqual(new Set(["overloaded"]));
     expect(proxy.proxy.stats().connections).toBe(5);
     for (const result of flood) if (result.status === "fulfilled") result.value.reset();
     await until(() => proxy.proxy.stats().connections === 0, "the flood has gone");
-    expect(await served(proxy)).toBeDefined();
+    expect(await served(proxy.port)).toBeDefined();
   });
 
   test("two proxies of one process have a budget of descriptors between them, and give it all back", async () => {
@@ -166,7 +155,7 @@ describe("all connections together", () => {
     using origin = echoOrigin();
     await using a = await startProxy([origin.target]);
     await using b = await startProxy([origin.target]);
-    const clients = [await served(a), await served(b), await served(b)];
+    const clients = [await served(a.port), await served(b.port), await served(b.port)];
     expect(processBudget().used).toBe(before + 6);
     for (const client of clients) client!.close();
     await a.log.count("closed", 1);
@@ -176,29 +165,44 @@ describe("all connections together", () => {
 });
 
 describe("handshakes", () => {
-  test("silent and trickling ones are cut at handshakeTimeout, and hold up nobody", async () => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target], { handshakeTimeout: 600 });
-    const start = performance.now();
-    const strangers = await Promise.all(Array.from({ length: 40 }, () => connectPlain(proxy.port)));
-    // Half of them send a ClientHello's beginning, byte by byte.
+  /** Clients of which half say nothing, and half send a ClientHello's beginning, byte by byte. */
+  async function strangers(port: number, count: number) {
+    const peers = await Promise.all(Array.from({ length: count }, () => connectPlain(port)));
     const hello = Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, ...new Uint8Array(300));
     let at = 0;
     const trickle = setInterval(() => {
-      for (const stranger of strangers.slice(20)) stranger.socket.write(hello.subarray(at, at + 1));
+      for (const peer of peers.slice(count / 2)) peer.socket.write(hello.subarray(at, at + 1));
       at++;
     }, 20);
+    const leave = () => {
+      clearInterval(trickle);
+      for (const peer of peers) peer.close();
+    };
+    return { peers, [Symbol.dispose]: leave };
+  }
 
-    for (let i = 0; i < 5; i++) (await served(proxy))!.close();
-    expect(performance.now() - start).toBeLessThan(600);
+  test("that are silent or trickle in hold up nobody", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { handshakeTimeout: "1m" });
+    using _ = await strangers(proxy.port, 40);
+    for (let i = 0; i < 5; i++) (await served(proxy.port))!.close();
+    // They were all there meanwhile.
+    await proxy.log.count("closed", 5);
+    expect(proxy.proxy.stats().connections).toBe(40);
+    expect(reasons(proxy.log)).toEqual([]);
+  });
 
-    await Promise.all(strangers.map((stranger) => stranger.ended));
-    clearInterval(trickle);
-    const took = performance.now() - start;
-    expect(took).toBeGreaterThanOrEqual(599);
-    await proxy.log.count("refused", 40);
-    expect(reasons(proxy)).toEqual(Array(40).fill("handshake_timeout"));
-    for (const stranger of strangers) stranger.close();
+  test("that are silent or trickle in are cut at handshakeTimeout, and nothing is held", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { handshakeTimeout: 600 });
+    const start = performance.now();
+    {
+      using there = await strangers(proxy.port, 40);
+      await Promise.all(there.peers.map((peer) => peer.ended));
+      expect(performance.now() - start).toBeGreaterThanOrEqual(599);
+      await proxy.log.count("refused", 40);
+      expect(reasons(proxy.log)).toEqual(Array(40).fill("handshake_timeout"));
+    }
     await until(() => proxy.proxy.stats().connections === 0, "nothing is held");
   });
 });

@@ -1,469 +1,563 @@
-// The bytes: every one, in order, both ways, at any size and any pace; ends and resets passed on for what they are.
+// The bytes: every one, in order, both ways, at any size and any pace; ends and resets passed on for what they are. The
+// same suite runs over every kind of target. What only TLS to a target has is in upstream-tls.test.ts.
 
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { Blackhole } from "../support/blackhole.ts";
-import { connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
+import { Folder } from "../support/folder.ts";
+import { Front } from "../support/front.ts";
+import { hash, KiB, MiB, payload } from "../support/payload.ts";
+import {
+  certPath,
+  connect,
+  connectPlain,
+  echoOrigin,
+  Origin,
+  type OriginOptions,
+  type Peer,
+} from "../support/peer.ts";
 import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
+import { pair } from "../support/served.ts";
 import { Tap } from "../support/tap.ts";
 
-const KiB = 1_024;
-const MiB = 1_024 * KiB;
+const kinds = [
+  { kind: "plain TCP" },
+  { kind: "a Unix socket", unix: true },
+  { kind: "TLS", tls: true },
+  { kind: "TLS after a PROXY header", tls: true, proxyProtocol: "v2" },
+] as const satisfies { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }[];
 
-/** A client and the connection that the proxy made for it. */
-async function pair(proxy: TestProxy, origin: Origin): Promise<{ client: Peer; server: Peer }> {
-  const client = await connect(proxy.port);
-  return { client, server: await origin.next() };
-}
+describe.each(kinds)(
+  "over $kind:",
+  (about: { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }) => {
+    const { unix = false, tls = false, proxyProtocol } = about;
+    const plain = !unix && !tls;
+    /** A Unix socket that is broken off looks like one that has ended. */
+    const resets = !unix;
+    const held: Disposable[] = [];
+    afterEach(() => held.splice(0).forEach((each) => each[Symbol.dispose]()));
 
-function hash(data: Uint8Array): string {
-  return Bun.hash.xxHash64(data).toString(16);
-}
+    const options = (): OriginOptions => {
+      if (tls) return { tls: {} };
+      if (!unix) return {};
+      const folder = new Folder();
+      held.push(folder);
+      return { unix: folder.path("target.sock") };
+    };
+    const serve = (each?: (peer: Peer) => unknown) => new Origin(each, options());
+    const echo = () => echoOrigin(options());
 
-const payload = (length: number) => {
-  const bytes = new Uint8Array(length);
-  new Random(length).bytes(Math.min(length, 64 * KiB)).forEach((byte, i) => (bytes[i] = byte));
-  for (let filled = 64 * KiB; filled < length; filled *= 2)
-    bytes.copyWithin(filled, 0, Math.min(filled, length - filled));
-  return bytes;
-};
-
-describe("sizes", () => {
-  test.each([1, 16 * KiB - 1, 16 * KiB, 16 * KiB + 1, 128 * KiB, 512 * KiB + 1, 16 * MiB])(
-    "%p bytes, there and back",
-    async (length) => {
-      using origin = echoOrigin();
-      await using proxy = await startProxy([origin.target]);
-      const client = await connect(proxy.port);
-      const data = payload(length);
-      const sent = client.send(data);
-      const back = await client.read(length);
-      expect(await sent).toBe(true);
-      expect(hash(back)).toBe(hash(data));
-      client.end();
-      expect(await client.rest()).toHaveLength(0);
-      const line = await proxy.log.line("closed");
-      expect(line).toMatchObject({ bytesIn: length, bytesOut: length, reason: "closed" });
-    },
-  );
-
-  test("many small writes and both ways at once", async () => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target]);
-    const client = await connect(proxy.port);
-    const random = new Random(7);
-    const parts = Array.from({ length: 2_000 }, () => random.bytes(random.int(1, 300)));
-    const all = Buffer.concat(parts);
-    const back = client.read(all.length);
-    for (const part of parts) await client.send(part);
-    expect(hash(await back)).toBe(hash(all));
-    client.close();
-  });
-});
-
-describe("slow readers", () => {
-  test("a client that stops and starts gets every byte, and the server is held back meanwhile", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    const data = payload(32 * MiB);
-    client.socket.pause();
-    const sent = server.send(data).then(() => server.end());
-    let stalled = false;
-    await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
-    expect(stalled).toBe(true);
-    client.socket.resume();
-    expect(hash(await client.rest())).toBe(hash(data));
-    client.close();
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
-  });
-
-  test("a server that stops and starts gets every byte, and the client is held back meanwhile", async () => {
-    using origin = new Origin((peer) => peer.socket.pause());
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    const data = payload(32 * MiB);
-    const sent = client.send(data).then(() => client.end());
-    let stalled = false;
-    await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
-    expect(stalled).toBe(true);
-    server.socket.resume();
-    expect(hash(await server.rest())).toBe(hash(data));
-    server.close();
-    await client.ended;
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
-  });
-
-  test("a pace that changes all the time, both ways", async () => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target]);
-    const client = await connect(proxy.port);
-    const data = payload(24 * MiB);
-    const random = new Random(3);
-    const back = client.read(data.length);
-    let done = false;
-    const dither = (async () => {
-      while (!done) {
-        client.socket.pause();
-        await Bun.sleep(random.int(0, 3));
-        client.socket.resume();
-        await Bun.sleep(random.int(0, 3));
+    /** A proxy before this server, which knows nothing of PROXY headers. */
+    const begin = (origin: Origin): Promise<TestProxy> => {
+      let { target } = origin;
+      if (proxyProtocol !== undefined) {
+        const front = new Front(origin.port);
+        held.push(front);
+        target = front.target;
       }
-    })();
-    await client.send(data);
-    expect(hash(await back)).toBe(hash(data));
-    done = true;
-    await dither;
-    client.close();
-  });
-});
+      const upstream = {
+        name: "test",
+        targets: [target],
+        authorizedGroups: ["admin"],
+        ...(tls && { tls: { ca: certPath("ca.crt") } }),
+        ...(proxyProtocol && { proxyProtocol }),
+      };
+      return startProxy([], { upstreams: [upstream] });
+    };
 
-describe("who speaks first", () => {
-  test("the server", async () => {
-    using origin = new Origin((peer) => void peer.send("220 ready\r\n"));
-    await using proxy = await startProxy([origin.target]);
-    const client = await connect(proxy.port);
-    expect((await client.read(11)).toString()).toBe("220 ready\r\n");
-    client.close();
-  });
+    describe("bytes of any size", () => {
+      test.each([1, 16 * KiB - 1, 16 * KiB, 16 * KiB + 1, 128 * KiB, 512 * KiB + 1, 16 * MiB])(
+        "arrive there and back: %p of them",
+        async (length) => {
+          using origin = echo();
+          await using proxy = await begin(origin);
+          const client = await connect(proxy.port);
+          const data = payload(length);
+          const sent = client.send(data);
+          const back = await client.read(length);
+          expect(await sent).toBe(true);
+          expect(hash(back)).toBe(hash(data));
+          client.end();
+          expect(await client.rest()).toHaveLength(0);
+          const line = await proxy.log.line("closed");
+          expect(line).toMatchObject({ bytesIn: length, bytesOut: length, reason: "closed" });
+        },
+      );
 
-  test("the client, before its target has been reached", async () => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target]);
-    const clients = await Promise.all(
-      Array.from({ length: 20 }, async (_, i) => {
+      test("arrive in many small writes, both ways at once", async () => {
+        using origin = echo();
+        await using proxy = await begin(origin);
         const client = await connect(proxy.port);
-        // At once after the handshake: the proxy cannot have dialled yet.
-        await client.send(`early ${i}`);
-        client.end();
-        return client;
-      }),
-    );
-    for (const [i, client] of clients.entries()) expect((await client.rest()).toString()).toBe(`early ${i}`);
-    for (const client of clients) client.close();
-    await proxy.log.count("closed", 20);
-    expect(proxy.log.lines.filter(({ reason }) => reason !== "closed" && reason !== undefined)).toEqual([]);
-  });
-});
-
-describe("half-close", () => {
-  test("the client's close_notify ends the server's reading, and the answer still comes", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    await client.send("question");
-    client.end();
-    expect((await server.rest()).toString()).toBe("question");
-    await server.send("answer");
-    server.close();
-    expect((await client.rest()).toString()).toBe("answer");
-    client.close();
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 8, bytesOut: 6, reason: "closed" });
-    await until(() => proxy.proxy.stats().connections === 0, "it is released");
-  });
-
-  test("the server's FIN ends the client's reading, and the client can still speak", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    await server.send("that is all");
-    server.end();
-    expect((await client.rest()).toString()).toBe("that is all");
-    await client.send("thank you");
-    client.end();
-    expect((await server.rest()).toString()).toBe("thank you");
-    server.close();
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 9, bytesOut: 11, reason: "closed" });
-  });
-
-  test("a long answer after the client's end, to a slow reader, arrives whole", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    await client.send("question");
-    client.end();
-    client.socket.pause();
-    expect((await server.rest()).toString()).toBe("question");
-    const data = payload(16 * MiB);
-    const sent = server.send(data).then(() => server.close());
-    await Bun.sleep(200);
-    client.socket.resume();
-    expect(hash(await client.rest())).toBe(hash(data));
-    await sent;
-    client.close();
-    expect((await proxy.log.line("closed")).reason).toBe("closed");
-  });
-
-  test("a long upload after the server's end, to a slow server, arrives whole", async () => {
-    using origin = new Origin((peer) => {
-      peer.end();
-      peer.socket.pause();
+        const random = new Random(7);
+        const parts = Array.from({ length: 2_000 }, () => random.bytes(random.int(1, 300)));
+        const all = Buffer.concat(parts);
+        const back = client.read(all.length);
+        for (const part of parts) await client.send(part);
+        expect(hash(await back)).toBe(hash(all));
+        client.close();
+      });
     });
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    await client.ended;
-    const data = payload(16 * MiB);
-    const sent = client.send(data).then(() => client.close());
-    await Bun.sleep(200);
-    server.socket.resume();
-    expect(hash(await server.rest())).toBe(hash(data));
-    await sent;
-    server.close();
-    expect((await proxy.log.line("closed")).reason).toBe("closed");
-  });
 
-  test("both ends at the same time", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    for (let i = 0; i < 50; i++) {
-      const { client, server } = await pair(proxy, origin);
-      client.end();
-      server.end();
-      await Promise.all([client.ended, server.ended]);
-      client.close();
-      server.close();
-    }
-    const lines = await proxy.log.count("closed", 50);
-    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
-    await until(() => proxy.proxy.stats().connections === 0, "all are released");
-  });
-});
-
-describe("broken off", () => {
-  test("by the client: the server sees a reset, not an end", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    await client.send("half a mess");
-    await server.read(11);
-    client.reset();
-    expect(await server.closed).toBe("ECONNRESET");
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
-  });
-
-  test("by the server: the client is closed promptly, with what was sent before", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    await server.send("half a mess");
-    await client.read(11);
-    server.reset();
-    await client.ended;
-    client.close();
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
-  });
-
-  test("by the server, while the client is not reading and much is held for it", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    client.socket.pause();
-    const sent = server.send(new Uint8Array(64 * MiB));
-    await Bun.sleep(200);
-    server.reset();
-    expect(await sent).toBe(false);
-    await proxy.log.line("closed", "upstream_reset");
-    expect(proxy.proxy.stats().connections).toBe(0);
-    client.reset();
-  });
-
-  test("by the server: a client that is not reading is not waited for", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const all = await Promise.all(
-      Array.from({ length: 8 }, async () => {
-        const client = await connect(proxy.port);
+    describe("a slow reader", () => {
+      test("that is a client which stops and starts gets every byte, and the server is held back meanwhile", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        const data = payload(64 * MiB);
         client.socket.pause();
-        return client;
-      }),
-    );
-    const servers = await Promise.all(all.map(() => origin.next()));
-    const sent = servers.map((server) => server.send(new Uint8Array(32 * MiB)));
-    await Bun.sleep(300);
-    const start = performance.now();
-    for (const server of servers) server.reset();
-    expect(await Promise.all(sent)).toEqual(Array(8).fill(false));
-    await proxy.log.count("closed", 8);
-    // The runtime would wait for twelve seconds.
-    expect(performance.now() - start).toBeLessThan(9_000);
-    for (const client of all) client.reset();
-  });
+        const sent = server.send(data).then(() => server.end());
+        let stalled = false;
+        await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+        expect(stalled).toBe(true);
+        client.socket.resume();
+        expect(hash(await client.rest())).toBe(hash(data));
+        client.close();
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
+      });
 
-  test("by the client, while the server is not reading and much is held for it", async () => {
-    using origin = new Origin((peer) => peer.socket.pause());
-    await using proxy = await startProxy([origin.target]);
-    const { client } = await pair(proxy, origin);
-    const sent = client.send(new Uint8Array(64 * MiB));
-    await Bun.sleep(200);
-    client.reset();
-    expect(await sent).toBe(false);
-    await proxy.log.line("closed", "client_reset");
-    expect(proxy.proxy.stats().connections).toBe(0);
-  });
+      test("that is a server which stops and starts gets every byte, and the client is held back meanwhile", async () => {
+        using origin = serve((peer) => peer.socket.pause());
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        const data = payload(64 * MiB);
+        const sent = client.send(data).then(() => client.end());
+        let stalled = false;
+        await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+        expect(stalled).toBe(true);
+        server.socket.resume();
+        expect(hash(await server.rest())).toBe(hash(data));
+        server.close();
+        await client.ended;
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
+      });
 
-  test("by the server in the very moment in which something is written to it: not taken for an end", async () => {
-    // A failed write is told the socket's error, and whoever reads after it sees only an end. The two have to meet in
-    // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
-    using origin = new Origin((peer) => void peer.send("!"));
-    using trigger = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    for (let i = 1; i <= 20; i++) {
-      using tap = new Tap(proxy.port);
-      const client = await tap.client();
-      const server = await origin.next();
-      await client.read(1);
-      const pull = await connectPlain(trigger.port);
-      const pulled = await trigger.next();
-      void pulled.read(1).then(() => server.reset());
-      tap.hold();
-      client.socket.write("more");
-      await Bun.sleep(5);
-      pull.socket.write("x");
-      tap.release();
-      expect((await proxy.log.count("closed", i))[i - 1]!.reason).toBe("upstream_reset");
-      await client.ended;
-      expect(tap.endsWithCloseNotify).toBe(false);
-      pull.reset();
-    }
-  });
+      test("whose pace changes all the time gets every byte, both ways", async () => {
+        using origin = echo();
+        await using proxy = await begin(origin);
+        const client = await connect(proxy.port);
+        const data = payload(24 * MiB);
+        const random = new Random(3);
+        const back = client.read(data.length);
+        let done = false;
+        const dither = (async () => {
+          while (!done) {
+            client.socket.pause();
+            await Bun.sleep(random.int(0, 3));
+            client.socket.resume();
+            await Bun.sleep(random.int(0, 3));
+          }
+        })();
+        await client.send(data);
+        expect(hash(await back)).toBe(hash(data));
+        done = true;
+        await dither;
+        client.close();
+      });
+    });
 
-  test("by the server after its end, while its client reads slowly: the answer is whole", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    client.socket.pause();
-    const data = payload(6 * MiB);
-    await server.send(data);
-    server.end();
-    await Bun.sleep(50);
-    server.reset();
-    await Bun.sleep(50);
-    client.socket.resume();
-    const back = await client.rest();
-    // Where the reset has overtaken the end, what is on its way is lost, as it would be without a proxy.
-    const line = await proxy.log.line("closed");
-    expect(hash(back)).toBe(hash(data.subarray(0, back.length)));
-    expect(line.bytesOut).toBeGreaterThanOrEqual(back.length);
-    if (line.reason === "closed") expect(back.length).toBe(data.length);
-    else expect(line.reason).toBe("upstream_reset");
-    client.reset();
-  });
+    describe("the first bytes", () => {
+      test("may come from the server", async () => {
+        using origin = serve((peer) => void peer.send("220 ready\r\n"));
+        await using proxy = await begin(origin);
+        const client = await connect(proxy.port);
+        expect((await client.read(11)).toString()).toBe("220 ready\r\n");
+        client.close();
+      });
 
-  test("by the client after its end, while its server reads slowly: the request is whole", async () => {
-    using origin = new Origin((peer) => peer.socket.pause());
-    await using proxy = await startProxy([origin.target]);
-    const { client, server } = await pair(proxy, origin);
-    const data = payload(600 * KiB);
-    await client.send(data);
-    client.end();
-    await until(() => proxy.proxy.stats().connections === 1, "it is there");
-    // On a busy machine too, the proxy has read it all by then: what its kernel still holds is lost with a reset.
-    await Bun.sleep(500);
-    client.reset();
-    await Bun.sleep(50);
-    server.socket.resume();
-    expect(hash(await server.rest())).toBe(hash(data));
-    server.close();
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "client_reset" });
-  });
+      test("may come from the client, before its target has been reached", async () => {
+        using origin = echo();
+        await using proxy = await begin(origin);
+        const clients = await Promise.all(
+          Array.from({ length: 20 }, async (_, i) => {
+            const client = await connect(proxy.port);
+            // At once after the handshake: the proxy cannot have dialled yet.
+            await client.send(`early ${i}`);
+            client.end();
+            return client;
+          }),
+        );
+        for (const [i, client] of clients.entries())
+          expect((await client.rest()).toString()).toBe(`early ${i}`);
+        for (const client of clients) client.close();
+        await proxy.log.count("closed", 20);
+        expect(proxy.log.lines.filter(({ reason }) => reason !== "closed" && reason !== undefined)).toEqual(
+          [],
+        );
+      });
+    });
 
-  test("by a client whose TLS turns to garbage", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    using tap = new Tap(proxy.port);
-    await tap.client();
-    const server = await origin.next();
-    tap.inject(Uint8Array.of(23, 3, 3, 0, 32, ...new Uint8Array(32)));
-    expect(await server.closed).toBe("ECONNRESET");
-    expect((await proxy.log.line("closed")).reason).toBe("client_error");
-  });
+    describe("half-close", () => {
+      test("the client's close_notify ends the server's reading, and the answer still comes", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await client.send("question");
+        client.end();
+        expect((await server.rest()).toString()).toBe("question");
+        await server.send("answer");
+        server.close();
+        expect((await client.rest()).toString()).toBe("answer");
+        client.close();
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 8, bytesOut: 6, reason: "closed" });
+        await until(() => proxy.proxy.stats().connections === 0, "it is released");
+      });
 
-  test("by a client that leaves while its target is being dialled", async () => {
-    await using hole = await Blackhole.open();
-    await using proxy = await startProxy([hole.target], { connectTimeout: "1m" });
-    const client = await connect(proxy.port);
-    await until(() => proxy.proxy.stats().upstreams[0]!.targets[0]!.open === 1, "it dials");
-    client.reset();
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 0, bytesOut: 0, reason: "client_reset" });
-    expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
-  });
-});
+      test("the server's FIN ends the client's reading, and the client can still speak", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await server.send("that is all");
+        server.end();
+        expect((await client.rest()).toString()).toBe("that is all");
+        await client.send("thank you");
+        client.end();
+        expect((await server.rest()).toString()).toBe("thank you");
+        server.close();
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 9, bytesOut: 11, reason: "closed" });
+      });
 
-describe("on the wire", () => {
-  test("an orderly end is a close_notify", async () => {
-    using origin = new Origin((peer) => void peer.send("bye").then(() => peer.close()));
-    await using proxy = await startProxy([origin.target]);
-    using tap = new Tap(proxy.port);
-    const client = await tap.client();
-    expect((await client.rest()).toString()).toBe("bye");
-    client.close();
-    await proxy.log.line("closed", "closed");
-    await tap.proxyEnded;
-    expect(tap.endsWithCloseNotify).toBe(true);
-  });
+      test("a long answer after the client's end, to a slow reader, arrives whole", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await client.send("question");
+        client.end();
+        client.socket.pause();
+        expect((await server.rest()).toString()).toBe("question");
+        const data = payload(16 * MiB);
+        const sent = server.send(data).then(() => server.close());
+        await Bun.sleep(200);
+        client.socket.resume();
+        expect(hash(await client.rest())).toBe(hash(data));
+        await sent;
+        client.close();
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
+      });
 
-  test("a stream that the server broke off does not look complete", async () => {
-    using origin = new Origin((peer) => void peer.send("good b").then(() => peer.reset()));
-    await using proxy = await startProxy([origin.target]);
-    using tap = new Tap(proxy.port);
-    const client = await tap.client();
-    await client.ended;
-    expect((await proxy.log.line("closed")).reason).toBe("upstream_reset");
-    client.reset();
-    expect(tap.endsWithCloseNotify).toBe(false);
-  });
+      test("a long upload after the server's end, to a slow server, arrives whole", async () => {
+        using origin = serve((peer) => {
+          peer.end();
+          peer.socket.pause();
+        });
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await client.ended;
+        const data = payload(16 * MiB);
+        const sent = client.send(data).then(() => client.close());
+        await Bun.sleep(200);
+        server.socket.resume();
+        expect(hash(await server.rest())).toBe(hash(data));
+        await sent;
+        server.close();
+        expect((await proxy.log.line("closed")).reason).toBe("closed");
+      });
 
-  test.each([
-    ["data", (client: Peer) => client.send("early")],
-    ["data and close_notify", (client: Peer) => client.send("early").then(() => client.end())],
-    ["data, close_notify and FIN", (client: Peer) => client.send("early").then(() => client.close())],
-  ])("%s in the same segment as the end of the handshake", async (what, act) => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target]);
-    using tap = new Tap(proxy.port);
-    tap.hold();
-    const client = await tap.client();
-    await act(client);
-    // The client is in the proxy's eyes still shaking hands.
-    await Bun.sleep(20);
-    expect(origin.accepted).toHaveLength(0);
-    tap.release();
-    const server = await origin.next();
-    if (what === "data") expect((await client.read(5)).toString()).toBe("early");
-    else {
-      await server.ended;
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 5, reason: "closed" });
-    }
-  });
+      test("of both sides at the same time is an orderly end for both", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        for (let i = 0; i < 50; i++) {
+          const { client, server } = await pair(proxy, origin);
+          client.end();
+          server.end();
+          await Promise.all([client.ended, server.ended]);
+          client.close();
+          server.close();
+        }
+        const lines = await proxy.log.count("closed", 50);
+        expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+        await until(() => proxy.proxy.stats().connections === 0, "all are released");
+      });
+    });
 
-  test("a client that ends with a bare FIN ends all the same", async () => {
-    using origin = new Origin();
-    await using proxy = await startProxy([origin.target]);
-    using tap = new Tap(proxy.port);
-    const client = await tap.client();
-    const server = await origin.next();
-    await client.send("hello");
-    await server.read(5);
-    tap.fin();
-    await server.ended;
-    await server.send("and good bye");
-    server.close();
-    expect((await client.rest()).toString()).toBe("and good bye");
-    expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 12, reason: "closed" });
-    await tap.proxyEnded;
-    expect(tap.endsWithCloseNotify).toBe(true);
-  });
+    describe.if(resets)("a connection broken off", () => {
+      test("by the client: the server sees a reset, not an end", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await client.send("half a mess");
+        await server.read(11);
+        client.reset();
+        expect(await server.closed).toBe("ECONNRESET");
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
+      });
 
-  test("a client that ends with close_notify alone, and then only waits, is let go", async () => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target]);
-    const client = await connect(proxy.port);
-    await client.send("hello");
-    client.end();
-    expect((await client.rest()).toString()).toBe("hello");
-    // It does not close its socket; the proxy closes its own.
-    await proxy.log.line("closed", "closed");
-    expect(proxy.proxy.stats().connections).toBe(0);
-    client.reset();
-  });
+      test("by the server: the client is closed promptly, with what was sent before", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await server.send("half a mess");
+        await client.read(11);
+        server.reset();
+        await client.ended;
+        client.close();
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
+      });
+
+      test("by the server, while the client is not reading and much is held for it", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        client.socket.pause();
+        const sent = server.send(new Uint8Array(64 * MiB));
+        await Bun.sleep(200);
+        server.reset();
+        expect(await sent).toBe(false);
+        await proxy.log.line("closed", "upstream_reset");
+        expect(proxy.proxy.stats().connections).toBe(0);
+        client.reset();
+      });
+
+      test("by the server: a client that is not reading is not waited for", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const all = await Promise.all(
+          Array.from({ length: 8 }, async () => {
+            const client = await connect(proxy.port);
+            client.socket.pause();
+            return client;
+          }),
+        );
+        const servers = await Promise.all(all.map(() => origin.next()));
+        const sent = servers.map((server) => server.send(new Uint8Array(32 * MiB)));
+        await Bun.sleep(300);
+        const start = performance.now();
+        for (const server of servers) server.reset();
+        expect(await Promise.all(sent)).toEqual(Array(8).fill(false));
+        await proxy.log.count("closed", 8);
+        // The runtime would wait for twelve seconds.
+        expect(performance.now() - start).toBeLessThan(9_000);
+        for (const client of all) client.reset();
+      });
+
+      test("by the client, while the server is not reading and much is held for it", async () => {
+        using origin = serve((peer) => peer.socket.pause());
+        await using proxy = await begin(origin);
+        const { client } = await pair(proxy, origin);
+        const sent = client.send(new Uint8Array(64 * MiB));
+        await Bun.sleep(200);
+        client.reset();
+        expect(await sent).toBe(false);
+        await proxy.log.line("closed", "client_reset");
+        expect(proxy.proxy.stats().connections).toBe(0);
+      });
+
+      test.if(plain)(
+        "by the server in the very moment in which something is written to it: not taken for an end",
+        async () => {
+          // A failed write is told the socket's error, and a read after it sees only an end. The two have to meet in
+          // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
+          using origin = serve((peer) => void peer.send("!"));
+          using trigger = new Origin();
+          await using proxy = await begin(origin);
+          for (let i = 1; i <= 20; i++) {
+            using tap = new Tap(proxy.port);
+            const client = await tap.client();
+            const server = await origin.next();
+            await client.read(1);
+            const pull = await connectPlain(trigger.port);
+            const pulled = await trigger.next();
+            void pulled.read(1).then(() => server.reset());
+            tap.hold();
+            client.socket.write("more");
+            await Bun.sleep(5);
+            pull.socket.write("x");
+            tap.release();
+            expect((await proxy.log.count("closed", i))[i - 1]!.reason).toBe("upstream_reset");
+            await client.ended;
+            expect(tap.endsWithCloseNotify).toBe(false);
+            pull.reset();
+          }
+        },
+      );
+
+      test("by the server after its end, while its client reads slowly: the answer is whole", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        client.socket.pause();
+        const data = payload(6 * MiB);
+        await server.send(data);
+        server.end();
+        await Bun.sleep(50);
+        server.reset();
+        await Bun.sleep(50);
+        client.socket.resume();
+        const back = await client.rest();
+        // Where the reset has overtaken the end, what is on its way is lost, as it would be without a proxy.
+        const line = await proxy.log.line("closed");
+        expect(hash(back)).toBe(hash(data.subarray(0, back.length)));
+        expect(line.bytesOut).toBeGreaterThanOrEqual(back.length);
+        if (line.reason === "closed") expect(back.length).toBe(data.length);
+        else expect(line.reason).toBe("upstream_reset");
+        client.reset();
+      });
+
+      test("by the client after its end, while its server reads slowly: the request is whole", async () => {
+        using origin = serve((peer) => peer.socket.pause());
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        const data = payload(600 * KiB);
+        await client.send(data);
+        client.end();
+        await until(() => proxy.proxy.stats().connections === 1, "it is there");
+        // On a busy machine too, the proxy has read it all by then: what its kernel still holds is lost with a reset.
+        await Bun.sleep(500);
+        client.reset();
+        await Bun.sleep(50);
+        server.socket.resume();
+        expect(hash(await server.rest())).toBe(hash(data));
+        server.close();
+        expect(await proxy.log.line("closed")).toMatchObject({
+          bytesIn: data.length,
+          reason: "client_reset",
+        });
+      });
+
+      test("by a client whose TLS turns to garbage", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        await tap.client();
+        const server = await origin.next();
+        tap.inject(Uint8Array.of(23, 3, 3, 0, 32, ...new Uint8Array(32)));
+        expect(await server.closed).toBe("ECONNRESET");
+        expect((await proxy.log.line("closed")).reason).toBe("client_error");
+      });
+
+      test("by the server: the client is closed, with what was sent before and no close_notify", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        const client = await tap.client();
+        const server = await origin.next();
+        await server.send("half a mess");
+        await client.read(11);
+        server.reset();
+        await client.ended;
+        client.close();
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
+        expect(tap.endsWithCloseNotify).toBe(false);
+      });
+
+      test("by the server, after the client's end: not an end either", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        const client = await tap.client();
+        const server = await origin.next();
+        await client.send("question");
+        client.end();
+        await server.rest();
+        await server.send("half an ans");
+        await client.read(11);
+        server.reset();
+        await client.ended;
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
+        expect(tap.endsWithCloseNotify).toBe(false);
+      });
+
+      test("by a client that had ended, while its server is still at work: the server is let go", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        const { client, server } = await pair(proxy, origin);
+        await client.send("question");
+        client.end();
+        await server.rest();
+        client.reset();
+        await proxy.log.line("closed", "client_reset");
+        // Nobody is left to answer.
+        while (await server.send("an answer")) await Bun.sleep(5);
+        expect(proxy.proxy.stats().connections).toBe(0);
+      });
+    });
+
+    describe("on the wire,", () => {
+      test("an orderly end is a close_notify", async () => {
+        using origin = serve((peer) => void peer.send("bye").then(() => peer.close()));
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        const client = await tap.client();
+        expect((await client.rest()).toString()).toBe("bye");
+        client.close();
+        await proxy.log.line("closed", "closed");
+        await tap.proxyEnded;
+        expect(tap.endsWithCloseNotify).toBe(true);
+      });
+
+      test.if(resets)("a stream that the server broke off does not look complete", async () => {
+        using origin = serve((peer) => void peer.send("good b").then(() => peer.reset()));
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        const client = await tap.client();
+        await client.ended;
+        expect((await proxy.log.line("closed")).reason).toBe("upstream_reset");
+        client.reset();
+        expect(tap.endsWithCloseNotify).toBe(false);
+      });
+
+      test.each([
+        ["data", (client: Peer) => client.send("early")],
+        ["data and close_notify", (client: Peer) => client.send("early").then(() => client.end())],
+        ["data, close_notify and FIN", (client: Peer) => client.send("early").then(() => client.close())],
+      ])("%s in the same segment as the end of the handshake", async (what, act) => {
+        using origin = echo();
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        tap.hold();
+        const client = await tap.client();
+        await act(client);
+        // The client is in the proxy's eyes still shaking hands.
+        await Bun.sleep(20);
+        expect(origin.accepted).toHaveLength(0);
+        tap.release();
+        const server = await origin.next();
+        if (what === "data") expect((await client.read(5)).toString()).toBe("early");
+        else {
+          await server.ended;
+          expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 5, reason: "closed" });
+        }
+      });
+
+      test("a client that ends with a bare FIN ends all the same", async () => {
+        using origin = serve();
+        await using proxy = await begin(origin);
+        using tap = new Tap(proxy.port);
+        const client = await tap.client();
+        const server = await origin.next();
+        await client.send("hello");
+        await server.read(5);
+        tap.fin();
+        await server.ended;
+        await server.send("and good bye");
+        server.close();
+        expect((await client.rest()).toString()).toBe("and good bye");
+        expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 5, bytesOut: 12, reason: "closed" });
+        await tap.proxyEnded;
+        expect(tap.endsWithCloseNotify).toBe(true);
+      });
+
+      test("a client that ends with close_notify alone, and then only waits, is let go", async () => {
+        using origin = echo();
+        await using proxy = await begin(origin);
+        const client = await connect(proxy.port);
+        await client.send("hello");
+        client.end();
+        expect((await client.rest()).toString()).toBe("hello");
+        // It does not close its socket; the proxy closes its own.
+        await proxy.log.line("closed", "closed");
+        expect(proxy.proxy.stats().connections).toBe(0);
+        client.reset();
+      });
+    });
+  },
+);
+
+test("a client that leaves while its target is being dialled takes its socket along", async () => {
+  await using hole = await Blackhole.open();
+  await using proxy = await startProxy([hole.target], { connectTimeout: "1m" });
+  const client = await connect(proxy.port);
+  await until(() => proxy.proxy.stats().upstreams[0]!.targets[0]!.open === 1, "it dials");
+  client.reset();
+  expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 0, bytesOut: 0, reason: "client_reset" });
+  expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
 });

@@ -11,6 +11,7 @@ import { issue, revoke, testAuthority } from "../support/issue.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { cert, certPath, connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+import { echoes, isServed, messages, reasons, served } from "../support/served.ts";
 import { Tap } from "../support/tap.ts";
 
 let root: string;
@@ -26,27 +27,6 @@ function shown(client: Peer): string {
   const seen = client.socket.getPeerX509Certificate()?.fingerprint256;
   return ["server.crt", "server-ecdsa.crt"].find((name) => fingerprint(name) === seen) ?? "another";
 }
-
-async function echoes(client: Peer): Promise<boolean> {
-  return (await client.send("x")) && (await client.read(1)).toString() === "x";
-}
-
-/** Whether a client is served. It stays connected if it is. */
-async function served(port: number, name = "alice"): Promise<Peer | undefined> {
-  const client = await connect(port, { name });
-  if (await echoes(client)) return client;
-  client.close();
-  return undefined;
-}
-
-async function isServed(port: number, name?: string): Promise<boolean> {
-  const client = await served(port, name);
-  client?.close();
-  return client !== undefined;
-}
-
-const messages = (log: Log, msg: string) => log.lines.filter((line) => line.msg === msg);
-const refusals = (log: Log) => messages(log, "refused").map(({ reason }) => reason);
 
 /** Two roots in one file. */
 function bothRoots(): string {
@@ -97,7 +77,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     stop = true;
     await Promise.all(connecting);
     expect([...outcomes.keys()].sort()).toEqual(["server-ecdsa.crt", "server.crt"]);
-    expect(refusals(proxy.log)).toEqual([]);
+    expect(reasons(proxy.log)).toEqual([]);
     expect(messages(proxy.log, "reloaded")).toHaveLength(50);
     expect(await echoes(steady)).toBe(true);
     await proxy.log.count("closed", count);
@@ -219,7 +199,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     }
     expect(await isServed(proxy.port)).toBe(true);
     await proxy.log.count("refused", 3);
-    expect(refusals(proxy.log)).toEqual(Array(3).fill("connection_limit"));
+    expect(reasons(proxy.log)).toEqual(Array(3).fill("connection_limit"));
   });
 
   test("a lower maxConnections closes none, and admits none until there are fewer", async () => {
@@ -774,7 +754,7 @@ describe("a session", () => {
     expect(await session(proxy.port, first.next)).toMatchObject({ resumed: false, served: true });
     await proxy.proxy.reload(testConfig([origin.target], { listener: { ca: certPath("ca2.crt") } }));
     expect(await session(proxy.port, first.next)).toMatchObject({ served: false });
-    expect(refusals(proxy.log)).toEqual(["certificate_untrusted"]);
+    expect(reasons(proxy.log)).toEqual(["certificate_untrusted"]);
   });
 });
 

@@ -50,7 +50,7 @@ test("a client that comes again resumes, and is the same client", async () => {
   expect(lines.map(({ client }) => client)).toEqual(Array(4).fill("alice@admin"));
 });
 
-test("whoever has the ticket is who it was given to, whatever certificate comes with it", async () => {
+test("a ticket has the identity that it was given to, whatever certificate comes with it", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const session = await ticketFor(proxy.port);
@@ -112,7 +112,7 @@ test.concurrent("a revocation list that runs out between two connections refuses
   });
 });
 
-test("one that is revoked in between is refused, and its ticket is worth nothing", async () => {
+test("a certificate that is revoked between two connections is refused, and its ticket is worth nothing", async () => {
   await using folder = new Folder();
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
@@ -163,7 +163,7 @@ test("a reload that changes nothing of it leaves tickets as they are", async () 
   again.leave();
 });
 
-test("group and upstream are those of now, not of the session", async () => {
+test("a resumed session has the group and the upstream of now, not of its first connection", async () => {
   using origin = echoOrigin();
   using other = echoOrigin();
   const upstreams = (group: string) => [

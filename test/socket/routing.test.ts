@@ -63,7 +63,7 @@ const generous = { rateLimit: { capacity: 1_000_000, fillRate: 1 } };
 const single = (...upstreams: ReturnType<typeof upstream>[]): ProxyConfig =>
   testConfig([], { ...generous, upstreams });
 
-/** The name of whoever answers, or nothing where nobody does. */
+/** The name of the server that answers; empty where none does. */
 async function answer(port: number, options: ClientOptions = {}): Promise<string> {
   const client = await connect(port, options);
   const name = await greeting(client);
@@ -114,7 +114,7 @@ describe("by server name", () => {
     expect((await proxy.log.line("closed")).upstream).toBe(name);
   });
 
-  test("what nobody is meant for is refused: no token, no dial, and the name is in the log, escaped and short", async () => {
+  test("a name without an upstream is refused: no token, no dial, and the log has the name, escaped and short", async () => {
     using db = new Named("db");
     const written: string[] = [];
     const json = createLogger({ format: "json", write: (line) => void written.push(line) });
@@ -162,7 +162,7 @@ describe("by server name", () => {
     expect(await answer(proxy.ports[0]!, { serverName: "db.example.com" })).toBe("db");
   });
 
-  test("groups are each upstream's own, limits are over all", async () => {
+  test("authorized groups belong to one upstream, limits to all of them", async () => {
     using db = new Named("db");
     using web = new Named("web");
     await using proxy = await start({
@@ -276,7 +276,7 @@ describe("overlaps are refused:", () => {
     expect(faults(testConfig([], { upstreams }))).toEqual(keys);
   });
 
-  test("a name beside a suffix that it is under is none", () => {
+  test("a name and a suffix that covers it do not overlap", () => {
     const upstreams = [["a.b"], ["*.b"], ["*.a.b"]].map((serverNames, i) => ({
       ...one,
       name: `u${i}`,

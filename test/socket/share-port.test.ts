@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { StartError } from "../../src/lib/errors.ts";
 import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
+import { freePort } from "../support/served.ts";
 import { createProxy } from "tcpproxy";
 
 /** A proxy that is started on a port that may be somebody else's: the error, if it is. */
@@ -36,11 +37,6 @@ async function squat(...words: string[]) {
   };
 }
 
-async function freePort(): Promise<number> {
-  using origin = echoOrigin();
-  return origin.port;
-}
-
 describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
   "another user's names (as root)",
   () => {
@@ -53,7 +49,7 @@ describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
     test.each([[[]], [["--full"]], [["--mute"]]])(
       "keep no proxy from starting, and no two from noticing each other: %j",
       async (flags) => {
-        const port = await freePort();
+        const port = freePort();
         await using _ = await squat(...flags, ...signs(port));
         await using first = await second(port, 2, false);
         expect(first.error).toBeUndefined();
@@ -70,7 +66,7 @@ describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
     );
 
     test.each([[[]], [["--full"]], [["--mute"]]])("keep no two from sharing a port: %j", async (flags) => {
-      const port = await freePort();
+      const port = freePort();
       await using _ = await squat(...flags, ...signs(port));
       await using first = await second(port, 1, true);
       expect(first.error).toBeUndefined();
@@ -79,7 +75,7 @@ describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
     });
 
     test("may go while a proxy runs, and the next one still notices it", async () => {
-      const port = await freePort();
+      const port = freePort();
       await using first = await (async () => {
         await using _ = await squat(...signs(port));
         return await second(port, 2, false);
@@ -167,7 +163,7 @@ describe("by mistake", () => {
     expect(String(other.error)).toContain("in use");
   });
 
-  test("whoever looks for the port while a proxy of several workers starts never finds it open and then shut", async () => {
+  test("a port that several workers open is never open and then shut again while they start", async () => {
     const { port } = await (async () => {
       using origin = echoOrigin();
       return origin;

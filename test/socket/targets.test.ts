@@ -8,6 +8,7 @@ import { Blackhole, NarrowSocket } from "../support/blackhole.ts";
 import { Folder } from "../support/folder.ts";
 import { certPath, connect, echoOrigin, Origin, type OriginOptions, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+import { closedTarget, crowd, health, messages, open } from "../support/served.ts";
 
 type Over = Parameters<typeof startProxy>[1];
 
@@ -18,35 +19,12 @@ const start = (
 ): Promise<TestProxy> =>
   startProxy([], { ...over, upstreams: [{ name: "test", targets, authorizedGroups: ["admin"], ...about }] });
 
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("x");
-  return (await client.read(1)).length === 1;
-}
-
-/** So many clients, all served. */
-async function served(proxy: TestProxy, count: number): Promise<Peer[]> {
-  const clients = await Promise.all(Array.from({ length: count }, () => connect(proxy.port)));
-  expect(await Promise.all(clients.map(echoes))).toEqual(Array(count).fill(true));
-  return clients;
-}
-
-const targets = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets;
-const open = (proxy: TestProxy) => targets(proxy).map((target) => target.open);
-const health = (proxy: TestProxy) => targets(proxy).map((target) => target.health);
-const said = (proxy: TestProxy, msg: string) => proxy.log.lines.filter((line) => line.msg === msg);
-
-/** A target on which nobody listens. */
-function closedTarget(): string {
-  using origin = new Origin();
-  return origin.target;
-}
-
 describe("a socket in the file system", () => {
   test("is a target like any other", async () => {
     using folder = new Folder();
     using origin = echoOrigin({ unix: folder.path("echo.sock") });
     await using proxy = await start([origin.target]);
-    const [client] = await served(proxy, 1);
+    const [client] = await crowd(proxy.port, 1);
     client!.end();
     expect(await client!.rest()).toHaveLength(0);
     expect(await proxy.log.line("closed")).toMatchObject({
@@ -63,14 +41,14 @@ describe("a socket in the file system", () => {
     using folder = new Folder();
     using good = echoOrigin();
     await using proxy = await start([`unix:${folder.path("late.sock")}`, good.target]);
-    const clients = await served(proxy, 1);
+    const clients = await crowd(proxy.port, 1);
     expect(await proxy.log.line("target failed")).toMatchObject({
       target: `unix:${folder.path("late.sock")}`,
       error: "ENOENT",
     });
     using late = echoOrigin({ unix: folder.path("late.sock") });
     await until(() => health(proxy)[0] === "up", "its time has passed");
-    clients.push(...(await served(proxy, 3)));
+    clients.push(...(await crowd(proxy.port, 3)));
     expect(late.accepted.length).toBeGreaterThan(0);
     for (const client of clients) client.close();
   });
@@ -88,7 +66,7 @@ describe.if(process.platform === "linux")("a socket in the file system whose que
     first.close();
     second.close();
     await proxy.log.count("closed", 2);
-    expect(said(proxy, "target failed")).toEqual([]);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
   test("is waited for until connectTimeout, and then passed over", async () => {
@@ -102,7 +80,7 @@ describe.if(process.platform === "linux")("a socket in the file system whose que
     );
     const first = await connect(proxy.port);
     await until(() => open(proxy)[0] === 1, "the queue is full");
-    const [second] = await served(proxy, 1);
+    const [second] = await crowd(proxy.port, 1);
     expect(await proxy.log.line("target failed")).toMatchObject({
       target: narrow.target,
       error: "ETIMEDOUT",
@@ -146,7 +124,7 @@ describe("the bytes of a socket in the file system", () => {
     expect(new Set(lines.map(({ bytesOut, reason }) => `${bytesOut} ${reason}`))).toEqual(
       new Set(["4 closed"]),
     );
-    expect(said(proxy, "target failed")).toEqual([]);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
   test("all arrive, megabytes of them, at a slow reader, when the server has long closed", async () => {
@@ -236,7 +214,7 @@ describe("the bytes of a socket in the file system", () => {
     expect((await client.rest()).toString()).toBe("busy");
     client.close();
     expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 4, reason: "upstream_reset" });
-    expect(said(proxy, "target failed")).toEqual([]);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
   test("of a client have no taker any more once the server has left: its answer is whole all the same", async () => {
@@ -263,7 +241,7 @@ describe("weights", () => {
     using a = echoOrigin();
     using b = echoOrigin();
     await using proxy = await start([{ address: a.target, weight: 3 }, b.target]);
-    await served(proxy, 8);
+    await crowd(proxy.port, 8);
     expect(open(proxy)).toEqual([6, 2]);
     expect([a.accepted.length, b.accepted.length]).toEqual([6, 2]);
   });
@@ -273,11 +251,11 @@ describe("weights", () => {
     using b = echoOrigin();
     await using proxy = await start([a.target, { address: b.target, weight: 3 }]);
     const clients: Peer[] = [];
-    for (let i = 0; i < 8; i++) clients.push(...(await served(proxy, 1)));
+    for (let i = 0; i < 8; i++) clients.push(...(await crowd(proxy.port, 1)));
     expect(open(proxy)).toEqual([2, 6]);
     for (const client of clients.splice(0, 4)) client.close();
     await proxy.log.count("closed", 4);
-    await served(proxy, 4);
+    await crowd(proxy.port, 4);
     expect(open(proxy)).toEqual([2, 6]);
   });
 
@@ -295,7 +273,7 @@ describe("weights", () => {
         about,
         over,
       );
-      const clients = await served(proxy, 40);
+      const clients = await crowd(proxy.port, 40);
       expect(origins.map(({ accepted }) => accepted.length)).toEqual([10, 10, 10, 10]);
       expect(open(proxy)).toEqual([10, 10, 10, 10]);
       for (const client of clients) client.close();
@@ -311,7 +289,7 @@ describe("a backup", () => {
     using main = echoOrigin();
     using backup = echoOrigin();
     await using proxy = await start([{ address: backup.target, backup: true }, main.target]);
-    await served(proxy, 6);
+    await crowd(proxy.port, 6);
     expect(open(proxy)).toEqual([0, 6]);
   });
 
@@ -319,30 +297,30 @@ describe("a backup", () => {
     const main = closedTarget();
     using backup = echoOrigin();
     await using proxy = await start([main, { address: backup.target, backup: true }]);
-    await served(proxy, 4);
+    await crowd(proxy.port, 4);
     expect(open(proxy)).toEqual([0, 4]);
     using back = echoOrigin({ port: Number(main.split(":")[1]) });
     await until(() => health(proxy)[0] === "up", "its time has passed");
     // One connection finds out, the others trust it.
-    await served(proxy, 1);
-    await served(proxy, 4);
+    await crowd(proxy.port, 1);
+    await crowd(proxy.port, 4);
     expect(open(proxy)).toEqual([5, 4]);
     expect(back.accepted).toHaveLength(5);
   });
 
-  test("that fails is no better than one that is none: each is tried", async () => {
+  test("that fails is no better than a main target that fails: each is tried", async () => {
     const [main, backup] = [closedTarget(), closedTarget()];
     await using proxy = await start([main, { address: backup, backup: true }]);
     const client = await connect(proxy.port);
     await client.ended;
     client.close();
     await proxy.log.line("refused", "no_target");
-    expect(said(proxy, "target failed").map(({ target }) => target)).toEqual([main, backup]);
+    expect(messages(proxy.log, "target failed").map(({ target }) => target)).toEqual([main, backup]);
   });
 });
 
 describe("a target that fails again and again", () => {
-  test("is out after `fall` failures in a row, which is logged once, and so is its return", async () => {
+  test("is ejected after `fall` failures in a row, which is logged once, and so is its return", async () => {
     const bad = closedTarget();
     await using proxy = await start([bad], { healthCheck: { interval: "1h", fall: 2 } });
     for (let i = 1; i <= 4; i++) {
@@ -352,28 +330,28 @@ describe("a target that fails again and again", () => {
       await proxy.log.count("refused", i);
       expect(health(proxy)).toEqual([i < 2 ? "suspect" : "ejected"]);
     }
-    expect(said(proxy, "target failed")).toHaveLength(4);
-    expect(said(proxy, "target ejected")).toEqual([
+    expect(messages(proxy.log, "target failed")).toHaveLength(4);
+    expect(messages(proxy.log, "target ejected")).toEqual([
       expect.objectContaining({ level: "warn", upstream: "test", target: bad }),
     ]);
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
     // Out or not: it is tried rather than nobody.
-    await served(proxy, 3);
-    expect(said(proxy, "target is back")).toEqual([
+    await crowd(proxy.port, 3);
+    expect(messages(proxy.log, "target is back")).toEqual([
       expect.objectContaining({ level: "info", upstream: "test", target: bad }),
     ]);
     expect(health(proxy)).toEqual(["up"]);
     expect(back.accepted).toHaveLength(3);
   });
 
-  test("is left alone while it is out", async () => {
+  test("is left alone while it is ejected", async () => {
     const bad = closedTarget();
     using good = echoOrigin();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
-    await served(proxy, 1);
+    await crowd(proxy.port, 1);
     await proxy.log.line("target ejected");
-    await served(proxy, 10);
-    expect(said(proxy, "target failed")).toHaveLength(1);
+    await crowd(proxy.port, 10);
+    expect(messages(proxy.log, "target failed")).toHaveLength(1);
     expect(open(proxy)).toEqual([0, 11]);
   });
 
@@ -384,12 +362,12 @@ describe("a target that fails again and again", () => {
       healthCheck: { interval: "1h", fall: 1 },
       slowStart: "1h",
     });
-    await served(proxy, 1);
+    await crowd(proxy.port, 1);
     await proxy.log.line("target ejected");
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
     good.stop();
     // The other one is gone: it is all there is.
-    await served(proxy, 1);
+    await crowd(proxy.port, 1);
     await proxy.log.line("target is back");
     expect(health(proxy)[0]).toBe("starting");
     expect(back.accepted).toHaveLength(1);
@@ -399,12 +377,12 @@ describe("a target that fails again and again", () => {
     using good = echoOrigin();
     const bad = closedTarget();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
-    await served(proxy, 30);
-    expect(said(proxy, "target ejected")).toHaveLength(1);
+    await crowd(proxy.port, 30);
+    expect(messages(proxy.log, "target ejected")).toHaveLength(1);
   });
 });
 
-describe("when all are out", () => {
+describe("when all targets are ejected,", () => {
   test("the least bad is tried, rather than nobody", async () => {
     await using hole = await Blackhole.open();
     const bad = closedTarget();
@@ -421,7 +399,7 @@ describe("when all are out", () => {
     }
     expect(health(proxy)).toEqual(["ejected", "ejected"]);
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
-    await served(proxy, 1);
+    await crowd(proxy.port, 1);
     expect(back.accepted).toHaveLength(1);
     expect(health(proxy)[1]).toBe("up");
   });
@@ -437,7 +415,7 @@ describe("names", () => {
       "the log says so",
       20_000,
     );
-    await served(proxy, 3);
+    await crowd(proxy.port, 3);
     expect(open(proxy)).toEqual([0, 3]);
   });
 
@@ -458,7 +436,7 @@ describe("names", () => {
     // "localhost" is ::1 as well; this server listens on 127.0.0.1 only.
     using origin = echoOrigin();
     await using proxy = await start([`localhost:${origin.port}`]);
-    await served(proxy, 5);
-    expect(said(proxy, "target failed")).toEqual([]);
+    await crowd(proxy.port, 5);
+    expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 });

@@ -104,7 +104,7 @@ test("an attempt to connect is given up after connectTimeout", async () => {
   expect((await proxy.log.line("refused")).reason).toBe("no_target");
 });
 
-test("with a short timeout here and a long one there each keeps its own", async () => {
+test("two proxies have their own timeout each", async () => {
   using origin = echoOrigin();
   await using quick = await startProxy([origin.target], { timeout: 200 });
   await using slow = await startProxy([origin.target], { timeout: "1m" });

@@ -1,4 +1,4 @@
-// TLS to the targets: whom the proxy believes, and every property of the relay once more, where both sides are TLS.
+// TLS to the targets: whom the proxy believes, and how it ends what TLS alone ends in that way. The rest of the relay is in relay.test.ts.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
@@ -8,11 +8,8 @@ import { Folder } from "../support/folder.ts";
 import { Front } from "../support/front.ts";
 import { certPath, connect, echoOrigin, Origin, type OriginOptions, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
-import { Random } from "../support/random.ts";
+import { echoes, pair } from "../support/served.ts";
 import { Tap } from "../support/tap.ts";
-
-const KiB = 1_024;
-const MiB = 1_024 * KiB;
 
 type Tls = NonNullable<UpstreamConfig["tls"]>;
 type Over = Parameters<typeof startProxy>[1];
@@ -27,32 +24,10 @@ const start = (targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}, over:
 
 const secure = (name = "server"): OriginOptions => ({ tls: { name } });
 
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("x");
-  return (await client.read(1)).length === 1;
-}
-
-/** A client and the connection that the proxy made for it. */
-async function pair(proxy: TestProxy, origin: Origin): Promise<{ client: Peer; server: Peer }> {
-  const client = await connect(proxy.port);
-  return { client, server: await origin.next() };
-}
-
-function hash(data: Uint8Array): string {
-  return Bun.hash.xxHash64(data).toString(16);
-}
-
-function payload(length: number): Uint8Array {
-  const block = new Random(length).bytes(64 * KiB);
-  const bytes = new Uint8Array(length);
-  for (let at = 0; at < length; at += block.length) bytes.set(block.subarray(0, length - at), at);
-  return bytes;
-}
-
 /** A TCP server in whose kernel the ClientHello ends: nobody answers it. */
 const mute = () => new Origin((peer) => void peer.discard());
 
-describe("who the target has to be", () => {
+describe("the proxy accepts as a target", () => {
   test("one whose certificate holds the host that is dialled, by name", async () => {
     using origin = echoOrigin(secure());
     await using proxy = await start([`localhost:${origin.port}`]);
@@ -71,7 +46,7 @@ describe("who the target has to be", () => {
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("behind a socket in the file system it is the name that the configuration says", async () => {
+  test("one behind a Unix socket whose certificate holds the name that the configuration says", async () => {
     using folder = new Folder();
     using origin = echoOrigin({ unix: folder.path("tls.sock"), tls: {} });
     await using proxy = await start([origin.target], { serverName: "localhost" });
@@ -154,7 +129,7 @@ describe("who the target has to be", () => {
   });
 });
 
-describe("who the proxy is to the target", () => {
+describe("to the target the proxy is", () => {
   const own = { certificate: certPath("bob.crt"), privateKey: certPath("key.pem") };
   const demanding: OriginOptions = { tls: { clients: "ca" } };
 
@@ -187,7 +162,7 @@ describe("who the proxy is to the target", () => {
   });
 });
 
-describe("no environment variable weakens it", () => {
+describe("verification is not weakened by the environment:", () => {
   test.each([
     ["NODE_TLS_REJECT_UNAUTHORIZED", "0"],
     ["NODE_EXTRA_CA_CERTS", certPath("ca.crt")],
@@ -230,90 +205,7 @@ describe.each([
   };
 
   describe("the bytes", () => {
-    test.each([1, 16 * KiB, 16 * KiB + 1, 512 * KiB + 1, 16 * MiB])("%p, there and back", async (length) => {
-      using origin = echoOrigin(secure());
-      await using proxy = await begin(origin);
-      const client = await connect(proxy.port);
-      const data = payload(length);
-      const sent = client.send(data);
-      const back = await client.read(length);
-      expect(await sent).toBe(true);
-      expect(hash(back)).toBe(hash(data));
-      client.end();
-      expect(await client.rest()).toHaveLength(0);
-      expect(await proxy.log.line("closed")).toMatchObject({
-        bytesIn: length,
-        bytesOut: length,
-        reason: "closed",
-      });
-      client.close();
-    });
-
-    test("a slow client gets every byte, and the server is held back meanwhile", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      const data = payload(64 * MiB);
-      client.socket.pause();
-      let stalled = false;
-      const sent = server.send(data).then(() => server.end());
-      await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
-      expect(stalled).toBe(true);
-      client.socket.resume();
-      expect(hash(await client.rest())).toBe(hash(data));
-      client.close();
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
-    });
-
-    test("a slow server gets every byte, and the client is held back meanwhile", async () => {
-      using origin = new Origin((peer) => peer.socket.pause(), secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      const data = payload(64 * MiB);
-      let stalled = false;
-      const sent = client.send(data).then(() => client.end());
-      await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
-      expect(stalled).toBe(true);
-      server.socket.resume();
-      expect(hash(await server.rest())).toBe(hash(data));
-      server.close();
-      await client.ended;
-      client.close();
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
-    });
-
-    test("both ways at once, at a pace that changes all the time", async () => {
-      using origin = echoOrigin(secure());
-      await using proxy = await begin(origin);
-      const client = await connect(proxy.port);
-      const data = payload(16 * MiB);
-      const random = new Random(3);
-      const back = client.read(data.length);
-      let done = false;
-      const dither = (async () => {
-        while (!done) {
-          client.socket.pause();
-          await Bun.sleep(random.int(0, 3));
-          client.socket.resume();
-          await Bun.sleep(random.int(0, 3));
-        }
-      })();
-      await client.send(data);
-      expect(hash(await back)).toBe(hash(data));
-      done = true;
-      await dither;
-      client.close();
-    });
-
-    test("of a server that speaks first", async () => {
-      using origin = new Origin((peer) => void peer.send("220 ready\r\n"), secure());
-      await using proxy = await begin(origin);
-      const client = await connect(proxy.port);
-      expect((await client.read(11)).toString()).toBe("220 ready\r\n");
-      client.close();
-    });
-
-    test("of a client that has said all before its target's handshake is done", async () => {
+    test("of a client that has sent all before its target's handshake is done arrive", async () => {
       using origin = echoOrigin(secure());
       await using proxy = await begin(origin);
       using tap = new Tap(proxy.port);
@@ -330,24 +222,6 @@ describe.each([
   });
 
   describe("half-close", () => {
-    test("the client's end ends the server's reading, and a long answer still comes whole", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      await client.send("question");
-      client.end();
-      client.socket.pause();
-      expect((await server.rest()).toString()).toBe("question");
-      const data = payload(4 * MiB);
-      const sent = server.send(data).then(() => server.close());
-      await Bun.sleep(100);
-      client.socket.resume();
-      expect(hash(await client.rest())).toBe(hash(data));
-      await sent;
-      client.close();
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
-    });
-
     test.each([
       ["close_notify and FIN", (server: Peer) => server.close(), false],
       ["close_notify alone", (server: Peer) => server.end(), true],
@@ -392,142 +266,9 @@ describe.each([
       await server.closed;
       client.close();
     });
-
-    test("a long upload after the server's end, to a slow server, arrives whole", async () => {
-      using origin = new Origin((peer) => {
-        peer.end();
-        peer.socket.pause();
-      }, secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      await client.ended;
-      const data = payload(4 * MiB);
-      const sent = client.send(data).then(() => client.close());
-      await Bun.sleep(100);
-      server.socket.resume();
-      expect(hash(await server.rest())).toBe(hash(data));
-      await sent;
-      server.close();
-      expect((await proxy.log.line("closed")).reason).toBe("closed");
-    });
-
-    test("both ends at the same time", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      for (let i = 0; i < 30; i++) {
-        const { client, server } = await pair(proxy, origin);
-        client.end();
-        server.end();
-        await Promise.all([client.ended, server.ended]);
-        client.close();
-        server.close();
-      }
-      const lines = await proxy.log.count("closed", 30);
-      expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
-      expect(proxy.proxy.stats().connections).toBe(0);
-    });
   });
 
   describe("broken off", () => {
-    test("by the client: the server does not see an end", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      await client.send("half a mess");
-      await server.read(11);
-      client.reset();
-      expect(await server.closed).toBe("ECONNRESET");
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
-    });
-
-    test("by the server: the client is closed, with what was sent before and no close_notify", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      using tap = new Tap(proxy.port);
-      const client = await tap.client();
-      const server = await origin.next();
-      await server.send("half a mess");
-      await client.read(11);
-      server.reset();
-      await client.ended;
-      client.close();
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
-      expect(tap.endsWithCloseNotify).toBe(false);
-    });
-
-    test("by the server, after the client's end: not an end either", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      using tap = new Tap(proxy.port);
-      const client = await tap.client();
-      const server = await origin.next();
-      await client.send("question");
-      client.end();
-      await server.rest();
-      await server.send("half an ans");
-      await client.read(11);
-      server.reset();
-      await client.ended;
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
-      expect(tap.endsWithCloseNotify).toBe(false);
-    });
-
-    test("by the server, while the client is not reading and much is held for it", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      client.socket.pause();
-      const sent = server.send(new Uint8Array(64 * MiB));
-      await Bun.sleep(200);
-      server.reset();
-      expect(await sent).toBe(false);
-      await proxy.log.line("closed", "upstream_reset");
-      expect(proxy.proxy.stats().connections).toBe(0);
-      client.reset();
-    });
-
-    test("by the client, while the server is not reading and much is held for it", async () => {
-      using origin = new Origin((peer) => peer.socket.pause(), secure());
-      await using proxy = await begin(origin);
-      const { client } = await pair(proxy, origin);
-      const sent = client.send(new Uint8Array(64 * MiB));
-      await Bun.sleep(200);
-      client.reset();
-      expect(await sent).toBe(false);
-      await proxy.log.line("closed", "client_reset");
-      expect(proxy.proxy.stats().connections).toBe(0);
-    });
-
-    test("by the client after its end, while its server reads slowly: the request is whole", async () => {
-      using origin = new Origin((peer) => peer.socket.pause(), secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      const data = payload(600 * KiB);
-      await client.send(data);
-      client.end();
-      await Bun.sleep(50);
-      client.reset();
-      await Bun.sleep(50);
-      server.socket.resume();
-      expect(hash(await server.rest())).toBe(hash(data));
-      expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "client_reset" });
-      server.close();
-    });
-
-    test("by a client that had ended, while its server is still at work: the server is let go", async () => {
-      using origin = new Origin(() => {}, secure());
-      await using proxy = await begin(origin);
-      const { client, server } = await pair(proxy, origin);
-      await client.send("question");
-      client.end();
-      await server.rest();
-      client.reset();
-      await proxy.log.line("closed", "client_reset");
-      // Nobody is left to answer.
-      while (await server.send("an answer")) await Bun.sleep(5);
-      expect(proxy.proxy.stats().connections).toBe(0);
-    });
-
     test("by a server that has read something: no other gets it", async () => {
       using bad = new Origin((peer) => void peer.some().then(() => peer.reset()), secure());
       using good = echoOrigin(secure());

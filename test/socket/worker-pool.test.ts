@@ -7,18 +7,10 @@ import { StartError } from "../../src/lib/errors.ts";
 import { startWorkerPool, type TestWorkerPool } from "../support/worker-pool.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
+import { crowd, echoes } from "../support/served.ts";
 
-async function echoes(client: Peer): Promise<boolean> {
-  await client.send("x");
-  return (await client.read(1)).length === 1;
-}
-
-/** So many clients, all of them served. With 30 of them, no worker goes away empty-handed but once in 10^9 times. */
-async function crowd({ port }: TestWorkerPool, count = 30): Promise<Peer[]> {
-  const clients = await Promise.all(Array.from({ length: count }, () => connect(port)));
-  expect(await Promise.all(clients.map(echoes))).toEqual(Array(count).fill(true));
-  return clients;
-}
+/** With so many clients, a worker has none of them once in 10^9 times. */
+const CROWD = 30;
 
 const isLost = (client: Peer) =>
   Promise.race([client.closed.then(() => true), Bun.sleep(0).then(() => false)]);
@@ -35,7 +27,7 @@ describe("a worker that dies", () => {
   ] as const)("of %s is logged, its counts are given back, and another takes its place", async (way) => {
     using origin = echoOrigin();
     await using crew = await startWorkerPool([origin.target]);
-    const clients = await crowd(crew);
+    const clients = await crowd(crew.port, CROWD);
     expect(crew.ledger.connections()).toBe(30);
     expect(crew.budget.used).toBe(60);
 
@@ -57,7 +49,7 @@ describe("a worker that dies", () => {
     expect(served).toBe(30 - lost);
 
     await crew.log.line("worker replaced");
-    const more = await crowd(crew);
+    const more = await crowd(crew.port, CROWD);
     for (const client of [...clients, ...more]) client.close();
     const closed = await crew.log.count("closed", 60 - lost);
     expect(new Set(closed.map(({ id }) => String(id).split("-")[1]))).toEqual(new Set(["1", "2"]));
@@ -89,13 +81,13 @@ describe("a worker that dies", () => {
     await until(() => crew.ledger.connections() === 0, "all have gone");
     expect(open(crew)).toBe(0);
     expect(crew.budget.used).toBe(0);
-    await crowd(crew, 10);
+    await crowd(crew.port, 10);
   });
 
   test("is not replaced while the crew is closing, and does not hold up its end", async () => {
     using origin = echoOrigin();
     await using crew = await startWorkerPool([origin.target]);
-    const clients = await crowd(crew);
+    const clients = await crowd(crew.port, CROWD);
     await crew.crew.close();
     crew.kill(0);
     await crew.log.line("worker died");
@@ -108,7 +100,7 @@ describe("a worker that dies", () => {
     for (const client of clients) client.reset();
   });
 
-  test("again and again is the end of all: with a clear error, not in a circle", async () => {
+  test("again and again ends the proxy with a clear error", async () => {
     using origin = new Origin();
     await using crew = await startWorkerPool([origin.target]);
     for (let i = 0; i < 4; i++) {

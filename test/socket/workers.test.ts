@@ -4,28 +4,13 @@ import { describe, expect, test } from "bun:test";
 import { connect as connectTls } from "node:tls";
 import { createProxy } from "tcpproxy";
 import { processBudget } from "../../src/lib/descriptors.ts";
-import { cert, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
+import { cert, connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
-
-/** Whether a client of this name is served. It stays connected if it is. */
-async function served(proxy: TestProxy, name = "alice"): Promise<Peer | undefined> {
-  const client = await connect(proxy.port, { name });
-  await client.send("x");
-  if ((await client.read(1)).length === 1) return client;
-  client.close();
-  return undefined;
-}
+import { open, reasons, served } from "../support/served.ts";
 
 const many = (count: number, proxy: TestProxy, name?: string) =>
-  Promise.all(Array.from({ length: count }, () => served(proxy, name)));
-
-const isServed = (client: Peer | undefined): client is Peer => client !== undefined;
-
-const open = (proxy: TestProxy) => proxy.proxy.stats().upstreams[0]!.targets.map((target) => target.open);
-
-const reasons = (proxy: TestProxy) =>
-  proxy.log.lines.filter(({ msg }) => msg === "refused").map(({ reason }) => reason);
+  Promise.all(Array.from({ length: count }, () => served(proxy.port, name)));
 
 /** Which worker threads have written such lines: what stands before a connection's number. */
 const writers = (proxy: TestProxy, msg: string) =>
@@ -38,7 +23,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
     const origins = Array.from({ length: 4 }, () => echoOrigin());
     const targets = origins.map(({ target }) => target);
     await using proxy = await startProxy(targets, { workers });
-    const clients = (await many(40, proxy)).filter(isServed);
+    const clients = (await many(40, proxy)).filter((client) => client !== undefined);
     expect(origins.map(({ accepted }) => accepted.length)).toEqual([10, 10, 10, 10]);
     expect(open(proxy)).toEqual([10, 10, 10, 10]);
     expect(proxy.proxy.stats()).toMatchObject({ connections: 40, clients: 1 });
@@ -57,10 +42,10 @@ describe.each([2, 3])("with %i workers", (workers) => {
       workers,
       rateLimit: { capacity: 3, fillRate: "1h" },
     });
-    expect((await many(30, proxy)).filter(isServed)).toHaveLength(3);
-    expect((await many(30, proxy, "bob")).filter(isServed)).toHaveLength(3);
+    expect((await many(30, proxy)).filter((client) => client !== undefined)).toHaveLength(3);
+    expect((await many(30, proxy, "bob")).filter((client) => client !== undefined)).toHaveLength(3);
     await proxy.log.count("refused", 54);
-    expect(reasons(proxy)).toEqual(Array(54).fill("rate_limited"));
+    expect(reasons(proxy.log)).toEqual(Array(54).fill("rate_limited"));
     expect(writers(proxy, "refused").size).toBe(workers);
     expect(proxy.proxy.stats().clients).toBe(2);
   });
@@ -71,13 +56,13 @@ describe.each([2, 3])("with %i workers", (workers) => {
       workers,
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 5 },
     });
-    const clients = (await many(40, proxy)).filter(isServed);
+    const clients = (await many(40, proxy)).filter((client) => client !== undefined);
     expect(clients).toHaveLength(5);
     await proxy.log.count("refused", 35);
-    expect(reasons(proxy)).toEqual(Array(35).fill("connection_limit"));
+    expect(reasons(proxy.log)).toEqual(Array(35).fill("connection_limit"));
     clients[0]!.close();
     await proxy.log.count("closed", 1);
-    expect((await many(20, proxy)).filter(isServed)).toHaveLength(1);
+    expect((await many(20, proxy)).filter((client) => client !== undefined)).toHaveLength(1);
   });
 
   test("maxConnections is one for all workers, handshaking ones included", async () => {
@@ -89,11 +74,11 @@ describe.each([2, 3])("with %i workers", (workers) => {
     });
     const flood = await Promise.allSettled(Array.from({ length: 200 }, () => connectPlain(proxy.port)));
     await proxy.log.count("refused", 193);
-    expect(new Set(reasons(proxy))).toEqual(new Set(["overloaded"]));
+    expect(new Set(reasons(proxy.log))).toEqual(new Set(["overloaded"]));
     expect(proxy.proxy.stats().connections).toBe(7);
     for (const result of flood) if (result.status === "fulfilled") result.value.reset();
     await until(() => proxy.proxy.stats().connections === 0, "the flood has gone");
-    expect((await many(7, proxy)).filter(isServed)).toHaveLength(7);
+    expect((await many(7, proxy)).filter((client) => client !== undefined)).toHaveLength(7);
   });
 
   test("hundreds of short connections, cut at random, leave every count at zero", async () => {

@@ -1,7 +1,19 @@
 // A proxy inside the test's own process, with its log at hand.
 
 import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
+import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { certPath } from "./peer.ts";
+import "./short-interval.ts";
+
+const { intervalMs } = RefusalLog;
+
+/** Worker threads have the interval that the main thread has. */
+globalThis.Worker = class extends Worker {
+  constructor(module: string | URL, options: WorkerOptions = {}) {
+    const short = RefusalLog.intervalMs === intervalMs;
+    super(module, { ...options, ...(short && { preload: [`${import.meta.dir}/short-interval.ts`] }) });
+  }
+};
 
 /** One line of the log. */
 export interface Line extends Record<string, unknown> {

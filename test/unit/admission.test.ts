@@ -322,7 +322,7 @@ describe("the server name", () => {
   });
 });
 
-describe("whoever is inside", () => {
+describe("an open connection", () => {
   const judged = { generation: 2, judged: true, disconnectExpired: true };
   const inside = (pool: Pool) => ({ client: "alice@admin", pool, serverName: "db.example.com" });
 

@@ -64,7 +64,7 @@ test("a worker may die in the middle of a change: the lock is freed, and the tot
   expect(a.takeConnection(1)).toBe(true);
 });
 
-test("a dead worker's lock is not taken from whoever has it now", () => {
+test("a dead worker's lock is not taken from the worker that holds it now", () => {
   const word = new Int32Array(new SharedArrayBuffer(4));
   const [supervisor, owner] = [new Lock(word, 0), new Lock(word, 2)];
   supervisor.takeFrom(1);
