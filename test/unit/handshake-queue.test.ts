@@ -368,7 +368,7 @@ describe("strangers", () => {
     costly.fail();
     cheap.fail();
     const next = house.enter(3).send(300);
-    house.turns(39, 10);
+    house.turns(14, 10);
     expect(next.turns).toBe(0);
     house.turns(10, 10);
     expect(next.turns).toBe(1);
