@@ -131,8 +131,8 @@ describe("command lines", () => {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
       return;
     }
-    const args = ["check", "echo"].includes(words[0]!) ? words.slice(1) : words;
-    checkFlags(args, words[0] === "echo" ? {} : FLAGS);
+    const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
+    checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();
   });
 
