@@ -497,14 +497,15 @@ export class Connection implements Dialer, HandshakeOwner {
     // What is in its handshake is judged at its end; what is closing has nothing left to send or to take.
     if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return false;
     const { rules, now } = this.#shared;
-    const { disconnectExpired, revocationGrace } = rules.config;
+    const { revocationGrace } = rules.config;
     const before = this.#endsFor === "authorization_revoked";
     if (before && this.#clientGone) return false;
-    const why = reauthorize(this.#client, this.#admission, this.#entrance, rules.router, {
+    const why = reauthorize(this.#client, this.#admission, {
+      rules,
+      entrance: this.#entrance,
       generation: this.#generation,
       // A client that has gone has no certificate to look at; what it sent is on its way.
       judged: (trustChanged || before) && !this.#clientGone,
-      disconnectExpired,
     });
     if (why === undefined) {
       this.#endsFor = "max_duration";
