@@ -241,10 +241,9 @@ export class Engine {
 
   #tick(): void {
     const { connections, limits, now } = this.#shared;
-    const time = now();
-    const date = Date.now();
-    for (const connection of connections) connection.tick(time, date);
-    limits.sweep(time);
+    const moment = { now: now(), date: Date.now() };
+    for (const connection of connections) connection.tick(moment);
+    limits.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }
 }
