@@ -12,11 +12,12 @@ import type { Router } from "../auth/server-name.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
 
-/** What a configuration comes to for connections. A reload puts another one in its place. */
+/** A configuration whose `maxConnections` is known: as configured, or as many as there are descriptors for. */
+export type RunConfig = Config & { readonly maxConnections: number };
+
+/** The configuration as the data path reads it. A reload replaces it. */
 export interface ActiveConfig {
-  readonly config: Config;
-  /** The most connections at a time, handshaking ones included. */
-  readonly maxConnections: number;
+  readonly config: RunConfig;
   /** Whether an address is in `handshakes.exempt`. */
   isExempt(address: string | undefined): boolean;
   readonly router: Router;

@@ -119,7 +119,7 @@ function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
 }
 
 function takeSlot({ ledger, budget, rules }: Shared): boolean {
-  if (!ledger.takeConnection(rules.maxConnections)) return false;
+  if (!ledger.takeConnection(rules.config.maxConnections)) return false;
   if (budget.take(PER_CONNECTION)) return true;
   ledger.giveBackConnection();
   return false;

@@ -86,8 +86,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
   );
   const circumstances: Circumstances = {
     rules: {
-      config,
-      maxConnections: 10,
+      config: { ...config, maxConnections: 10 },
       isExempt: () => false,
       router: new Router(config.upstreams, config.fallback),
       pools,

@@ -10,6 +10,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["main.ts", "index.ts"],
   ["cli"],
   ["proxy.ts", "worker.ts"],
+  ["api.ts"],
   ["engine"],
   ["listeners", "connection"],
   ["upstreams"],
