@@ -1,34 +1,26 @@
-// The proxy as a whole: configuration in, listening ports out, changes while it runs, and a way to end. Wires the parts
-// below it together.
+// createProxy: puts the rooms together. Configuration in, open ports out, reloads while it runs, and a graceful end.
 
-import { availableParallelism } from "node:os";
-import { dirname, resolve } from "node:path";
+import { resolve } from "node:path";
 import { version } from "../package.json";
 import { formatAddress, type Address } from "./lib/address.ts";
+import type { CloseOptions, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
 import { makePools, type Pool } from "./upstreams/pool.ts";
 import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
-import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./config/credentials.ts";
+import { filesBeside, loadConfig, type LoadedConfig } from "./config/load.ts";
+import { restartReport } from "./config/restart.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
-import {
-  descriptorShortage,
-  heldBy,
-  mostConnections,
-  processBudget,
-  type DescriptorBudget,
-  type Holding,
-} from "./lib/descriptors.ts";
+import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
-import { ConfigError, StartError, type Fault } from "./lib/errors.ts";
-import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "./config/expiry.ts";
+import { ConfigError, StartError } from "./lib/errors.ts";
+import { ExpiryWatch, type Expiry } from "./config/expiry.ts";
 import { HealthChecks } from "./upstreams/health-check.ts";
 import { logUpstream } from "./upstreams/health-log.ts";
 import { mayShare } from "./listeners/listener.ts";
 import { createLogger, guarded, type Logger } from "./lib/log.ts";
 import { atOnce, inPortions } from "./lib/portions.ts";
 import { Reminder } from "./config/reminder.ts";
-import { resolveConfig, usesDemonstration } from "./config/resolve.ts";
 import { unresolved } from "./upstreams/name-resolution.ts";
 import {
   MAX_CLIENTS,
@@ -38,114 +30,24 @@ import {
   targetKeys,
   type Snapshot,
 } from "./engine/snapshot.ts";
-import { Slots, type TargetHealth } from "./state/balancer.ts";
+import { Slots } from "./state/balancer.ts";
 import { Ledger } from "./state/ledger.ts";
 import { FileStamps, Watch } from "./config/watch.ts";
 
-/** What goes beside the configuration. */
-export interface ProxyOptions {
-  /** Where the log goes. Default: lines on standard error. */
-  logger?: Logger;
-  /**
-   * Path of the file that the configuration was read from. Its change reloads everything, relative paths are taken from
-   * its folder, durations have to have a unit, and `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have no
-   * built-in values. Default: none.
-   */
-  configFile?: string;
-  /** What relative paths in the configuration are taken from. Default: the file's folder, or the working directory. */
-  directory?: string;
-  /** More files whose change reloads everything. Default: none. */
-  files?: readonly string[];
-  /** Where a reload that is not told one gets its configuration. Default: the last one, whose files are read again. */
-  source?: () => ProxyConfig | Promise<ProxyConfig>;
-}
+export type { CloseOptions, Proxy, ProxyOptions, ProxyStats };
 
-/** How {@link Proxy.close} ends. */
-export interface CloseOptions {
-  /** Milliseconds that open connections are waited for, 0 for not at all. Default: `shutdownTimeout`. */
-  timeout?: number;
-}
-
-/** A moment's state. */
-export interface ProxyStats {
-  /** Connections that hold anything, handshaking ones included. */
-  readonly connections: number;
-  /** Clients that have a connection open or a bucket that is not full. */
-  readonly clients: number;
-  /** Per upstream, what each target has. */
-  readonly upstreams: readonly {
-    readonly name: string;
-    readonly targets: readonly {
-      readonly address: string;
-      /** Connections, dialling ones included. */
-      readonly open: number;
-      readonly health: TargetHealth;
-    }[];
-  }[];
-}
-
-/** A proxy. It is used once: listen, then close. */
-export interface Proxy {
-  /** The configuration it runs on. */
-  readonly config: Config;
-  /** What is allowed in it but will not work as hoped, one line each: an expired certificate, for one. */
-  readonly warnings: readonly string[];
-  /** For each listener, when its certificates and revocation lists run out. */
-  readonly expiries: readonly (readonly Expiry[])[];
-  /** Where it listens, in the order of the listeners; empty before {@link listen}. */
-  readonly addresses: readonly Address[];
-  /**
-   * Opens the ports. Called again, answers the same; after a failure, tries again.
-   * @returns the first address as bound, with the port that the system picked if it was 0, once connections are accepted
-   * @throws StartError where an address cannot be had; Error after {@link close}
-   */
-  listen(): Promise<Address>;
-  /**
-   * Puts another configuration in the place of the one in force, all of it or nothing, and reads all files anew. No
-   * connection is lost, refused or delayed, but for those that have lost their right. What needs a restart (addresses,
-   * `workers`) is logged and stays as it is. Calls are carried out one after the other. After {@link close}, as long as
-   * connections are open, they are still judged by what a reload brings.
-   * @param config default: what {@link ProxyOptions.source} answers
-   * @throws ConfigError that lists every fault; each has been logged, and nothing has changed
-   */
-  reload(config?: ProxyConfig): Promise<void>;
-  /**
-   * Stops accepting at once, lets open connections finish until the time is up, then cuts the rest. Called again, it
-   * can only shorten the time. Before {@link listen} there is nothing to do.
-   * @returns when no connection is left: how many had to be cut
-   */
-  close(options?: CloseOptions): Promise<{ cut: number }>;
-  /** Resolves as {@link close} does; rejects where the proxy has come to an end by itself: its workers keep dying. */
-  readonly ended: Promise<{ cut: number }>;
-  stats(): ProxyStats;
-}
-
-/** What carries connections: an engine in this thread, or a crew of threads with one each. */
+/** What carries connections: an engine in this thread, or a pool of worker threads with one each. */
 interface Runner {
   listen(): Address[] | Promise<Address[]>;
-  apply(settings: Snapshot): void | Promise<void>;
+  apply(snapshot: Snapshot): void | Promise<void>;
   /** Resolves when no port is open any more. */
   close(): Promise<void>;
   cut(): void;
   readonly over: Promise<{ cut: number }>;
 }
 
-/** How often it is looked for certificates and lists that are about to run out. */
+/** How often certificates and revocation lists are checked for a near end. */
 const EXPIRY_INTERVAL_MS = 3_600_000;
-
-/** A configuration that has been found good, with its files. */
-interface LoadedConfig {
-  readonly config: Config;
-  readonly credentials: AllCredentials;
-  readonly warnings: readonly string[];
-  /** One list for each listener. */
-  readonly expiries: readonly (readonly Expiry[])[];
-  readonly maxConnections: number;
-  readonly holding: Holding;
-  /** Why there are too few descriptors for it. */
-  readonly shortage: string | undefined;
-  readonly seen: FileStamps;
-}
 
 /**
  * Makes a proxy; opens nothing but the files that the configuration names.
@@ -153,59 +55,6 @@ interface LoadedConfig {
  */
 export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}): Proxy {
   return new RunningProxy(config, options);
-}
-
-/**
- * Finds a configuration good, in steps.
- * @param seen takes the files that the configuration names, as they are before they are read
- * @param workers how many threads run already
- */
-function* loadConfig(
-  input: ProxyConfig,
-  options: ProxyOptions,
-  seen: FileStamps,
-  workers?: number,
-): Generator<void, LoadedConfig> {
-  const faults: Fault[] = [];
-  const { configFile, directory = configFile === undefined ? process.cwd() : dirname(resolve(configFile)) } =
-    options;
-  const fromFile = configFile !== undefined;
-  const config = resolveConfig(input, { directory, cores: availableParallelism(), fromFile }, faults);
-  seen.add(filesOf(config));
-  const credentials = yield* loadCredentials(config, faults);
-  const holding = {
-    workers: workers ?? config.workers,
-    listeners: config.listeners.length,
-    checks: config.upstreams.reduce((sum, each) => sum + (each.healthCheck ? each.targets.length : 0), 0),
-  };
-  const shortage = descriptorShortage(holding);
-  const most = mostConnections(holding);
-  if (shortage === undefined && (config.maxConnections ?? 0) > most) {
-    faults.push({
-      key: "maxConnections",
-      problem: `${config.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
-    });
-  }
-  if (faults.length > 0) throw new ConfigError(faults);
-  const expiries = credentials.listeners.map(expiriesOf);
-  const warnings = [
-    ...new Set([
-      ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
-      ...credentials.listeners.flatMap(credentialWarnings),
-      ...credentials.warnings,
-    ]),
-  ];
-  if (!fromFile && usesDemonstration(input)) {
-    warnings.unshift("running with the demonstration's certificates, whose private keys are public");
-  }
-  if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
-  const maxConnections = config.maxConnections ?? most;
-  return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
-}
-
-/** The files beside those that the configuration names. */
-function filesBeside({ configFile, files = [] }: ProxyOptions): string[] {
-  return [...(configFile === undefined ? [] : [resolve(configFile)]), ...files];
 }
 
 /** A copy that nobody else can change. What cannot be copied is no configuration, and is refused as it is. */
@@ -253,7 +102,9 @@ class RunningProxy implements Proxy {
   #deadlineAt = Infinity;
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
-    const loaded = atOnce(loadConfig(input, options, new FileStamps().add(filesBeside(options))));
+    const loaded = atOnce(
+      loadConfig(input, { ...options, seen: new FileStamps().add(filesBeside(options)) }),
+    );
     const { config } = loaded;
     const { workers } = config;
     const budget = this.#budget;
@@ -357,7 +208,9 @@ class RunningProxy implements Proxy {
     const seen = new FileStamps().add(filesBeside(this.#options));
     try {
       const input = given ?? (await source());
-      const loaded = await inPortions(loadConfig(input, this.#options, seen, this.#started.workers));
+      const loaded = await inPortions(
+        loadConfig(input, { ...this.#options, seen, workers: this.#started.workers }),
+      );
       const { holding, shortage } = loaded;
       if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
       // While it drains, rights can still be withdrawn.
@@ -369,7 +222,10 @@ class RunningProxy implements Proxy {
       const pairs = pairPorts(open, loaded.config.listeners);
       const settings = this.#buildSnapshot(loaded, pairs);
       await this.#runner.apply(settings);
-      this.#sayWhatStays(loaded.config, open, pairs);
+      const running = { workers: this.#started.workers, ports: open };
+      for (const [message, fields] of restartReport(running, loaded.config, pairs)) {
+        this.#log.warn(message, fields);
+      }
       this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
       const changes = {
         keys: listed(changedKeys(this.config, loaded.config)),
@@ -408,33 +264,7 @@ class RunningProxy implements Proxy {
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
-    return buildSnapshot(loaded.config, loaded.credentials, pairs, numbers, loaded.maxConnections);
-  }
-
-  /** What a reload cannot change is no reason to refuse the rest of it. */
-  #sayWhatStays(
-    next: Config,
-    open: readonly (Listener | undefined)[],
-    pairs: readonly (number | undefined)[],
-  ): void {
-    const stays = (key: string, running: string | number, configured: string | number | undefined) =>
-      this.#log.warn("needs a restart", { key, running, configured });
-    const { workers } = this.#started;
-    if (next.workers !== workers) stays("workers", workers, next.workers);
-    open.forEach((port, i) => {
-      const listener = next.listeners[pairs[i] ?? -1];
-      if (port === undefined) return;
-      const running = formatAddress(port.address);
-      if (listener === undefined) this.#log.warn("listener removed", { address: running });
-      else if (formatAddress(listener.address) !== running) {
-        stays(`${listener.key}.address`, running, formatAddress(listener.address));
-      } else if (listener.reusePort !== port.reusePort) {
-        stays(`${listener.key}.reusePort`, String(port.reusePort), String(listener.reusePort));
-      }
-    });
-    next.listeners.forEach(({ key, address }, i) => {
-      if (!pairs.includes(i)) stays(`${key}.address`, "none", formatAddress(address));
-    });
+    return buildSnapshot({ ...loaded, pairs, slots: numbers });
   }
 
   /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */

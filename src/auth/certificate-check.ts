@@ -5,8 +5,7 @@
 import { X509Certificate } from "node:crypto";
 import { readCertificate, type Certificate } from "./certificate.ts";
 import { violation } from "./name-constraints.ts";
-import { atOnce } from "../lib/portions.ts";
-import { isInForce, isListed, mayHaveSigned, verifyList, type RevocationList } from "./revocation.ts";
+import { isInForce, isListed, isSignedBy, mayHaveSigned, type RevocationList } from "./revocation.ts";
 
 /** Who is trusted, and what has been revoked. */
 export interface Trust {
@@ -40,9 +39,6 @@ const MOST_CHAINS = 4_096;
 /** The most certificates of a chain, and the most issuers that are tried on the way. */
 const MOST_LINKS = 16;
 const MOST_TRIES = 24;
-
-/** Keys that claim a list that was not verified when it was loaded. */
-const MOST_CLAIMS = 8;
 
 /**
  * Puts together what a listener trusts.
@@ -290,20 +286,4 @@ function revocationOf(
   if (lists.some((list) => isInForce(list, now))) return undefined;
   // Nobody knows.
   return untrusted(lists.length === 0 ? "UNABLE_TO_GET_CRL" : "CRL_HAS_EXPIRED");
-}
-
-/** What was found out about lists since they were loaded, by the signers' keys. */
-const claims = new WeakMap<RevocationList, Map<string, boolean>>();
-
-function isSignedBy(list: RevocationList, issuer: Certificate): boolean {
-  if (list.signers.includes(issuer.keyId)) return true;
-  let known = claims.get(list);
-  if (known === undefined) claims.set(list, (known = new Map()));
-  const before = known.get(issuer.keyId);
-  if (before !== undefined) return before;
-  // Of an authority that clients send along. It takes its time for long lists, so that the number of tries is bounded.
-  if (known.size >= MOST_CLAIMS) return false;
-  const signed = atOnce(verifyList(list, issuer));
-  known.set(issuer.keyId, signed);
-  return signed;
 }

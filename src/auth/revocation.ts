@@ -1,6 +1,7 @@
 // Revocation lists (RFC 5280, section 5): read, indexed and verified in steps, so that a long one keeps nobody waiting, and
 // in memory that threads share. Pure.
 
+import { atOnce } from "../lib/portions.ts";
 import type { Certificate } from "./certificate.ts";
 import { extensionList } from "./certificate.ts";
 import {
@@ -223,4 +224,24 @@ export function* verifyList(
 /** Whether a list is in force; afterwards nobody knows what has been revoked since. */
 export function isInForce({ thisUpdate, nextUpdate = Infinity }: RevocationList, now: number): boolean {
   return thisUpdate <= now && now < nextUpdate;
+}
+
+/** Keys that claim a list that was not verified when it was loaded. */
+const MOST_CLAIMS = 8;
+
+/** What was found out about lists since they were loaded, by the signers' keys. */
+const claims = new WeakMap<RevocationList, Map<string, boolean>>();
+
+/** Whether the issuer signed the list; what was found out is remembered. */
+export function isSignedBy(list: RevocationList, issuer: Certificate): boolean {
+  if (list.signers.includes(issuer.keyId)) return true;
+  let known = claims.get(list);
+  if (known === undefined) claims.set(list, (known = new Map()));
+  const before = known.get(issuer.keyId);
+  if (before !== undefined) return before;
+  // Of an authority that clients send along. It takes its time for long lists, so that the number of tries is bounded.
+  if (known.size >= MOST_CLAIMS) return false;
+  const signed = atOnce(verifyList(list, issuer));
+  known.set(issuer.keyId, signed);
+  return signed;
 }

@@ -1,22 +1,23 @@
-// Who gets in: from a finished handshake to a lease, in the fixed order handshake → identify → route → authorize → admit.
-// And who stays in, when the rules change under open connections. No socket is opened, written to or closed here.
+// Who is admitted: from a finished handshake to a lease, in the fixed order handshake → identify → route → authorize → admit.
+// `decide` is the one decision; `admit` and, after a reload, `reauthorize` ask it. No socket is opened, written to or closed here.
 
 import type { X509Certificate } from "node:crypto";
 import type { Config } from "../config/config.ts";
 import type { RefusalReason } from "../lib/errors.ts";
 import { handshakeRefusal } from "../auth/tls-failure.ts";
-import { identify } from "../auth/identity.ts";
+import { identify, type Identity } from "../auth/identity.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Router } from "../auth/server-name.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
-import { judge, weaknessOf, type Trust, type Verdict } from "../auth/certificate-check.ts";
+import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
 
-/** What a configuration comes to for connections. A reload puts another one in its place. */
+/** A configuration whose `maxConnections` is known: as configured, or as many as there are descriptors for. */
+export type RunConfig = Config & { readonly maxConnections: number };
+
+/** The configuration as the data path reads it. A reload replaces it. */
 export interface ActiveConfig {
-  readonly config: Config;
-  /** The most connections at a time, handshaking ones included. */
-  readonly maxConnections: number;
+  readonly config: RunConfig;
   /** Whether an address is in `handshakes.exempt`. */
   isExempt(address: string | undefined): boolean;
   readonly router: Router;
@@ -57,12 +58,12 @@ export type ClientSocket = Pick<
   | "localPort"
 >;
 
-/** What {@link admit} has to know beside the socket. */
+/** What {@link admit} needs beside the socket. */
 export interface Circumstances {
   readonly rules: ActiveConfig;
   readonly limits: Limits;
   readonly entrance: ListenerState;
-  /** The entrance's generation when the connection was accepted. */
+  /** The listener's generation when the connection was accepted. */
   readonly generation: number;
   /** Names the connection, for the log and the upstream. */
   readonly id: string;
@@ -70,7 +71,7 @@ export interface Circumstances {
   readonly now: number;
 }
 
-/** Not let in. */
+/** A connection is refused. */
 export interface Refusal {
   readonly reason: RefusalReason;
   readonly detail?: string | undefined;
@@ -78,20 +79,78 @@ export interface Refusal {
   readonly upstream?: string;
 }
 
-/** Let in: what the connection goes by from now on. */
+/** A certificate as a client presents it, for the decision to check. */
+export interface Presented {
+  readonly certificate: X509Certificate | undefined;
+  /** The certificates above it, as the client sent them; asked for only where they are needed. */
+  chain(): Uint8Array[];
+  /** TLS has verified it with the authorities that are in force now. */
+  readonly vouched: boolean;
+  /** Why the verdict of TLS is not the last word; the detail of a refusal that says otherwise. */
+  readonly since?: string | undefined;
+}
+
+/** What {@link decide} is asked. It needs no socket, and so can be asked about a connection that does not exist. */
+export interface Question {
+  readonly listener: ListenerState;
+  /** The certificate to check, or the identity of one that was found good before. */
+  readonly from: Presented | Pick<Identity, "client" | "group">;
+  readonly serverName: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly date: number;
+}
+
+/** A connection is allowed: as which client, and to which upstream. */
+export interface Grant {
+  readonly client: string;
+  readonly upstream: string;
+  readonly pool: Pool;
+}
+
+/** An admitted connection. */
 export interface Admission {
   readonly client: string;
   readonly pool: Pool;
-  /** What the client asked for, if anything. */
+  /** The server name that the client asked for, if any. */
   readonly serverName: string | undefined;
   readonly lease: ClientLease;
-  /** When the client's certificate runs out, in milliseconds since 1970. */
+  /** When the client's certificate expires, in milliseconds since 1970. */
   readonly expiresAt: number;
   /** What is sent to the target before anything else. */
   readonly header: Uint8Array | undefined;
 }
 
-/** Decides on a client whose handshake has ended, well or not. A refusal has taken nothing from anybody. */
+/**
+ * The decision: who the client is, which upstream it reaches, and whether it may. Pure: it takes nothing and changes nothing.
+ * Limits are not part of it, since they depend on the moment.
+ */
+export function decide(
+  { listener, from, serverName, date }: Question,
+  { router, pools }: Pick<ActiveConfig, "router" | "pools">,
+): Grant | Refusal {
+  if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
+  const identity = "client" in from ? from : identityOf(from, listener.trust, date);
+  if ("reason" in identity) return identity;
+  const { client, group } = identity;
+  const upstream = listener.upstream ?? router.route(serverName);
+  const pool = upstream === undefined ? undefined : pools.get(upstream);
+  if (upstream === undefined || pool === undefined) {
+    return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
+  }
+  const authorized = !pool.removed && pool.upstream.authorizedGroups.includes(group);
+  return authorized ? { client, upstream, pool } : { reason: "group_not_authorized", client, upstream };
+}
+
+function identityOf({ certificate, chain, vouched, since }: Presented, trust: Trust, date: number) {
+  const verdict = judge(certificate, chain, trust, date, vouched);
+  if (verdict !== undefined) {
+    const { reason, detail } = verdict;
+    return { reason, detail: reason === "certificate_weak" ? detail : (since ?? detail) } satisfies Refusal;
+  }
+  return identify(certificate?.subject) ?? ({ reason: "identity_invalid" } satisfies Refusal);
+}
+
+/** Decides on a client whose handshake has ended, well or not, and takes a lease. A refusal takes nothing from anyone. */
 export function admit(
   socket: ClientSocket,
   success: boolean,
@@ -104,28 +163,11 @@ export function admit(
     const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
     return weak ? weak : { reason, detail };
   }
-  if (entrance.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
-  const certificate = socket.getPeerX509Certificate();
-  // What TLS has verified, it has verified by the rules of then: those of the first session, or of before a reload.
-  const reused = socket.isSessionReused();
-  const verdict = judgeSocket(socket, certificate, entrance, generation);
-  if (verdict !== undefined) {
-    const { reason, detail } = verdict;
-    const changed = generation === entrance.generation ? undefined : "after a reload";
-    const then = reused ? "resumed session" : changed;
-    return { reason, detail: reason === "certificate_weak" ? detail : (then ?? detail) };
-  }
-  const identity = identify(certificate?.subject);
-  if (certificate === undefined || identity === undefined) return { reason: "identity_invalid" };
-  const { client, group } = identity;
-
   const serverName = serverNameOf(socket);
-  const upstream = entrance.upstream ?? rules.router.route(serverName);
-  const pool = upstream === undefined ? undefined : rules.pools.get(upstream);
-  if (upstream === undefined || pool === undefined) {
-    return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
-  }
-  if (!isAuthorized(group, pool)) return { reason: "group_not_authorized", client, upstream };
+  const from = presentedBy(socket, entrance, generation);
+  const decision = decide({ listener: entrance, from, serverName, date: Date.now() }, rules);
+  if ("reason" in decision) return decision;
+  const { client, upstream, pool } = decision;
 
   const version = pool.upstream.proxyProtocol;
   if (version !== undefined && hasLeft(socket)) {
@@ -137,55 +179,62 @@ export function admit(
 
   const lease = limits.admit(client, now);
   if (typeof lease === "string") return { reason: lease, client, upstream };
-  return { client, pool, serverName, lease, header, expiresAt: certificate.validToDate.getTime() };
+  const expiresAt = (from.certificate as X509Certificate).validToDate.getTime();
+  return { client, pool, serverName, lease, header, expiresAt };
 }
 
-/** How {@link reauthorize} looks at a connection. */
-interface Reauthorizing {
-  /** The entrance's generation when the connection was accepted. */
+/** What {@link reauthorize} needs beside the connection. */
+export interface Reauthorizing {
+  readonly rules: Pick<ActiveConfig, "config" | "router" | "pools">;
+  readonly entrance: ListenerState;
+  /** The listener's generation when the connection was accepted. */
   readonly generation: number;
-  /** Whether its certificate is looked at too: whom the entrance trusts has changed. */
+  /** Whether the certificate is checked too: the listener's trust has changed. */
   readonly judged: boolean;
-  readonly disconnectExpired: boolean;
 }
 
 /**
- * Looks at a connection that is open once more, after a reload.
- * @returns why it would not be let in now, or not to where it leads; undefined where it would, or where only the date is
- *   against it and dates end no connections
+ * Asks for the decision on an open connection once more, after a reload.
+ * @returns why it would be refused now, or would reach another upstream; undefined where neither, or where the certificate
+ *   has only expired and `disconnectExpired` is off
  */
 export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
-  entrance: ListenerState,
-  router: Router,
-  { generation, judged, disconnectExpired }: Reauthorizing,
+  { rules, entrance, generation, judged }: Reauthorizing,
 ): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
   if (entrance.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
-  const upstream = entrance.upstream ?? router.route(serverName);
-  if (upstream === undefined) return "unknown_server_name";
-  if (upstream !== pool.upstream.name) return "upstream_changed";
-  if (!isAuthorized(client.slice(client.indexOf("@") + 1), pool)) return "group_not_authorized";
-  const reason = judged
-    ? judgeSocket(socket, socket.getPeerX509Certificate(), entrance, generation)?.reason
-    : undefined;
-  return reason === "certificate_expired" && !disconnectExpired ? undefined : reason;
+  const identity = { client, group: client.slice(client.indexOf("@") + 1) };
+  const question = { listener: entrance, serverName, date: Date.now() };
+  const rights = decide({ ...question, from: identity }, rules);
+  if ("reason" in rights && rights.upstream === undefined) return rights.reason;
+  if (rights.upstream !== pool.upstream.name) return "upstream_changed";
+  if ("reason" in rights) return rights.reason;
+  if (!judged) return undefined;
+  const decision = decide({ ...question, from: presentedBy(socket, entrance, generation) }, rules);
+  if (!("reason" in decision)) return undefined;
+  const expiredOnly = decision.reason === "certificate_expired" && !rules.config.disconnectExpired;
+  return expiredOnly ? undefined : decision.reason;
 }
 
-function isAuthorized(group: string, { upstream, removed }: Pool): boolean {
-  return !removed && upstream.authorizedGroups.includes(group);
-}
-
-function judgeSocket(
+/** What TLS knows of the client. It verified by the rules of then: of the first session, or of before a reload. */
+function presentedBy(
   socket: ClientSocket,
-  certificate: X509Certificate | undefined,
-  { trust, authoritiesSince }: ListenerState,
+  { generation: current, authoritiesSince }: ListenerState,
   generation: number,
-): Verdict | undefined {
-  // A resumed session as well: it was made with the same authorities, since others come with other ticket keys.
-  const vouched = generation >= authoritiesSince;
-  return judge(certificate, () => sentBy(socket), trust, Date.now(), vouched);
+): Presented {
+  return {
+    certificate: socket.getPeerX509Certificate(),
+    chain: () => sentBy(socket),
+    // A resumed session as well: it was made with the same authorities, since others come with other ticket keys.
+    vouched: generation >= authoritiesSince,
+    since: socket.isSessionReused()
+      ? "resumed session"
+      : generation === current
+        ? undefined
+        : "after a reload",
+  };
 }
 
 /** The certificates above the client's, as far as TLS has them; an authority, which issues itself, ends it. */

@@ -2,9 +2,17 @@
 //
 //   accept → handshake → identify → route → authorize → admit → pick → dial → relay → half-close → release
 //
-// (from "identify" to "admit" it is in admission.ts). What is refused before "pick" opens no connection to a target, and no refusal takes a token. Each event handler says
-// which phases it can meet; the first reason for an ending is the one that counts; what a connection holds is given back
-// in one place, `#release`, once its sockets are gone.
+// (admission.ts has "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
+// token. The phases, and the legal transitions between them:
+//
+//   handshake ──→ dialing ⟷ relaying ──→ closing ──→ over
+//       │            │           │                    ↑
+//       └────────────┴───────────┴────────────────────┘
+//
+// From `relaying` back to `dialing` only while neither side has had a byte of the other's; from `dialing` to itself with the
+// next target. A connection that closes in peace is released in `closing`. Each event handler says which phases it can meet;
+// the first reason for an ending is the one that counts; what a connection holds is given back in one place, `#release`, once
+// its sockets are gone.
 
 import type { X509Certificate } from "node:crypto";
 import { formatAddress } from "../lib/address.ts";
@@ -19,10 +27,12 @@ import {
 } from "./admission.ts";
 import { claimsOf } from "../auth/claims.ts";
 import type { Target } from "../config/config.ts";
+import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
-import { Ticket, type HandshakeOwner, type HandshakeQueue, type HandshakeSocket } from "./handshake-queue.ts";
+import type { HandshakeQueue } from "./handshake-queue.ts";
+import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
 import { identityFault } from "../auth/identity.ts";
 import type { Fields, Logger } from "../lib/log.ts";
@@ -58,18 +68,6 @@ export interface Shared {
   /** `connections` grew or shrank. */
   changed(): void;
 }
-
-/**
- * - `handshake` who the client is, is not known yet
- * - `dialing` admitted; no target has answered yet
- * - `relaying` bytes go both ways, or one way after a half-close
- * - `closing` both directions are done; the sockets are sending what they still hold
- * - `over` refused or broken off; nothing more is sent
- */
-type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
-
-/** The most by which `maxConnectionDuration` is shortened, as a share of it. */
-const DURATION_JITTER = 0.1;
 
 type Socket = Bun.Socket<Connection>;
 
@@ -127,7 +125,7 @@ function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
 }
 
 function takeSlot({ ledger, budget, rules }: Shared): boolean {
-  if (!ledger.takeConnection(rules.maxConnections)) return false;
+  if (!ledger.takeConnection(rules.config.maxConnections)) return false;
   if (budget.take(PER_CONNECTION)) return true;
   ledger.giveBackConnection();
   return false;
@@ -166,7 +164,6 @@ export class Connection implements Dialer, HandshakeOwner {
   readonly #generation: number;
   readonly #number = ++made;
   readonly #remote: string;
-  readonly #acceptedAt: number;
   readonly #client: Socket;
   /** Of the source that it counts for; undefined where that is exempt, or unknown. */
   readonly #row: number | undefined;
@@ -187,18 +184,11 @@ export class Connection implements Dialer, HandshakeOwner {
   #works = false;
   /** Slots of the targets that failed this connection; made when the first one does. */
   #tried: Set<number> | undefined;
-  #refused = false;
-  #broken: CloseReason | undefined;
+  /** How it ended, if not in peace: refused, or the first reason for breaking off. */
+  #ending: "refused" | CloseReason | undefined;
   /** Who ended first, in whatever way. */
   #endedBy: "client" | "upstream" | "proxy" | undefined;
-  #detail: string | undefined;
-  /** Since when the phase lasts or, while relaying and closing, since when no byte has moved. */
-  #since: number;
-  /** Bytes both ways when last looked at. */
-  #seen = 0;
-  /** When it ends, whatever happens, and why. */
-  #endsAt = Infinity;
-  #endsFor: "max_duration" | "authorization_revoked" = "max_duration";
+  readonly #deadlines: Deadlines;
 
   constructor(
     shared: Shared,
@@ -213,7 +203,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#client = client;
     this.#row = row;
     this.#remote = remote;
-    this.#acceptedAt = this.#since = shared.now();
+    this.#deadlines = new Deadlines(shared.now());
     this.#toUpstream.source = client;
     this.#toClient.sink = client;
     shared.connections.add(this);
@@ -243,7 +233,8 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#ticket !== undefined) handshakes.done(this.#ticket);
     this.#ticket = undefined;
     if (this.#row !== undefined) sources.admitted(this.#row, now());
-    this.#limit();
+    this.#deadlines.admitted(admission.expiresAt);
+    this.#deadlines.limit(rules.config, Math.random());
     // Asked here: below that level, it costs nothing.
     if (rules.config.logLevel === "debug") this.#logAdmitted(admission);
     this.#dialNext(admission);
@@ -266,11 +257,6 @@ export class Connection implements Dialer, HandshakeOwner {
     });
   }
 
-  #limit(): void {
-    const { maxConnectionDuration = Infinity } = this.#shared.rules.config;
-    this.#endsAt = this.#acceptedAt + maxConnectionDuration * (1 - DURATION_JITTER * Math.random());
-  }
-
   // ---- pick, dial
 
   #dialNext({ pool, lease, client, header }: Admission): void {
@@ -283,8 +269,14 @@ export class Connection implements Dialer, HandshakeOwner {
       return this.#refuse("no_target", { client, upstream: pool.upstream.name });
     }
     this.#phase = "dialing";
-    this.#since = now();
-    this.#attempt = dial(this.#target.address, pool.tls, header, this, budget);
+    this.#deadlines.enterPhase(now());
+    this.#attempt = dial({
+      target: this.#target.address,
+      tls: pool.tls,
+      header,
+      dialer: this,
+      descriptors: budget,
+    });
   }
 
   /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
@@ -293,7 +285,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#upstream = socket;
     this.#phase = "relaying";
     this.#works = false;
-    this.#since = this.#shared.now();
+    this.#deadlines.enterPhase(this.#shared.now());
     this.#toUpstream.sink = this.#toClient.source = socket;
     // What the client sent with the end of its handshake, or its end, has been waiting.
     this.upstreamDrained();
@@ -328,7 +320,7 @@ export class Connection implements Dialer, HandshakeOwner {
         logHealth(log, this.#admission?.pool);
       }
     }
-    if (this.#endsFor === "authorization_revoked") return this.#break(this.#endsFor);
+    if (this.#deadlines.isRevoked) return this.#break("authorization_revoked");
     if (this.#admission !== undefined) this.#dialNext(this.#admission);
   }
 
@@ -377,7 +369,7 @@ export class Connection implements Dialer, HandshakeOwner {
   #clientLost(): void {
     this.#endedBy ??= "client";
     if (!this.#toUpstream.ended) return this.#break("client_reset");
-    this.#broken ??= "client_reset";
+    this.#ending ??= "client_reset";
     this.#toClient.abandon();
     this.#closeIfDone();
   }
@@ -442,7 +434,7 @@ export class Connection implements Dialer, HandshakeOwner {
     socket?.terminate();
     if (this.#toClient.ended) {
       this.#endedBy ??= "upstream";
-      this.#broken ??= "upstream_reset";
+      this.#ending ??= "upstream_reset";
       this.#toUpstream.abandon();
       this.#closeIfDone();
     } else if (this.#phase === "relaying" && this.#isUntouched) {
@@ -463,74 +455,57 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- time
 
-  /**
-   * Called at short, regular intervals: this is where every timeout is noticed. Meets every phase.
-   * @param date milliseconds since 1970, for what is a matter of dates
-   */
-  tick(now: number, date: number): void {
-    const { config } = this.#shared.rules;
-    const since = now - this.#since;
-    if (this.#admission !== undefined && this.#phase !== "over") {
-      if (now >= this.#endsAt) return this.#break(this.#endsFor);
-      if (config.disconnectExpired && date >= this.#admission.expiresAt)
-        return this.#break("certificate_expired");
+  /** Called at short, regular intervals: this is where every timeout is noticed. Meets every phase. */
+  tick(moment: Moment): void {
+    const phase = this.#phase;
+    if (phase === "over") {
+      // Its sockets should have closed at once. Where one has not, it is closed now.
+      this.#client.terminate();
+      this.#upstream?.terminate();
+      return;
     }
-    switch (this.#phase) {
-      case "handshake":
-        if (since >= config.handshakeTimeout) this.#refuse("handshake_timeout");
+    const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
+    const due = this.#deadlines.due(phase, moment, bytes, this.#shared.rules.config);
+    const isQuiet = due === undefined || due === "idle_timeout";
+    if (isQuiet && !this.#works && (phase === "relaying" || phase === "closing")) this.#targetWorks();
+    switch (due) {
+      case undefined:
         return;
-      case "dialing":
-        if (since >= config.connectTimeout) this.#targetFailed("ETIMEDOUT");
-        return;
-      case "relaying":
-      case "closing": {
-        if (!this.#works) this.#targetWorks();
-        const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
-        if (bytes !== this.#seen) {
-          this.#seen = bytes;
-          this.#since = now;
-        } else if (since >= config.timeout) this.#break("idle_timeout");
-        return;
-      }
-      case "over":
-        // Its sockets should have gone at once; whatever kept them, they go now.
-        this.#client.terminate();
-        this.#upstream?.terminate();
-        return;
+      case "handshake_timeout":
+        return this.#refuse(due);
+      case "connect_timeout":
+        return this.#targetFailed("ETIMEDOUT");
+      default:
+        return this.#break(due);
     }
   }
 
   /**
-   * The rules have changed: whoever would not be let in now, has to go. Meets every phase.
-   * @param trustChanged whom the entrance trusts is another matter too
-   * @returns whether it has to go, at once or within `revocationGrace`, and did not before
+   * The configuration has changed: a connection that would be refused now is closed. Meets every phase.
+   * @param trustChanged the listener's trust has changed too
+   * @returns whether it has lost its authorization by this: it closes at once or within `revocationGrace`
    */
   reauthorize(trustChanged: boolean): boolean {
     // What is in its handshake is judged at its end; what is closing has nothing left to send or to take.
     if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return false;
     const { rules, now } = this.#shared;
-    const { disconnectExpired, revocationGrace } = rules.config;
-    const before = this.#endsFor === "authorization_revoked";
+    const { revocationGrace } = rules.config;
+    const before = this.#deadlines.isRevoked;
     if (before && this.#clientGone) return false;
-    const why = reauthorize(this.#client, this.#admission, this.#entrance, rules.router, {
+    const why = reauthorize(this.#client, this.#admission, {
+      rules,
+      entrance: this.#entrance,
       generation: this.#generation,
       // A client that has gone has no certificate to look at; what it sent is on its way.
       judged: (trustChanged || before) && !this.#clientGone,
-      disconnectExpired,
     });
     if (why === undefined) {
-      this.#endsFor = "max_duration";
-      this.#detail = undefined;
-      this.#limit();
+      this.#deadlines.limit(rules.config, Math.random());
       return false;
     }
-    this.#detail = why;
-    this.#endsFor = "authorization_revoked";
-    // Where no target has answered there is nothing to bring to an end in peace.
+    // While no target has answered there is nothing to bring to an end in peace.
     const grace = this.#phase === "dialing" ? 0 : revocationGrace;
-    if (!before || this.#endsAt > now() + grace) {
-      this.#endsAt = Math.min(this.#endsAt, now() + grace * Math.random());
-    }
+    this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });
     if (grace === 0) this.#break("authorization_revoked");
     return !before;
   }
@@ -554,7 +529,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#ticket !== undefined) this.#shared.handshakes.failed(this.#ticket, about.client !== undefined);
     this.#ticket = undefined;
     this.#phase = "over";
-    this.#refused = true;
+    this.#ending = "refused";
     this.#shared.refusals.add(reason, about.client, this.#remote, () => this.#describe(reason, about));
     this.#client.close();
   }
@@ -580,10 +555,10 @@ export class Connection implements Dialer, HandshakeOwner {
   #closeIfDone(): void {
     if (!this.#connected || !this.#toUpstream.finished || !this.#toClient.finished) return;
     this.#phase = "closing";
-    this.#since = this.#shared.now();
+    this.#deadlines.enterPhase(this.#shared.now());
     this.#upstream?.end();
     // After a client's close_notify without a FIN nothing more would be heard of its socket: it has to be ended.
-    if (this.#broken === "client_reset") this.#client.terminate();
+    if (this.#ending === "client_reset") this.#client.terminate();
     else this.#client.end();
     this.#release();
   }
@@ -596,7 +571,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#phase === "over") return;
     this.#endedBy ??= by;
     this.#phase = "over";
-    this.#broken ??= reason;
+    this.#ending ??= reason;
     this.#attempt?.abandon();
     // A socket that still holds something would not close before it is sent or some 12 s are over, whatever is done to it
     // after that: who does not read is not waited for.
@@ -630,7 +605,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#pick?.release();
     budget.giveBack(PER_CONNECTION);
     ledger.giveBackConnection();
-    if (!this.#refused) {
+    if (this.#ending !== "refused") {
       log.info("closed", {
         id: this.#id,
         client: this.#admission?.client,
@@ -640,10 +615,10 @@ export class Connection implements Dialer, HandshakeOwner {
         ...this.#whereTo,
         bytesIn: this.#toUpstream.bytes,
         bytesOut: this.#toClient.bytes,
-        durationMs: now() - this.#acceptedAt,
-        reason: this.#broken ?? ("closed" satisfies CloseReason),
+        durationMs: now() - this.#deadlines.acceptedAt,
+        reason: this.#ending ?? ("closed" satisfies CloseReason),
         endedBy: this.#endedBy,
-        detail: this.#detail,
+        detail: this.#deadlines.revokedFor,
       });
     }
     changed();

@@ -9,21 +9,11 @@
 //
 // A turn of the event loop that begins a handshake is followed by one that belongs to live connections alone.
 
+import { ORDINARY_MS, worthOfBytes, worthOfTime } from "./handshake-cost.ts";
 import type { Meter } from "./socket-meter.ts";
+import { WaitingList, type Ticket } from "./ticket.ts";
 import type { Sources } from "../state/sources.ts";
 import { takeToken } from "../state/token-bucket.ts";
-
-/** The part of a client's socket that the queue needs. */
-export interface HandshakeSocket {
-  readonly fd: number;
-  pause(): void;
-  resume(): void;
-}
-
-/** Who is told that a handshake is refused. */
-export interface HandshakeOwner {
-  handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void;
-}
 
 /**
  * A flight of more bytes may hold a chain of certificates that takes long to verify, or the first of a client's data. TLS
@@ -31,19 +21,6 @@ export interface HandshakeOwner {
  */
 const LARGE_BYTES = 8_192;
 const LARGE_RULE = { capacity: 4, fillRate: 5_000 };
-
-/**
- * Milliseconds of processor time that every handshake may take; each one more is worth a failure more. What else the thread
- * does in the turns of a handshake is in them too.
- */
-const ORDINARY_MS = 4;
-
-/** Where time cannot be told from that of others: bytes that every handshake may have, and that are worth a failure more. */
-const ORDINARY_BYTES = 4_096;
-const CHUNK_BYTES = 512;
-
-/** TLS takes no more for a chain of certificates (SSL_CTX_set_max_cert_list). */
-const MAX_CHAIN_BYTES = 102_400;
 
 /** What a proven source's handshake is taken to have had that its client has reset. */
 const UNKNOWN_BYTES = 8_192;
@@ -80,76 +57,6 @@ const MAX_STRANGER_PAUSE_MS = 150;
 /** In the place of a row, for connections whose source is not counted. */
 const EXEMPT = -1;
 
-type State = "waiting" | "free" | "reading";
-
-/** One connection in the queue. */
-export class Ticket {
-  readonly socket: HandshakeSocket;
-  readonly owner: HandshakeOwner;
-  /** Of its source; undefined for one that is not counted. */
-  readonly row: number | undefined;
-  state: State = "waiting";
-  enteredAt = 0;
-  startedAt = 0;
-  /** Turns left to TLS. */
-  turns = 0;
-  /** Bytes when TLS was last let read, and when last looked at. */
-  received = 0;
-  seen = 0;
-  /** The thread's processor time when TLS was last let read, and what the handshake took before; in milliseconds. */
-  cpuAt = 0;
-  cpu = 0;
-  /** TLS has been fed: from now on a failure has cost something. */
-  fed = false;
-  /** TLS has read, outside of its turns, all that had come. */
-  stolen = false;
-  /** TLS is fed only what was measured. */
-  watched = false;
-  /** Failures that its source was charged for what it has sent so far. */
-  charged = 0;
-
-  constructor(socket: HandshakeSocket, owner: HandshakeOwner, row: number | undefined) {
-    this.socket = socket;
-    this.owner = owner;
-    this.row = row;
-  }
-}
-
-/** Those of one source that wait for a turn, each kind in the order of its coming. */
-class WaitingList {
-  /** TLS has read nothing of these; the others make way for them every other time. */
-  readonly fresh = new Set<Ticket>();
-  readonly fed = new Set<Ticket>();
-  #turn = 0;
-
-  get size(): number {
-    return this.fresh.size + this.fed.size;
-  }
-
-  add(ticket: Ticket): void {
-    (ticket.fed ? this.fed : this.fresh).add(ticket);
-  }
-
-  delete(ticket: Ticket): boolean {
-    return this.fresh.delete(ticket) || this.fed.delete(ticket);
-  }
-
-  /** The newest of those that have cost least. */
-  last(): Ticket | undefined {
-    return [...this.fresh].at(-1) ?? [...this.fed].at(-1);
-  }
-
-  /** Both kinds, the one whose turn it is first. */
-  kinds(): readonly Set<Ticket>[] {
-    return this.#turn++ % 2 === 0 ? [this.fresh, this.fed] : [this.fed, this.fresh];
-  }
-
-  *[Symbol.iterator](): Iterator<Ticket> {
-    yield* this.fresh;
-    yield* this.fed;
-  }
-}
-
 /** What the queue needs from outside; tests bring their own. */
 export interface QueueOptions {
   readonly sources: Sources;
@@ -162,16 +69,6 @@ export interface QueueOptions {
   schedule?(turn: () => void): unknown;
   /** Calls back after some milliseconds. Default: setTimeout. */
   wait?(wake: () => void, ms: number): unknown;
-}
-
-/** Failures that a failed handshake is worth, by the processor time it took, in milliseconds. */
-export function worthOfTime(ms: number): number {
-  return 1 + Math.max(0, Math.floor(ms - ORDINARY_MS));
-}
-
-/** The same by what its client sent: every certificate costs time. */
-export function worthOfBytes(bytes: number): number {
-  return 1 + Math.max(0, Math.ceil((Math.min(bytes, MAX_CHAIN_BYTES) - ORDINARY_BYTES) / CHUNK_BYTES));
 }
 
 export class HandshakeQueue {

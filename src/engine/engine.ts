@@ -166,9 +166,8 @@ export class Engine {
   }
 
   /** This thread's share of the handshakes that may be under way at a time. */
-  #ownHandshakes({ config, maxConnections }: Snapshot): number {
-    const max =
-      config.handshakes.max ?? Math.max(Math.floor(maxConnections / 4), Math.min(64, maxConnections));
+  #ownHandshakes({ config: { handshakes, maxConnections } }: Snapshot): number {
+    const max = handshakes.max ?? Math.max(Math.floor(maxConnections / 4), Math.min(64, maxConnections));
     return Math.ceil(max / this.#options.ledger.memory.shape.workers);
   }
 
@@ -241,17 +240,16 @@ export class Engine {
 
   #tick(): void {
     const { connections, limits, now } = this.#shared;
-    const time = now();
-    const date = Date.now();
-    for (const connection of connections) connection.tick(time, date);
-    limits.sweep(time);
+    const moment = { now: now(), date: Date.now() };
+    for (const connection of connections) connection.tick(moment);
+    limits.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }
 }
 
-function activate({ config, maxConnections }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
+function activate({ config }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
   const isExempt = rangeList(config.handshakes.exempt);
-  return { config, maxConnections, isExempt, router: new Router(config.upstreams, config.fallback), pools };
+  return { config, isExempt, router: new Router(config.upstreams, config.fallback), pools };
 }
 
 /** An event is noticed up to one tick late, and so is the end of the time after it: 10 % together. */

@@ -2,6 +2,7 @@
 
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Listener } from "../config/config.ts";
+import type { RunConfig } from "../connection/admission.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "../config/credentials.ts";
 
 /** The most targets of all upstreams together, those that a reload took away but that still have connections included. */
@@ -10,10 +11,9 @@ export const MAX_TARGETS = 4_096;
 /** The most clients that can have a connection open, or a bucket that is not full, at a time. */
 export const MAX_CLIENTS = 262_144;
 
-/** A configuration, ready to run. */
+/** A configuration, ready to run: what a thread is sent. */
 export interface Snapshot {
-  readonly config: Config;
-  readonly maxConnections: number;
+  readonly config: RunConfig;
   /** One for each port that was opened at the start, in that order; undefined where a reload took it away. */
   readonly entrances: readonly (ListenerSnapshot | undefined)[];
   /** As the configuration's upstreams; undefined for those without TLS. */
@@ -57,18 +57,33 @@ export function pairPorts(
   return pairs.map((pair, i) => (pair === undefined && open[i] !== undefined && free.has(i) ? i : pair));
 }
 
-/** A configuration and its files, for ports that are paired with its listeners. */
-export function buildSnapshot(
-  config: Config,
-  credentials: AllCredentials,
-  pairs: readonly (number | undefined)[],
-  slots: readonly (readonly number[])[],
-  maxConnections: number,
-): Snapshot {
+/** What a snapshot is built from. */
+export interface SnapshotParts {
+  readonly config: Config;
+  readonly maxConnections: number;
+  readonly credentials: AllCredentials;
+  /** For each port the place of its listener, as {@link pairPorts} answers it. */
+  readonly pairs: readonly (number | undefined)[];
+  readonly slots: readonly (readonly number[])[];
+}
+
+/** Puts a configuration and its files together, for ports that are paired with its listeners. */
+export function buildSnapshot({
+  config,
+  maxConnections,
+  credentials,
+  pairs,
+  slots,
+}: SnapshotParts): Snapshot {
   const entrances = pairs.map((i) => {
     const listener = i === undefined ? undefined : config.listeners[i];
     const own = i === undefined ? undefined : credentials.listeners[i];
     return listener && own && { listener, credentials: own };
   });
-  return { config, maxConnections, entrances, upstreamCredentials: credentials.upstreams, slots };
+  return {
+    config: { ...config, maxConnections },
+    entrances,
+    upstreamCredentials: credentials.upstreams,
+    slots,
+  };
 }

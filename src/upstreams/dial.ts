@@ -120,17 +120,19 @@ export class Attempt<D extends Dialer> {
   }
 }
 
-/**
- * Starts an attempt. It has no time limit of its own: abandon it.
- * @param header what the target is sent before anything else, TLS included
- */
-export type Dial<D extends Dialer> = (
-  target: TargetAddress,
-  tls: TargetTls | undefined,
-  header: Uint8Array | undefined,
-  dialer: D,
-  descriptors: Descriptors,
-) => Attempt<D>;
+/** Where an attempt goes to, and how. */
+export interface DialOptions<D extends Dialer> {
+  readonly target: TargetAddress;
+  /** Undefined for a plain connection. */
+  readonly tls: TargetTls | undefined;
+  /** What the target is sent before anything else, TLS included. */
+  readonly header: Uint8Array | undefined;
+  readonly dialer: D;
+  readonly descriptors: Descriptors;
+}
+
+/** Starts an attempt. It has no time limit of its own: abandon it. */
+export type Dial<D extends Dialer> = (options: DialOptions<D>) => Attempt<D>;
 
 /** @param handlers for open sockets, one set for all of them; `open`, `handshake` and `connectError` are this module's own */
 export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Dial<D> {
@@ -145,7 +147,7 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
   // A plain socket that becomes a secure one: the two go together, and what happens is told of the latter.
   const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
   const upper: Own = { ...secure, open() {} };
-  return (target, tls, header, dialer, descriptors) => {
+  return ({ target, tls, header, dialer, descriptors }) => {
     const serverName = tls && (tls.serverName ?? ("unix" in target ? "" : target.hostname));
     const secrets = tls && tlsOptions(tls, serverName ?? "");
     const late = secrets !== undefined && header !== undefined;

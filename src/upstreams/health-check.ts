@@ -87,7 +87,13 @@ class Check implements Dialer {
     if (this.#lingering.length >= MAX_LINGERING) return this.#ended(false, "ETIMEDOUT");
     const { upstream, tls } = this.#pool;
     const header = upstream.proxyProtocol && ownHeader(upstream.proxyProtocol);
-    const attempt = dial(this.#target.address, tls, header, this, this.#options.descriptors);
+    const attempt = dial({
+      target: this.#target.address,
+      tls,
+      header,
+      dialer: this,
+      descriptors: this.#options.descriptors,
+    });
     this.#attempt = attempt;
     this.#timer = setTimeout(() => {
       attempt.abandon();

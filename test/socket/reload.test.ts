@@ -786,7 +786,13 @@ test("a thread that begins after a listener went opens the others, and can be cl
   const { buildSnapshot } = await import("../../src/engine/snapshot.ts");
   const { Ledger } = await import("../../src/state/ledger.ts");
   const config = resolveConfig(testConfig(["127.0.0.1:1"]), { directory: "/", cores: 1 }, []);
-  const settings = buildSnapshot(config, atOnce(loadCredentials(config, [])), [undefined, 0], [[0]], 10);
+  const settings = buildSnapshot({
+    config,
+    maxConnections: 10,
+    credentials: atOnce(loadCredentials(config, [])),
+    pairs: [undefined, 0],
+    slots: [[0]],
+  });
   const engine = new Engine(settings, {
     ledger: Ledger.make({ workers: 1, targets: 4, clients: 4 }),
     budget: new DescriptorBudget(100),

@@ -35,7 +35,13 @@ export async function startWorkerPool(
   const ledger = Ledger.make({ workers: config.workers, targets: 16, clients: 64 });
   const budget = new DescriptorBudget(10_000);
   const slots = targetKeys(config).map((keys) => [...keys.keys()]);
-  const settings = buildSnapshot(config, atOnce(loadCredentials(config, [])), [0], slots, 1_000);
+  const settings = buildSnapshot({
+    config,
+    maxConnections: 1_000,
+    credentials: atOnce(loadCredentials(config, [])),
+    pairs: [0],
+    slots,
+  });
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
   const crew = new WorkerPool(settings, { ledger, budget, log, prefix: "test", module });

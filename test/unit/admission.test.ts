@@ -4,7 +4,8 @@ import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import {
   admit,
-  reauthorize,
+  decide,
+  reauthorize as reauthorizeUnder,
   type Circumstances,
   type ClientSocket,
   type ListenerState,
@@ -85,8 +86,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
   );
   const circumstances: Circumstances = {
     rules: {
-      config,
-      maxConnections: 10,
+      config: { ...config, maxConnections: 10 },
       isExempt: () => false,
       router: new Router(config.upstreams, config.fallback),
       pools,
@@ -319,6 +319,56 @@ describe("the server name", () => {
     const pinned = world({ upstream: "proxied" }, [proxied]);
     expect(attempt(asking("a b"), pinned).reason).toBe("proxy_header");
     expect(attempt(asking("p.example.com"), pinned).client).toBe("alice@admin");
+  });
+});
+
+/** The same question as {@link reauthorizeUnder} is asked, in front of the upstreams of {@link world}. */
+function reauthorize(
+  socket: ClientSocket,
+  inside: { client: string; pool: Pool; serverName: string },
+  entrance: ListenerState,
+  router: Router,
+  { disconnectExpired, ...how }: { generation: number; judged: boolean; disconnectExpired: boolean },
+) {
+  const { circumstances, pools } = world();
+  const config = { ...circumstances.rules.config, disconnectExpired };
+  pools.set(inside.pool.upstream.name, inside.pool);
+  return reauthorizeUnder(socket, inside, { ...how, entrance, rules: { config, router, pools } });
+}
+
+describe("the decision", () => {
+  const ask = (over: Partial<Parameters<typeof decide>[0]> = {}, entrance: Partial<ListenerState> = {}) => {
+    const { circumstances, limits } = world(entrance);
+    const { entrance: listener, rules } = circumstances;
+    const certificate = new X509Certificate(alice.cert);
+    const from = { certificate, chain: () => [], vouched: false };
+    const question = { listener, from, serverName: "db.example.com", date: Date.now(), ...over };
+    const decision = decide(question, rules);
+    expect(decide(question, rules)).toEqual(decision);
+    expect(limits.size).toBe(0);
+    return decision;
+  };
+
+  test("needs no socket, and takes nothing however often it is asked", () => {
+    expect(ask()).toMatchObject({ client: "alice@admin", upstream: "db" });
+  });
+
+  test.each<[string, Parameters<typeof ask>[0], Partial<ListenerState>, string]>([
+    ["a listener that is gone", {}, { removed: true }, "certificate_untrusted"],
+    ["a date after the certificate's", { date: Date.now() + 40_000 * day }, {}, "certificate_expired"],
+    ["a group without a right", { from: { client: "bob@ops", group: "ops" } }, {}, "group_not_authorized"],
+    ["an upstream that is not there", {}, { upstream: "gone" }, "unknown_server_name"],
+  ])("refuses %s", (_, over, entrance, reason) => {
+    expect(ask(over, entrance)).toMatchObject({ reason });
+  });
+
+  test("is the one that open connections are asked for as well", () => {
+    const from = { client: "alice@admin", group: "admin" };
+    expect(ask({ from })).toEqual(ask());
+    expect(ask({ from, serverName: "elsewhere" })).toMatchObject({
+      reason: "group_not_authorized",
+      upstream: "others",
+    });
   });
 });
 

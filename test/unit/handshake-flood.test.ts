@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { HandshakeQueue, Ticket } from "../../src/connection/handshake-queue.ts";
+import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
+import { Ticket } from "../../src/connection/ticket.ts";
 import { Sources } from "../../src/state/sources.ts";
 import { small } from "../support/ledger.ts";
 

@@ -1,12 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import {
-  HandshakeQueue,
-  Ticket,
-  worthOfBytes,
-  worthOfTime,
-  type HandshakeOwner,
-  type HandshakeSocket,
-} from "../../src/connection/handshake-queue.ts";
+import { worthOfBytes, worthOfTime } from "../../src/connection/handshake-cost.ts";
+import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
+import { Ticket, type HandshakeOwner, type HandshakeSocket } from "../../src/connection/ticket.ts";
 import { SHARED_ROW, Sources, type SourceKey } from "../../src/state/sources.ts";
 import { small } from "../support/ledger.ts";
 import { Random } from "../support/random.ts";

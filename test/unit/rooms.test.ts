@@ -10,6 +10,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["main.ts", "index.ts"],
   ["cli"],
   ["proxy.ts", "worker.ts"],
+  ["api.ts"],
   ["engine"],
   ["listeners", "connection"],
   ["upstreams"],
@@ -80,7 +81,7 @@ test.each<[string, RegExp, string[]]>([
   [
     "only these touch the file system",
     /"node:fs"/,
-    ["config/credentials.ts", "config/file.ts", "config/watch.ts", "lib/stderr.ts"],
+    ["config/file.ts", "config/pem-files.ts", "config/watch.ts", "lib/stderr.ts"],
   ],
   ["only one calls into the C library", /"bun:ffi"/, ["lib/libc.ts"]],
   ["threads are started in one place", /\bnew Worker\(/, ["engine/worker-pool.ts"]],

@@ -1,0 +1,99 @@
+// Loads a configuration: resolves it, reads the files that it names, and checks it against this process. All faults at once.
+
+import { availableParallelism } from "node:os";
+import { dirname, resolve } from "node:path";
+import { descriptorShortage, mostConnections, type Holding } from "../lib/descriptors.ts";
+import { ConfigError, type Fault } from "../lib/errors.ts";
+import type { Config, ProxyConfig } from "./config.ts";
+import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
+import { expiriesOf, expiryWarnings, type Expiry } from "./expiry.ts";
+import { resolveConfig, usesDemonstration } from "./resolve.ts";
+import type { FileStamps } from "./watch.ts";
+
+/** Where a configuration comes from. */
+export interface LoadOptions {
+  /**
+   * Path of the file that the configuration was read from. Its change reloads everything, relative paths are taken from
+   * its folder, durations have to have a unit, and `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have no
+   * built-in values. Default: none.
+   */
+  configFile?: string;
+  /** What relative paths in the configuration are taken from. Default: the file's folder, or the working directory. */
+  directory?: string;
+  /** More files whose change reloads everything. Default: none. */
+  files?: readonly string[];
+}
+
+/** What loading needs beside that. */
+interface Loading {
+  /** Takes the files that the configuration names, as they are before they are read. */
+  readonly seen: FileStamps;
+  /** How many threads run already; default: as configured. */
+  readonly workers?: number;
+}
+
+/** A configuration without faults, and all that was read and worked out for it. */
+export interface LoadedConfig {
+  readonly config: Config;
+  readonly credentials: AllCredentials;
+  readonly warnings: readonly string[];
+  /** One list for each listener. */
+  readonly expiries: readonly (readonly Expiry[])[];
+  /** As configured, or as many as there are descriptors for. */
+  readonly maxConnections: number;
+  /** What holds descriptors beside connections. */
+  readonly holding: Holding;
+  /** Why the process has too few descriptors for it, if it has. */
+  readonly shortage: string | undefined;
+  /** The files that it was read from, as they were before. */
+  readonly seen: FileStamps;
+}
+
+/**
+ * Loads a configuration, in steps between which other work may be done.
+ * @throws ConfigError that lists every fault
+ */
+export function* loadConfig(
+  input: ProxyConfig,
+  { configFile, directory, seen, workers }: LoadOptions & Loading,
+): Generator<void, LoadedConfig> {
+  const faults: Fault[] = [];
+  const fromFile = configFile !== undefined;
+  const folder = directory ?? (fromFile ? dirname(resolve(configFile)) : process.cwd());
+  const config = resolveConfig(input, { directory: folder, cores: availableParallelism(), fromFile }, faults);
+  seen.add(filesOf(config));
+  const credentials = yield* loadCredentials(config, faults);
+  const holding = {
+    workers: workers ?? config.workers,
+    listeners: config.listeners.length,
+    checks: config.upstreams.reduce((sum, each) => sum + (each.healthCheck ? each.targets.length : 0), 0),
+  };
+  const shortage = descriptorShortage(holding);
+  const most = mostConnections(holding);
+  if (shortage === undefined && (config.maxConnections ?? 0) > most) {
+    faults.push({
+      key: "maxConnections",
+      problem: `${config.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
+    });
+  }
+  if (faults.length > 0) throw new ConfigError(faults);
+  const expiries = credentials.listeners.map(expiriesOf);
+  const warnings = [
+    ...new Set([
+      ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
+      ...credentials.listeners.flatMap(credentialWarnings),
+      ...credentials.warnings,
+    ]),
+  ];
+  if (!fromFile && usesDemonstration(input)) {
+    warnings.unshift("running with the demonstration's certificates, whose private keys are public");
+  }
+  if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
+  const maxConnections = config.maxConnections ?? most;
+  return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
+}
+
+/** The files beside those that the configuration names. */
+export function filesBeside({ configFile, files = [] }: LoadOptions): string[] {
+  return [...(configFile === undefined ? [] : [resolve(configFile)]), ...files];
+}

@@ -1,0 +1,43 @@
+// What a reload cannot change, and so says needs a restart: the number of workers, and addresses of listeners. Pure.
+
+import { formatAddress } from "../lib/address.ts";
+import type { Fields } from "../lib/log.ts";
+import type { Config, Listener } from "./config.ts";
+
+/** What runs, and stays as it is until a restart. */
+export interface Running {
+  readonly workers: number;
+  /** What each open port was opened for; undefined where a reload has closed it. */
+  readonly ports: readonly (Listener | undefined)[];
+}
+
+/**
+ * Compares what runs with a new configuration. What needs a restart is no reason to refuse the rest.
+ * @param pairs for each port the place of its listener in the new configuration; undefined where there is none any more
+ * @returns warnings for the log
+ */
+export function restartReport(
+  { workers, ports }: Running,
+  next: Pick<Config, "workers" | "listeners">,
+  pairs: readonly (number | undefined)[],
+): [message: string, fields: Fields][] {
+  const lines: [string, Fields][] = [];
+  const stays = (key: string, running: string | number, configured: string | number) =>
+    lines.push(["needs a restart", { key, running, configured }]);
+  if (next.workers !== workers) stays("workers", workers, next.workers);
+  ports.forEach((port, i) => {
+    const listener = next.listeners[pairs[i] ?? -1];
+    if (port === undefined) return;
+    const running = formatAddress(port.address);
+    if (listener === undefined) lines.push(["listener removed", { address: running }]);
+    else if (formatAddress(listener.address) !== running) {
+      stays(`${listener.key}.address`, running, formatAddress(listener.address));
+    } else if (listener.reusePort !== port.reusePort) {
+      stays(`${listener.key}.reusePort`, String(port.reusePort), String(listener.reusePort));
+    }
+  });
+  next.listeners.forEach(({ key, address }, i) => {
+    if (!pairs.includes(i)) stays(`${key}.address`, "none", formatAddress(address));
+  });
+  return lines;
+}

@@ -1,0 +1,83 @@
+// A connection in the handshake queue, and the list of those that wait from one source.
+
+/** The part of a client's socket that the queue needs. */
+export interface HandshakeSocket {
+  readonly fd: number;
+  pause(): void;
+  resume(): void;
+}
+
+/** Who is told that a handshake is refused. */
+export interface HandshakeOwner {
+  handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void;
+}
+
+type State = "waiting" | "free" | "reading";
+
+/** One connection in the queue. */
+export class Ticket {
+  readonly socket: HandshakeSocket;
+  readonly owner: HandshakeOwner;
+  /** Of its source; undefined for one that is not counted. */
+  readonly row: number | undefined;
+  state: State = "waiting";
+  enteredAt = 0;
+  startedAt = 0;
+  /** Turns left to TLS. */
+  turns = 0;
+  /** Bytes when TLS was last let read, and when last looked at. */
+  received = 0;
+  seen = 0;
+  /** The thread's processor time when TLS was last let read, and what the handshake took before; in milliseconds. */
+  cpuAt = 0;
+  cpu = 0;
+  /** TLS has been fed: from now on a failure has cost something. */
+  fed = false;
+  /** TLS has read, outside of its turns, all that had come. */
+  stolen = false;
+  /** TLS is fed only what was measured. */
+  watched = false;
+  /** Failures that its source was charged for what it has sent so far. */
+  charged = 0;
+
+  constructor(socket: HandshakeSocket, owner: HandshakeOwner, row: number | undefined) {
+    this.socket = socket;
+    this.owner = owner;
+    this.row = row;
+  }
+}
+
+/** Those of one source that wait for a turn, each kind in the order of its coming. */
+export class WaitingList {
+  /** TLS has read nothing of these; the others make way for them every other time. */
+  readonly fresh = new Set<Ticket>();
+  readonly fed = new Set<Ticket>();
+  #turn = 0;
+
+  get size(): number {
+    return this.fresh.size + this.fed.size;
+  }
+
+  add(ticket: Ticket): void {
+    (ticket.fed ? this.fed : this.fresh).add(ticket);
+  }
+
+  delete(ticket: Ticket): boolean {
+    return this.fresh.delete(ticket) || this.fed.delete(ticket);
+  }
+
+  /** The newest of those that have cost least. */
+  last(): Ticket | undefined {
+    return [...this.fresh].at(-1) ?? [...this.fed].at(-1);
+  }
+
+  /** Both kinds, the one whose turn it is first. */
+  kinds(): readonly Set<Ticket>[] {
+    return this.#turn++ % 2 === 0 ? [this.fresh, this.fed] : [this.fed, this.fresh];
+  }
+
+  *[Symbol.iterator](): Iterator<Ticket> {
+    yield* this.fresh;
+    yield* this.fed;
+  }
+}

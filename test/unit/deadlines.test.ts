@@ -1,0 +1,112 @@
+// When a connection's time is up, and why.
+
+import { describe, expect, test } from "bun:test";
+import { Deadlines, type Due, type Phase, type Timeouts } from "../../src/connection/deadlines.ts";
+
+const config: Timeouts = {
+  handshakeTimeout: 10,
+  connectTimeout: 20,
+  timeout: 30,
+  maxConnectionDuration: 1_000,
+  disconnectExpired: true,
+};
+
+/** Accepted at 100, admitted with a certificate that expires on the date 5,000. */
+function admitted(over: Partial<Timeouts> = {}, random = 0): Deadlines {
+  const deadlines = new Deadlines(100);
+  deadlines.admitted(5_000);
+  deadlines.limit({ ...config, ...over }, random);
+  deadlines.enterPhase(200);
+  return deadlines;
+}
+
+describe("a deadline", () => {
+  test.each<[Phase, number, Due | undefined]>([
+    ["handshake", 209, undefined],
+    ["handshake", 210, "handshake_timeout"],
+    ["dialing", 219, undefined],
+    ["dialing", 220, "connect_timeout"],
+    ["relaying", 229, undefined],
+    ["relaying", 230, "idle_timeout"],
+    ["closing", 229, undefined],
+    ["closing", 230, "idle_timeout"],
+    ["over", 10_000_000, undefined],
+  ])("in %s is, at %d, %p", (phase, now, due) => {
+    expect(admitted().due(phase, { now, date: 0 }, 0, config)).toBe(due as Due);
+  });
+
+  test("for idle time starts anew with every byte", () => {
+    const deadlines = admitted();
+    expect(deadlines.due("relaying", { now: 229, date: 0 }, 1, config)).toBeUndefined();
+    expect(deadlines.due("relaying", { now: 258, date: 0 }, 1, config)).toBeUndefined();
+    expect(deadlines.due("relaying", { now: 259, date: 0 }, 1, config)).toBe("idle_timeout");
+  });
+
+  test.each<Phase>(["dialing", "relaying", "closing"])(
+    "for the whole connection comes first in %s",
+    (phase) => {
+      expect(admitted().due(phase, { now: 1_100, date: 9_999 }, 0, config)).toBe("max_duration");
+    },
+  );
+
+  test("for the whole connection is shortened by a tenth at most, and is none where none is configured", () => {
+    const due = (now: number, over: Partial<Timeouts>, random: number) =>
+      admitted(over, random).due("relaying", { now, date: 0 }, 1, config);
+    expect(due(999, {}, 1)).toBeUndefined();
+    expect(due(1_000, {}, 1)).toBe("max_duration");
+    expect(due(1e12, { maxConnectionDuration: undefined }, 1)).toBeUndefined();
+  });
+
+  test("for a certificate counts only where expired certificates end connections", () => {
+    const late = { now: 201, date: 5_000 };
+    expect(admitted().due("relaying", { now: 201, date: 4_999 }, 0, config)).toBeUndefined();
+    expect(admitted().due("relaying", late, 0, config)).toBe("certificate_expired");
+    expect(admitted().due("relaying", late, 0, { ...config, disconnectExpired: false })).toBeUndefined();
+  });
+
+  test("before admission is the handshake's alone", () => {
+    expect(new Deadlines(100).due("handshake", { now: 109, date: 1e15 }, 0, config)).toBeUndefined();
+    expect(new Deadlines(100).due("handshake", { now: 110, date: 1e15 }, 0, config)).toBe(
+      "handshake_timeout",
+    );
+  });
+});
+
+describe("a lost authorization", () => {
+  const at = (deadlines: Deadlines, now: number) => deadlines.due("relaying", { now, date: 0 }, now, config);
+
+  test("ends the connection within the grace, and says why", () => {
+    const deadlines = admitted();
+    deadlines.revoke({ now: 300, grace: 100, why: "group_not_authorized", random: 0.5 });
+    expect(deadlines.revokedFor).toBe("group_not_authorized");
+    expect(at(deadlines, 349)).toBeUndefined();
+    expect(at(deadlines, 350)).toBe("authorization_revoked");
+  });
+
+  test("is not put off by another one, and is brought forward by a shorter grace", () => {
+    const deadlines = admitted();
+    deadlines.revoke({ now: 300, grace: 100, why: "a", random: 0.5 });
+    deadlines.revoke({ now: 310, grace: 100, why: "b", random: 1 });
+    expect(at(deadlines, 350)).toBe("authorization_revoked");
+    deadlines.revoke({ now: 310, grace: 20, why: "c", random: 1 });
+    expect(deadlines.revokedFor).toBe("c");
+    expect(at(deadlines, 329)).toBeUndefined();
+    expect(at(deadlines, 330)).toBe("authorization_revoked");
+  });
+
+  test("does not outlast the whole connection", () => {
+    const deadlines = admitted();
+    deadlines.revoke({ now: 300, grace: 1e9, why: "a", random: 1 });
+    expect(at(deadlines, 1_099)).toBeUndefined();
+    expect(at(deadlines, 1_100)).toBe("authorization_revoked");
+  });
+
+  test("is forgotten once the connection is authorized again", () => {
+    const deadlines = admitted();
+    deadlines.revoke({ now: 300, grace: 100, why: "a", random: 1 });
+    deadlines.limit(config, 0);
+    expect(deadlines.isRevoked).toBe(false);
+    expect(at(deadlines, 400)).toBeUndefined();
+    expect(at(deadlines, 1_100)).toBe("max_duration");
+  });
+});
