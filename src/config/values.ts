@@ -47,8 +47,9 @@ export const flag: Kind<boolean> = {
 /** One of a few texts. */
 export function choice<T extends string>(choices: readonly [T, ...T[]]): Kind<T> {
   const all = choices.map((each) => `"${each}"`);
+  const code = (each: string) => `\`${each}\``;
   return {
-    type: all.map((each) => `\`${each}\``).join(" or "),
+    type: `${all.slice(0, -1).map(code).join(", ")} or ${code(all.at(-1)!)}`,
     typescript: all.join(" | "),
     schema: { enum: choices },
     read: (read, value, key) => read.choice(value, key, choices),
