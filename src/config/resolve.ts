@@ -10,7 +10,7 @@ import { HEALTH_CHECK, MAX_WORKERS, SCHEMA } from "./schema.ts";
 
 /** What the resolver has to be told of its surroundings. */
 export interface Surroundings {
-  /** What relative paths are taken from, itself absolute. */
+  /** The absolute folder from which relative paths are taken. */
   readonly directory: string;
   /** Cores, for `workers = "auto"`. */
   readonly cores: number;
