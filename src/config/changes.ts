@@ -3,12 +3,12 @@
 import { formatAddress } from "../lib/address.ts";
 import type { Config } from "./config.ts";
 
-/** The longest text that {@link listed} makes of more than one name, in characters. */
+/** The most characters that {@link listed} writes for more than one name. */
 const LONGEST_LIST = 1_000;
 
 /**
- * The keys of a new configuration whose values are others than before, such as `upstreams[0].authorizedGroups`. Where a
- * list of listeners or upstreams has become longer or shorter, the list itself is one of them.
+ * The keys whose values differ between two configurations, such as `upstreams[0].authorizedGroups`. Where a list of
+ * listeners or upstreams has become longer or shorter, the list itself is one of them.
  */
 export function changedKeys(before: Config, after: Config): string[] {
   return [
@@ -39,7 +39,7 @@ export function listed(names: readonly string[]): string {
   return text;
 }
 
-/** @param derived names of what follows from other keys */
+/** @param derived names that are skipped, since they follow from other keys */
 function ofTables(before: object, after: object, key: string, derived: readonly string[]): string[] {
   const [old, now] = [new Map(Object.entries(before)), new Map(Object.entries(after))];
   return [...new Set([...old.keys(), ...now.keys()])].flatMap((name) => {

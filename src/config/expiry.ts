@@ -1,4 +1,4 @@
-// When the proxy's certificate, the CAs and the revocation lists run out, and when to warn of it. Pure.
+// When the proxy's certificate, the CAs and the revocation lists expire, and when to warn of it. Pure.
 
 import { X509Certificate } from "node:crypto";
 import { readCertificate } from "../auth/certificate.ts";
@@ -15,7 +15,7 @@ export interface Expiry {
   readonly until: number;
 }
 
-/** A warning, said once; `id` tells apart what was said before. */
+/** A warning, given once; `id` tells whether it was given before. */
 export interface ExpiryWarning {
   readonly id: string;
   readonly text: string;
@@ -24,10 +24,10 @@ export interface ExpiryWarning {
 const DAY = 86_400_000;
 const STAGES = [30 * DAY, 7 * DAY, DAY];
 
-/** A list is warned of within this share of its life; lists are made to be replaced often. */
+/** Warnings about a list begin in this last share of its life; lists are replaced often. */
 const SHARE_OF_LIST = 0.1;
 
-/** What of a listener's files runs out: the proxy's certificates, the CAs, the lists. */
+/** What expires of a listener's files: the proxy's certificate, the CAs, the lists. */
 export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "ca" | "crl">): Expiry[] {
   const own = new X509Certificate(cert);
   const authorities = ca.map((pem) => readCertificate(new X509Certificate(pem)));
@@ -57,7 +57,7 @@ export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "c
   ];
 }
 
-/** What has run out by then or will soon, and what is not valid yet. */
+/** What has expired or will soon, and what is not valid yet. */
 export function expiryWarnings(expiries: readonly Expiry[], now: number): ExpiryWarning[] {
   return expiries.flatMap((expiry) => {
     const { kind, what, from, until } = expiry;
@@ -95,19 +95,19 @@ function rough(ms: number): string {
   return `${Math.floor(count)} ${unit}`;
 }
 
-/** Remembers what was said. */
+/** Remembers which warnings were given. */
 export class ExpiryWatch {
   #expiries: readonly Expiry[] = [];
   readonly #said = new Set<string>();
 
-  /** Takes others, of which everything that can be said now has been said. */
+  /** Watches other expiries. Warnings that are due now count as given. */
   follow(expiries: readonly Expiry[], now: number): void {
     this.#expiries = expiries;
     this.#said.clear();
     this.due(now);
   }
 
-  /** What is to be said now and was not before. */
+  /** The warnings that are due now and were not given before. */
   due(now: number): string[] {
     const fresh = expiryWarnings(this.#expiries, now).filter(({ id }) => !this.#said.has(id));
     for (const { id } of fresh) this.#said.add(id);

@@ -1,5 +1,5 @@
-// Says again and again that the configuration on disk was refused: a log line is soon out of sight, and a proxy that runs
-// on yesterday's configuration does not come up with today's when it is restarted.
+// Repeats in the log that the configuration on disk was refused. One line is soon out of sight, and a proxy that runs on
+// the configuration before does not start again with the refused one.
 
 import type { Fault } from "../lib/errors.ts";
 
@@ -9,7 +9,7 @@ const EVERY = 3_600_000;
 /** A fault, or an error that has no key. */
 type Trouble = { readonly [name in keyof Fault]: Fault[name] | undefined };
 
-/** What is said of a configuration that was refused and is still not in force. */
+/** What the log says of a configuration that was refused and is still not in force. */
 export interface StillRefused extends Trouble {
   /** When the first one was refused, ISO 8601. */
   readonly since: string;

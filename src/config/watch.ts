@@ -1,29 +1,29 @@
-// Notices when files change. They are looked at, not waited for: notifications of the file system miss what happens
-// behind symbolic links (as in a Kubernetes volume) and on network file systems.
+// Notices when files change. Files are polled: notifications of the file system miss changes behind symbolic links (as in
+// a Kubernetes volume) and on network file systems.
 
 import { statSync } from "node:fs";
 
-/** How often files are looked at, in milliseconds. */
+/** How often files are polled, in milliseconds. */
 const POLL_INTERVAL_MS = 500;
 
-/** What files are now: another one in a file's place, or another text in the same, is told apart. */
+/** The state of files now. It differs when a file is replaced or written. */
 function look(files: readonly string[]): string {
   return files.map((file) => `${lookAt(file)}\n`).join("");
 }
 
-/** Files, and what each was before it was read. */
+/** Files, and the state of each before it was read. */
 export class FileStamps {
   readonly files: string[] = [];
   known = "";
 
-  /** To be called before the files are read. */
+  /** Call this before the files are read. */
   add(files: readonly string[]): this {
     this.files.push(...files);
     this.known += look(files);
     return this;
   }
 
-  /** The files that were there in an earlier sighting too, as something else: replaced, or written anew. */
+  /** The files that both have and that were replaced or written in between. */
   changedSince(before: FileStamps): string[] {
     const then = before.#byFile();
     return [...this.#byFile()].filter(([file, is]) => (then.get(file) ?? is) !== is).map(([file]) => file);
@@ -34,8 +34,9 @@ export class FileStamps {
     return new Map(this.files.map((file, i) => [file, lines[i] ?? ""]));
   }
 
-  /** These files and those of another sighting, each as it was then. */
-  and({ files, known }: FileStamps): FileStamps {
+  /** These files and those of `other`, each with its state. */
+  and(other: FileStamps): FileStamps {
+    const { files, known } = other;
     const both = new FileStamps();
     both.files.push(...this.files, ...files);
     both.known = this.known + known;
@@ -52,18 +53,18 @@ function lookAt(file: string): string {
   }
 }
 
-/** Looks at files until it is stopped. */
+/** Polls files until it is stopped. */
 export class Watch {
   #files: readonly string[];
   readonly #changed: () => void;
   readonly #timer: Timer;
-  /** What was there when last told, and when last looked. */
+  /** The state at the last call of `changed`, and at the last poll. */
   #told: string;
   #seen: string;
 
   /**
    * @param seen the files, as they were before they were read
-   * @param changed called when files have changed and have then stayed the same from one look to the next
+   * @param changed called once a change is stable for one interval
    */
   constructor({ files, known }: FileStamps, changed: () => void) {
     this.#files = files;
@@ -72,7 +73,7 @@ export class Watch {
     this.#timer = setInterval(() => this.#tick(), POLL_INTERVAL_MS);
   }
 
-  /** From now on other files. */
+  /** Polls other files from now on. */
   follow({ files, known }: FileStamps): void {
     this.#files = files;
     this.#told = this.#seen = known;
