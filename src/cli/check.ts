@@ -4,7 +4,7 @@ import { unresolved } from "../upstreams/name-resolution.ts";
 import { DONE, print, type Command } from "./command.ts";
 import { differences } from "./differences.ts";
 import { FLAGS } from "./flags.ts";
-import { ADDRESS, loggerFor, openProxy } from "./open.ts";
+import { ADDRESS, PRECEDENCE, loggerFor, openProxy } from "./open.ts";
 import { summary } from "./summary.ts";
 
 export const check: Command = {
@@ -13,6 +13,7 @@ export const check: Command = {
   words: ADDRESS,
   flags: FLAGS,
   examples: ["check --config proxy.toml"],
+  notes: PRECEDENCE,
   async run({ flags }) {
     const { proxy, written } = await openProxy(flags, loggerFor(flags));
     const { config, warnings, expiries } = proxy;

@@ -3,6 +3,9 @@
 /** Columns that every terminal has. */
 export const WIDTH = 80;
 
+/** A space at which no line ends. */
+export const TIED = "\u00a0";
+
 /** Wraps at spaces; a word that is longer than a line stays whole and alone. Line ends in the text stay. */
 export function wrap(text: string, width = WIDTH): string[] {
   return text.split("\n").flatMap((line) => {
@@ -14,7 +17,7 @@ export function wrap(text: string, width = WIDTH): string[] {
         current = word;
       } else current = current === "" ? word : `${current} ${word}`;
     }
-    return [...lines, current];
+    return [...lines, current].map((each) => each.replaceAll(TIED, " "));
   });
 }
 

@@ -15,13 +15,15 @@ export interface Command {
   readonly usage: string;
   /** What the command does, in a sentence without a full stop. */
   readonly summary: string;
-  /** What is the name of the words that are no flags, and what they say; none where no such word is taken. */
+  /** The words that are no flags: their name, their meaning, and how many there may be. Default: none. */
   readonly words?: { readonly name: string; readonly description: string; readonly most: number };
   readonly flags: Flags;
   /** Command lines that show it, without `proxy`. */
   readonly examples: readonly string[];
-  /** Whether the command runs until a signal stops it. */
-  readonly stays?: boolean;
+  /** What each signal does to a command that goes on running. */
+  readonly signals?: readonly (readonly [string, string])[];
+  /** What else to know, at the end of the help. */
+  readonly notes?: string;
   /** @returns the exit code */
   run(given: Given): Promise<number>;
 }

@@ -32,10 +32,9 @@ export function differences(written: ProxyConfig): Difference[] {
 /** @param kind the key without the places in lists, and with `listener` for an entry of `listeners` */
 function leaves(value: unknown, key: string, kind: string, known: unknown): Difference[] {
   if (value === undefined || SHOWN.has(kind)) return [];
-  if (kind === "listeners" || kind === "upstreams") {
-    const single = kind === "listeners" ? "listener" : kind;
-    const builtIn = single === "listener" ? BUILT_IN.listener : known;
-    return (value as unknown[]).flatMap((each, i) => leaves(each, `${key}[${i}]`, single, builtIn));
+  if (Array.isArray(value) && (kind === "listeners" || kind === "upstreams")) {
+    const [single, builtIn] = kind === "listeners" ? ["listener", BUILT_IN.listener] : [kind, known];
+    return value.flatMap((each: unknown, i) => leaves(each, `${key}[${i}]`, single, builtIn));
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
     return Object.entries(value).flatMap(([name, each]) => {

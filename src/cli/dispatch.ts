@@ -51,7 +51,9 @@ function checkWords(words: readonly string[], command: Command): void {
   const [word] = words;
   if (word !== undefined && (command === run || command === check)) {
     if (CONFIG_FILE.test(word)) {
-      throw new UsageError(`${quote(word)} is not an address; a configuration file is given as --config ${/^[\w./-]+$/.test(word) ? word : quote(word)}`);
+      throw new UsageError(
+        `${quote(word)} is not an address; a configuration file is given as --config ${/^[\w./-]+$/.test(word) ? word : quote(word)}`,
+      );
     }
     if (command === run && !word.includes(":")) throw new UsageError(unknownCommand(word));
   }

@@ -22,7 +22,7 @@ export const echoCommand: Command = {
   },
   flags: LOG_FLAGS,
   examples: ["echo 127.0.0.1:9001"],
-  stays: true,
+  signals: [["SIGTERM, SIGINT, SIGQUIT", "stop at once"]],
   async run({ flags, words }) {
     const level = choose("log-level", flags["log-level"], LOG_LEVELS) ?? BUILT_IN.logLevel;
     const log = guarded(loggerFor(flags), () => level);

@@ -88,7 +88,7 @@ export const FLAGS = {
     type: "string",
     valueHint: "N",
     description: "connections of all clients together",
-    builtIn: "half of the descriptors",
+    builtIn: "as many as descriptors allow",
     key: "maxConnections",
   },
   timeout: {
@@ -161,7 +161,9 @@ function unknownFlag(word: string, rawName: string, flags: Flags): string {
 export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues {
   const args: ArgsDef = { address: { type: "positional", required: false }, ...flags };
   const values = Object.entries<unknown>(parseWithCitty([...rawArgs], args));
-  return Object.fromEntries(values.filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+  return Object.fromEntries(
+    values.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
 }
 
 /** The words of a command line that are no flags and no flags' values. */

@@ -1,6 +1,6 @@
 // From a command line to a proxy that is not listening yet: reads the configuration, file and flags together.
 
-import type { ProxyConfig } from "../config/config.ts";
+import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
 import { readConfigFile } from "../config/file.ts";
 import { ConfigError } from "../lib/errors.ts";
 import { LOG_FORMATS, createLogger, type Logger } from "../lib/log.ts";
@@ -10,10 +10,13 @@ import { FLAGS, UsageError, applyFlags, choose, locate, type Flag, type FlagValu
 /** The word that `run` and `check` take. */
 export const ADDRESS = {
   name: "ADDRESS",
-  description:
-    'where to listen: ":5000" (every interface, IPv4 and IPv6), "127.0.0.1:5000" or "[::1]:5000"; goes before listener.address of the file',
+  description: `where to listen: ":5000" (every interface, IPv4 and IPv6), "127.0.0.1:5000" or "[::1]:5000" [default: ${BUILT_IN.listener.address}]`,
   most: 1,
 };
+
+/** What the help says of flags and the file together. */
+export const PRECEDENCE =
+  "ADDRESS and flags override the file; the file overrides the defaults. With --config, the defaults of --ca, --cert, --key, --targets and --groups do not apply: the file or the flags have to give them.";
 
 /** Flags of the log, for commands that read no configuration. */
 export const LOG_FLAGS = {

@@ -5,7 +5,7 @@ import { guarded } from "../lib/log.ts";
 import type { Proxy } from "../proxy.ts";
 import { DONE, FAILED, type Command } from "./command.ts";
 import { FLAGS } from "./flags.ts";
-import { ADDRESS, loggerFor, openProxy } from "./open.ts";
+import { ADDRESS, PRECEDENCE, loggerFor, openProxy } from "./open.ts";
 import { ignoreSignals, onHangup, onStop } from "./signals.ts";
 
 export const run: Command = {
@@ -17,7 +17,11 @@ export const run: Command = {
     "--config /etc/tcpproxy/proxy.toml",
     ":5000 --ca ca.crt --cert server.crt --key server.key \\\n    --targets 10.0.0.5:5432,10.0.0.6:5432 --groups dba",
   ],
-  stays: true,
+  signals: [
+    ["SIGTERM, SIGINT, SIGQUIT", "stop: open connections may finish; a second signal closes them"],
+    ["SIGHUP", "read the configuration and its files again"],
+  ],
+  notes: `${PRECEDENCE} "proxy help" lists topics to read.`,
   async run({ flags }) {
     const logger = loggerFor(flags);
     let running: Proxy | undefined;

@@ -14,7 +14,10 @@ export interface Topic {
 /** By name, in the order in which they are listed. */
 export const TOPICS: ReadonlyMap<string, Topic> = new Map([
   ["log", { summary: "log lines and their fields", text: () => log }],
-  ["operations", { summary: "run it as a service, reload, replace it, take it down", text: () => operations }],
+  [
+    "operations",
+    { summary: "run it as a service, reload, replace it, take it down", text: () => operations },
+  ],
   ["services", { summary: "several services, by server name and by listener", text: () => services }],
   ["strangers", { summary: "what strangers may cost", text: () => strangers }],
 ]);

@@ -1,13 +1,8 @@
 // The help of each command, from its flag table. Pure.
 
-import { columns, widthFor, wrap } from "./columns.ts";
+import { TIED, columns, widthFor, wrap } from "./columns.ts";
 import type { Command } from "./command.ts";
 import type { Flag, Flags } from "./flags.ts";
-
-const SIGNALS = [
-  ["SIGTERM, SIGINT, SIGQUIT", "stop; open connections may finish, a second signal cuts them"],
-  ["SIGHUP", "read the configuration and all its files again"],
-] as const;
 
 const EXIT_CODES = [
   ["0", "done"],
@@ -17,8 +12,7 @@ const EXIT_CODES = [
 
 /** @param others the commands that the help of the whole program lists, by name */
 export function usage(command: Command, others?: ReadonlyMap<string, Command>): string {
-  const { words, flags, examples, summary, stays = false } = command;
-  const signals = others === undefined ? SIGNALS.slice(0, 1) : SIGNALS;
+  const { words, flags, examples, summary, signals = [], notes } = command;
   return [
     ...wrap(`${summary}.`),
     ...section(
@@ -32,18 +26,17 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
       "Examples",
       examples.map((line) => `  proxy ${line}`),
     ),
-    ...section("Signals", stays ? table(signals) : []),
+    ...section("Signals", table(signals)),
     ...section("Exit codes", table(EXIT_CODES)),
-    ...(others === undefined
-      ? []
-      : ["", ...wrap('Flags go before the file, the file goes before the defaults. "proxy help" lists topics.')]),
+    ...(notes === undefined ? [] : ["", ...wrap(notes)]),
   ].join("\n");
 }
 
 function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
     `--${name} ${flag.valueHint}`,
-    flag.description + (flag.builtIn === undefined ? "" : ` [default: ${flag.builtIn}]`),
+    flag.description +
+      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`),
   ]);
   return [...rows, ["-h, --help", "print this help"], ["-v, --version", "print the version"]];
 }
