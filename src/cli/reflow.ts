@@ -1,12 +1,14 @@
-// Markdown for a terminal: paragraphs and list entries wrapped to its width, code and tables as they are. Pure.
+// Markdown for a terminal: paragraphs and list entries wrapped to its width, code as it is, and a table
+// that is too wide as a list of its rows. Pure.
 
-import { WIDTH, wrap } from "./columns.ts";
+import { WIDTH, columns, widthFor, wrap } from "./columns.ts";
 
 const ENTRY = /^\s*([-*]|\d+\.) /;
 
 export function reflow(markdown: string): string {
   const out: string[] = [];
   let paragraph: string[] = [];
+  const table: string[] = [];
   let inCode = false;
   const flush = () => {
     const [first = "", ...rest] = paragraph;
@@ -19,7 +21,13 @@ export function reflow(markdown: string): string {
   };
   for (const line of markdown.split("\n")) {
     const fence = /^\s*```/.test(line);
-    if (fence || inCode || line === "" || /^[#|]/.test(line)) {
+    if (!inCode && line.startsWith("|")) {
+      if (table.length === 0) flush();
+      table.push(line);
+      continue;
+    }
+    if (table.length > 0) out.push(...tableLines(table.splice(0)));
+    if (fence || inCode || line === "" || line.startsWith("#")) {
       flush();
       out.push(line);
       if (fence) inCode = !inCode;
@@ -29,5 +37,29 @@ export function reflow(markdown: string): string {
     paragraph.push(line);
   }
   flush();
+  out.push(...tableLines(table));
   return out.join("\n");
+}
+
+/** A row of a table that is too wide: its first cell, and below it the others, each behind its column's name. */
+function tableLines(table: readonly string[]): string[] {
+  if (table.every((line) => line.length <= WIDTH)) return [...table];
+  const cellsOf = (line: string) =>
+    line
+      .replace(/^\||\|\s*$/g, "")
+      .split(/(?<!\\)\|/)
+      .map((cell) => cell.trim().replaceAll("\\|", "|"));
+  const [names = [], , ...rows] = table.map(cellsOf);
+  if (names.length === 2) {
+    const pairs = rows.map(([first = "", second = ""]) => [first, second] as const);
+    return columns(pairs, Math.min(30, widthFor(pairs.map(([first]) => first))));
+  }
+  return rows.flatMap(([first = "", ...others]) => [
+    `  ${first}`,
+    ...columns(
+      others.map((cell, i) => [`${names[i + 1]}:`, cell] as const),
+      Math.max(0, ...names.slice(1).map((name) => name.length)) + 6,
+      4,
+    ),
+  ]);
 }

@@ -5,7 +5,7 @@ import type { Config, Target, Upstream } from "../config/config.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import type { Expiry } from "../config/expiry.ts";
-import { columns, widthFor } from "./columns.ts";
+import { TIED, columns, widthFor } from "./columns.ts";
 import type { Difference } from "./differences.ts";
 
 /** What a configuration does not say of itself. */
@@ -50,13 +50,18 @@ export function summary(
   return [
     "configuration is valid",
     ...columns(
-      rows.map(([name, value]): Row => [name, escapeInvisible(value)]),
+      // Only lists are wrapped: a path with spaces stays whole.
+      rows.map(([name, value]): Row => [name, value.includes(", ") ? escapeInvisible(value) : whole(value)]),
       NAME_WIDTH,
       0,
     ),
     ...settings(differences),
     ...warnings.map((warning) => `warning: ${warning}`),
   ].join("\n");
+}
+
+function whole(text: string): string {
+  return escapeInvisible(text).replaceAll(" ", TIED);
 }
 
 function settings(differences: readonly Difference[]): string[] {
