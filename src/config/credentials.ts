@@ -1,13 +1,12 @@
 // The PEM files that the configuration names: read, checked against each other, and kept for TLS. All faults at once,
 // before anything is opened or changed; nothing of a private key ever appears in a message.
 
-import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
 import { createSecureContext } from "node:tls";
 import { readCertificate, type Certificate } from "../auth/certificate.ts";
 import type { Config, Listener, UpstreamTls } from "./config.ts";
-import { cannotRead, quote, type Fault } from "../lib/errors.ts";
-import { readPem, type PemBlock } from "../auth/pem.ts";
+import { quote, type Fault } from "../lib/errors.ts";
+import { blocksOf, certificates, findings, privateKey, textOf, type Findings } from "./pem-file.ts";
 import { mayHaveSigned, readRevocationList, verifyList, type RevocationList } from "../auth/revocation.ts";
 
 /** What a listener needs: PEM for TLS, and revocation lists, which TLS is not given: it would read them anew each time. */
@@ -25,7 +24,7 @@ export interface UpstreamCredentials {
   readonly key: string | undefined;
 }
 
-/** All that a configuration's files come to. */
+/** The contents of all files of a configuration. */
 export interface AllCredentials {
   /** One for each listener. */
   readonly listeners: readonly Credentials[];
@@ -38,7 +37,7 @@ export interface AllCredentials {
 const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
 
 /**
- * Reads and checks all files of a configuration, in steps. Paths that are "" are passed over: they were found at fault
+ * Reads and checks all files of a configuration, in steps. Paths that are "" are skipped: they were at fault
  * before.
  * @param faults collects what is wrong; the result is fit for use only if it stays empty
  */
@@ -63,19 +62,6 @@ export function filesOf({ listeners, upstreams }: Config): string[] {
     ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
   ];
   return [...new Set(files.filter((file) => file !== undefined))];
-}
-
-/** Takes what is wrong, or what should not be so, with one key. */
-interface Findings {
-  fault(key: string, problem: string): void;
-  warn(warning: string): void;
-}
-
-function findings(key: string, faults: Fault[], warnings: Set<string>): Findings {
-  return {
-    fault: (name, problem) => void faults.push({ key: `${key}.${name}`, problem }),
-    warn: (warning) => void warnings.add(warning),
-  };
 }
 
 function* ofListener(
@@ -112,7 +98,7 @@ function ofUpstream(
   return credentials;
 }
 
-/** The TLS library's own opinion, without opening a port. */
+/** Checks that the TLS library accepts the files, without opening a port. */
 function tryOut(
   { ca, cert, key }: Pick<Credentials, "ca" | "cert" | "key">,
   file: string,
@@ -157,7 +143,7 @@ function keyPair(
   return { cert: text, key: key?.pem ?? "" };
 }
 
-/** What is allowed but will not work as hoped, dates apart: one line each. */
+/** What is allowed but will not work as intended, apart from dates: one line each. */
 export function credentialWarnings({ cert, ca }: Credentials): string[] {
   const warnings: string[] = [];
   const certificate = new X509Certificate(cert);
@@ -177,81 +163,7 @@ export function credentialWarnings({ cert, ca }: Credentials): string[] {
   return warnings;
 }
 
-/** @returns the file's text; undefined where there is none, which has been said then */
-function textOf(path: string, key: string, { fault }: Findings): string | undefined {
-  if (path === "") return undefined;
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    fault(key, `${quote(path)} ${cannotRead(error)}`);
-    return undefined;
-  }
-}
-
-/** @returns the blocks of a file's text; undefined where it is damaged, which has been said then */
-function blocksOf(
-  text: string,
-  path: string,
-  key: string,
-  { fault }: Findings,
-): readonly PemBlock[] | undefined {
-  const { blocks, damage } = readPem(text);
-  if (damage === undefined) return blocks;
-  fault(key, `${quote(path)}, line ${damage.line}: ${damage.problem}`);
-  return undefined;
-}
-
-/** Labels under which other programs know certificates; here they would be passed over. */
-const OTHER_LABELS: readonly string[] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
-
-function certificates(path: string, key: string, found: Findings): { text: string; all: X509Certificate[] } {
-  const text = textOf(path, key, found);
-  const blocks = text === undefined ? undefined : blocksOf(text, path, key, found);
-  if (text === undefined || blocks === undefined) return { text: "", all: [] };
-  const fault = (problem: string) => found.fault(key, `${quote(path)}${problem}`);
-  for (const { label, line } of blocks) {
-    if (OTHER_LABELS.includes(label)) fault(`, line ${line}: "BEGIN ${label}" should be "BEGIN CERTIFICATE"`);
-  }
-  const own = blocks.filter(({ label }) => label === "CERTIFICATE");
-  if (own.length === 0) fault(' holds no certificate (PEM, "BEGIN CERTIFICATE")');
-  const all = own.flatMap(({ pem, line }, i) => {
-    try {
-      return [new X509Certificate(pem)];
-    } catch {
-      fault(`, line ${line}: certificate ${i + 1} is damaged`);
-      return [];
-    }
-  });
-  return { text, all };
-}
-
-function privateKey(path: string, found: Findings): { pem: string; object: KeyObject } | undefined {
-  const pem = textOf(path, "privateKey", found);
-  if (pem === undefined || blocksOf(pem, path, "privateKey", found) === undefined) return undefined;
-  if (isOpenToOthers(path)) {
-    found.warn(`the private key ${quote(path)} can be read by other users; chmod 600 keeps it to its owner`);
-  }
-  try {
-    return { pem, object: createPrivateKey(pem) };
-  } catch {
-    const problem = /ENCRYPTED/.test(pem)
-      ? "is encrypted; the proxy has nobody to ask for the passphrase"
-      : 'holds no private key (PEM, "BEGIN PRIVATE KEY")';
-    found.fault("privateKey", `${quote(path)} ${problem}`);
-    return undefined;
-  }
-}
-
-function isOpenToOthers(path: string): boolean {
-  if (process.platform === "win32") return false;
-  try {
-    return (statSync(path).mode & 0o077) !== 0;
-  } catch {
-    return false;
-  }
-}
-
-/** Lists are verified here, so that nobody has to wait for it later. One that no client can be judged by is a fault. */
+/** Verifies lists here, so that no handshake waits for it. A list that no client can be checked against is a fault. */
 function* revocations(
   path: string,
   ca: readonly Certificate[],
@@ -295,7 +207,7 @@ function* revocations(
   return lists;
 }
 
-/** Whose lists these are; one of an authority that only clients have can be verified no sooner than such a client comes. */
+/** The CAs that signed a list. The list of a CA that only clients send is verified when the first such client connects. */
 function* signersOf(
   list: RevocationList,
   ca: readonly Certificate[],

@@ -43,13 +43,20 @@ export async function readConfigFile(path: string): Promise<unknown> {
   try {
     const input = language.parse(text);
     if (!language.strict) refuseDuplicates(text, language.parse, input);
-    return input;
+    return withoutSchema(input);
   } catch (error) {
     if (error instanceof DuplicateError) throw fail(error.message);
     // It may show a part of the file, whatever that is.
     const message = escapeInvisible((error as Error).message.slice(0, 200));
     throw fail(`${await positionOf(path, language.loader)}${message}`);
   }
+}
+
+/** Leaves out `$schema`, which tells an editor where the schema is. */
+function withoutSchema(input: unknown): unknown {
+  if (typeof input !== "object" || input === null || Array.isArray(input)) return input;
+  const { $schema, ...rest } = input as Record<string, unknown>;
+  return typeof $schema === "string" ? rest : input;
 }
 
 /** The parsers do not say where they stopped, but the module loader does: it is asked once something is wrong. */

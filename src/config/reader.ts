@@ -1,23 +1,21 @@
 // Reads values that people wrote, one by one, and keeps what is wrong with them. Pure.
 
-import { parseListenAddress, type Address } from "../lib/address.ts";
 import { MAX_DURATION_MS, formatDuration, parseDuration } from "../lib/duration.ts";
 import { quote, type Fault } from "../lib/errors.ts";
+import { suggest } from "../lib/suggest.ts";
 
 /** What cannot be read is a fault, and comes back as something harmless, so that reading can go on to the next. */
 export class Reader {
   readonly #faults: Fault[];
   readonly #absolute: (path: string) => string;
-  readonly #numbersAreMs: boolean;
+  /** With a configuration file, a number is no duration, and the values of the demonstration are not built in. */
+  readonly fromFile: boolean;
 
-  /**
-   * @param absolute what a path comes to that people wrote
-   * @param numbersAreMs whether a duration may be a number of milliseconds; else it is a text with a unit
-   */
-  constructor(faults: Fault[], absolute: (path: string) => string, numbersAreMs: boolean) {
+  /** @param absolute makes a path absolute */
+  constructor(faults: Fault[], absolute: (path: string) => string, fromFile: boolean) {
     this.#faults = faults;
     this.#absolute = absolute;
-    this.#numbersAreMs = numbersAreMs;
+    this.fromFile = fromFile;
   }
 
   /** `value` is not `what`; `hint` says what would be right. */
@@ -30,25 +28,32 @@ export class Reader {
     this.#faults.push({ key: key || "configuration", problem });
   }
 
-  /** A table over its built-in values, with no key that is not known. */
-  table(value: unknown, key: string, builtIn: object, others: readonly string[]): Record<string, unknown> {
-    const known = [...new Set([...Object.keys(builtIn), ...others])];
-    if (value === undefined && key !== "" && !key.includes("[")) return { ...builtIn };
+  /** What is given of a table, with no key that is not known. */
+  table(value: unknown, key: string, known: readonly string[]): Record<string, unknown> {
     if (!isTable(value)) {
       this.reject(value, key, "a table", `its keys are ${known.join(", ")}`);
-      return { ...builtIn };
+      return {};
     }
-    const table: Record<string, unknown> = { ...builtIn };
+    const table: Record<string, unknown> = {};
     for (const name of Object.keys(value)) {
       if (known.includes(name)) {
-        if (value[name] !== undefined) table[name] = value[name];
+        table[name] = value[name];
       } else {
         // Anything can be a key, also what a terminal would be fooled with.
         const shown = /^[\w-]{1,80}$/.test(name) ? name : quote(name);
-        this.fault(key ? `${key}.${shown}` : shown, `unknown key${suggest(name, known)}`);
+        const meant = suggest(name, known);
+        const hint = meant === undefined ? `known are ${known.join(", ")}` : `did you mean ${meant}?`;
+        this.fault(key ? `${key}.${shown}` : shown, `unknown key; ${hint}`);
       }
     }
     return table;
+  }
+
+  /** A list that may be empty. */
+  anyList(value: unknown, key: string, hint: string): unknown[] {
+    if (Array.isArray(value)) return value;
+    this.reject(value, key, "a list", hint);
+    return [];
   }
 
   list(value: unknown, key: string, what: string): unknown[] {
@@ -90,14 +95,6 @@ export class Reader {
     return choice ?? choices[0];
   }
 
-  address(value: unknown, key: string): Address {
-    const address = parseListenAddress(value);
-    if (address === undefined) {
-      this.reject(value, key, "an address", 'write it like ":5000", "127.0.0.1:5000" or "[::1]:5000"');
-    }
-    return address ?? { hostname: "", port: 0 };
-  }
-
   duration(value: unknown, key: string): number {
     if (this.#hasNoUnit(value)) {
       this.reject(value, key, "a duration", `it has no unit: write "${value}s" or "${value}ms"`);
@@ -112,7 +109,7 @@ export class Reader {
   }
 
   #hasNoUnit(value: unknown): boolean {
-    if (typeof value === "number") return !this.#numbersAreMs && Number.isSafeInteger(value) && value > 0;
+    if (typeof value === "number") return this.fromFile && Number.isSafeInteger(value) && value > 0;
     return typeof value === "string" && /^0*[1-9]\d*$/.test(value);
   }
 
@@ -129,21 +126,10 @@ export class Reader {
     this.reject(value, key, `a whole number from 1 to ${most}${others}`);
     return 1;
   }
-
-  optional<T>(value: unknown, read: (value: unknown) => T): T | undefined {
-    return value === undefined ? undefined : read(value);
-  }
 }
 
 function isTable(value: unknown): value is Record<string, unknown> {
   if (typeof value !== "object" || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
-}
-
-/** Names the key that was probably meant: the same letters in another case or with separators. */
-function suggest(name: string, known: readonly string[]): string {
-  const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, "");
-  const meant = known.find((key) => plain(key) === plain(name));
-  return meant === undefined ? `; known are ${known.join(", ")}` : `; did you mean ${meant}?`;
 }

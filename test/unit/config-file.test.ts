@@ -53,3 +53,19 @@ test("what a parser shows of a file is escaped, and short", async () => {
   expect(said).toMatch(/Unrecognized token '\\u000b'$/);
   expect((await saidOf("json", `{ "timeout": ${"x".repeat(5_000)} }`))!.length).toBeLessThan(400);
 });
+
+test.each<[string, string]>([
+  ["json", '{ "$schema": "./proxy.schema.json", "timeout": "1s" }'],
+  ["yaml", '$schema: ./proxy.schema.json\ntimeout: "1s"\n'],
+  ["toml", '"$schema" = "./proxy.schema.json"\ntimeout = "1s"\n'],
+])("in %s, $schema is for the editor and no key", async (extension, text) => {
+  const path = `${folder}/schema.${extension}`;
+  writeFileSync(path, text);
+  expect(await readConfigFile(path)).toEqual({ timeout: "1s" });
+});
+
+test("a $schema that is no text stays, and the resolver refuses it", async () => {
+  const path = `${folder}/odd.json`;
+  writeFileSync(path, '{ "$schema": 1 }');
+  expect(await readConfigFile(path)).toEqual({ $schema: 1 });
+});

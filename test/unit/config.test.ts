@@ -426,6 +426,15 @@ describe("faults", () => {
     ]);
   });
 
+  test("an unknown key gets the nearest known one as a suggestion, or all that are known", () => {
+    const { faults } = resolved({ timeuot: "1s", rateLimit: { burst: 1, maxConection: 2 } });
+    expect(faults.map(({ key, problem }) => `${key}: ${problem}`)).toEqual([
+      "timeuot: unknown key; did you mean timeout?",
+      "rateLimit.burst: unknown key; known are capacity, fillRate, maxConnections",
+      "rateLimit.maxConection: unknown key; did you mean maxConnections?",
+    ]);
+  });
+
   test("a pattern is not a group, and the fault says that there are none", () => {
     for (const group of ["*", "team-*"]) {
       const { faults } = resolved({ upstreams: [{ ...upstream, authorizedGroups: [group] }] });

@@ -80,7 +80,7 @@ test.each<[string, RegExp, string[]]>([
   [
     "only these touch the file system",
     /"node:fs"/,
-    ["config/credentials.ts", "config/file.ts", "config/watch.ts", "lib/stderr.ts"],
+    ["config/file.ts", "config/pem-file.ts", "config/watch.ts", "lib/stderr.ts"],
   ],
   ["only one calls into the C library", /"bun:ffi"/, ["lib/libc.ts"]],
   ["threads are started in one place", /\bnew Worker\(/, ["engine/worker-pool.ts"]],

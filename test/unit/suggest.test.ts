@@ -21,18 +21,21 @@ test.each<[string, string | undefined]>([
   ["connect-timeout", "connectTimeout"],
   ["conectTimeout", "connectTimeout"],
   ["listner", "listener"],
-  ["listenrs", "listener"],
+  ["listenrs", "listeners"],
   ["upstream", "upstreams"],
   ["tsl", "tls"],
   ["cert", undefined],
   ["insecure", undefined],
   ["", undefined],
   ["x", undefined],
-  ["t".repeat(100_000), undefined],
 ])("an unknown name %j gets the suggestion %j", (name, expected) => {
   expect(suggest(name, KNOWN)).toBe(expected);
 });
 
 test("a suggestion needs a known name", () => {
   expect(suggest("timeout", [])).toBeUndefined();
+});
+
+test("a very long name gets no suggestion", () => {
+  expect(suggest("timeout".repeat(10_000), KNOWN)).toBeUndefined();
 });

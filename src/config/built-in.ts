@@ -1,0 +1,47 @@
+// The built-in configuration: what `./out/proxy` runs with when it is told nothing. Pure.
+
+import type { Key, Table, Keys } from "./kinds.ts";
+import type { ListenerConfig, ProxyConfig, UpstreamConfig } from "./proxy-config.ts";
+import { SCHEMA } from "./schema.ts";
+
+type Given<T, K extends keyof T> = Required<Pick<T, K>>;
+
+/** The keys that have a built-in value. */
+type BuiltIn = Given<
+  ProxyConfig,
+  | "timeout"
+  | "handshakeTimeout"
+  | "connectTimeout"
+  | "shutdownTimeout"
+  | "disconnectExpired"
+  | "revocationGrace"
+  | "workers"
+  | "watch"
+  | "logLevel"
+> & {
+  handshakes: Given<
+    NonNullable<ProxyConfig["handshakes"]>,
+    "perSource" | "failures" | "failuresRefill" | "exempt"
+  >;
+  listener: Given<
+    ListenerConfig,
+    "address" | "ca" | "certificate" | "privateKey" | "sessionTickets" | "reusePort"
+  >;
+  upstreams: (UpstreamConfig & { targets: string[] })[];
+  rateLimit: Given<NonNullable<ProxyConfig["rateLimit"]>, "capacity" | "fillRate">;
+};
+
+/** The built-in values of a table, those of the demonstration included. */
+function valuesOf({ keys }: Table<Keys>): Record<string, unknown> {
+  const given = Object.entries(keys).map(([name, key]) => [name, valueOf(key)] as const);
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
+}
+
+function valueOf({ kind, builtIn, demonstration }: Key<unknown>): unknown {
+  const value = builtIn ?? demonstration;
+  return value !== undefined && kind.table !== undefined && kind.list === undefined
+    ? valuesOf(kind.table)
+    : value;
+}
+
+export const BUILT_IN = valuesOf(SCHEMA.table!) as unknown as BuiltIn;

@@ -1,0 +1,64 @@
+// The kinds of texts that have a form: addresses, ranges, groups, server names. Pure.
+
+import { isGroupName } from "../auth/identity.ts";
+import { parseServerName } from "../auth/server-name.ts";
+import { parseListenAddress, parseTarget } from "../lib/address.ts";
+import { parseRange } from "../lib/source.ts";
+import { form } from "./values.ts";
+
+export const listenAddress = form({
+  type: "address",
+  what: "an address",
+  hint: 'write it like ":5000", "127.0.0.1:5000" or "[::1]:5000"',
+  parse: parseListenAddress,
+  harmless: { hostname: "", port: 0 },
+  schema: { pattern: ":\\d{1,5}$", examples: [":5000", "127.0.0.1:5000", "[::1]:5000"] },
+});
+
+export const targetAddress = form({
+  type: "`host:port` or `unix:/path`",
+  what: "host:port",
+  hint: 'write it like "10.0.0.5:5432", "[::1]:5432" or "unix:/run/db.sock"',
+  parse: parseTarget,
+  harmless: { hostname: "", port: 0 },
+  schema: { pattern: "^unix:/|:\\d{1,5}$", examples: ["10.0.0.5:5432", "unix:/run/db.sock"] },
+});
+
+export const RANGES = 'write it like ["10.0.0.0/8", "2001:db8::/32"]';
+export const range = form({
+  type: "range of addresses",
+  what: "a range of addresses",
+  hint: RANGES,
+  parse: (value) => (parseRange(value) === undefined ? undefined : String(value)),
+  harmless: "",
+  schema: { examples: ["10.0.0.0/8", "2001:db8::/32"] },
+});
+
+export const group = form({
+  type: "group",
+  what: "a group",
+  hint: (value) =>
+    typeof value === "string" && value.includes("*")
+      ? "a group cannot be called so, and there are no patterns: list each group by its name"
+      : "it is what follows the @ of a Common Name, without @ and white space",
+  parse: (value) => (typeof value === "string" && isGroupName(value) ? value : undefined),
+  harmless: "",
+  schema: { pattern: "^[^@*\\s]+$" },
+});
+
+export const serverName = form({
+  type: "server name",
+  what: "a server name",
+  hint: 'write it like "db.example.com" or "*.example.com"',
+  parse: parseServerName,
+  harmless: "",
+  schema: { pattern: "^(\\*\\.)?[\\w.-]+$", examples: ["db.example.com", "*.example.com"] },
+});
+
+export const hostName = form({
+  type: "host name",
+  what: "a host name",
+  parse: (value) => (String(value).startsWith("*") ? undefined : parseServerName(value)),
+  harmless: "",
+  schema: { pattern: "^[\\w.-]+$" },
+});

@@ -1,0 +1,106 @@
+// The kinds of single values: durations, numbers, switches, choices, paths and texts. Pure.
+
+import { quote } from "../lib/errors.ts";
+import type { JsonSchema, Kind } from "./kinds.ts";
+
+/** As {@link parseDuration} reads it: units from large to small, each once. */
+const DURATION_PATTERN = "^(?=\\d)(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?$";
+
+export const duration: Kind<number> = {
+  type: "duration",
+  typescript: "Duration",
+  schema: { type: "string", pattern: DURATION_PATTERN, examples: ["250ms", "60s", "1m30s", "1h"] },
+  read: (read, value, key) => read.duration(value, key),
+};
+
+/** A duration, or none at all. */
+export const durationOrZero: Kind<number> = {
+  type: "duration or `0`",
+  typescript: "Duration",
+  schema: { anyOf: [{ const: 0 }, { type: "string", pattern: "^0$" }, duration.schema] },
+  read: (read, value, key) => read.durationOrNone(value, key),
+};
+
+/** A whole number from 1 on, or a word in its place. */
+export function count(most: number): Kind<number>;
+export function count<W extends string>(most: number, word: W): Kind<number | W>;
+export function count(most: number, word?: string): Kind<number | string> {
+  const number = { type: "integer", minimum: 1, maximum: most };
+  return {
+    type: `whole number, 1 to ${most.toLocaleString("en-US")}${word === undefined ? "" : `, or \`"${word}"\``}`,
+    typescript: word === undefined ? "number" : `number | "${word}"`,
+    schema: word === undefined ? number : { anyOf: [number, { const: word }] },
+    read: (read, value, key) =>
+      word !== undefined && value === word
+        ? word
+        : read.count(value, key, most, word === undefined ? "" : `, or "${word}"`),
+  };
+}
+
+export const flag: Kind<boolean> = {
+  type: "`true` or `false`",
+  typescript: "boolean",
+  schema: { type: "boolean" },
+  read: (read, value, key) => read.flag(value, key),
+};
+
+/** One of a few texts. */
+export function choice<T extends string>(choices: readonly [T, ...T[]]): Kind<T> {
+  const all = choices.map((each) => `"${each}"`);
+  const code = (each: string) => `\`${each}\``;
+  return {
+    type: `${all.slice(0, -1).map(code).join(", ")} or ${code(all.at(-1)!)}`,
+    typescript: all.join(" | "),
+    schema: { enum: choices },
+    read: (read, value, key) => read.choice(value, key, choices),
+  };
+}
+
+/** The path of a PEM file. It is read as an absolute path. */
+export const pemPath: Kind<string> = {
+  type: "path of a PEM file",
+  typescript: "string",
+  schema: { type: "string", minLength: 1 },
+  read: (read, value, key) => read.path(value, key),
+};
+
+/** Any text but an empty one. */
+export function text(what: string): Kind<string> {
+  return {
+    type: what.replace(/^an? /, ""),
+    typescript: "string",
+    schema: { type: "string", minLength: 1 },
+    read: (read, value, key) => read.text(value, key, what),
+  };
+}
+
+/** A text of a certain form. */
+export function form<T>(rules: {
+  readonly type: string;
+  /** What the text is not where it cannot be read. */
+  readonly what: string;
+  /** How it is written; it may depend on what was written. */
+  readonly hint?: string | ((value: unknown) => string);
+  parse(value: unknown): T | undefined;
+  /** What is read where the text is at fault. */
+  readonly harmless: T;
+  readonly schema?: JsonSchema;
+}): Kind<T> {
+  const { type, what, hint = "", parse, harmless, schema } = rules;
+  return {
+    type,
+    typescript: "string",
+    schema: { type: "string", minLength: 1, ...schema },
+    read(read, value, key) {
+      const parsed = parse(value);
+      if (parsed === undefined) read.reject(value, key, what, typeof hint === "string" ? hint : hint(value));
+      return parsed ?? harmless;
+    },
+  };
+}
+
+/** How a value is written in the reference: as in TOML. */
+export function written(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(written).join(", ")}]`;
+  return typeof value === "string" ? quote(value) : String(value);
+}
