@@ -9,11 +9,13 @@ import { echoCommand } from "./echo-command.ts";
 import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
 import { helpCommand } from "./help.ts";
 import { run } from "./run.ts";
+import { schema } from "./schema.ts";
 import { usage } from "./usage.ts";
 
 const ACTIONS: ReadonlyMap<string, Command> = new Map([
   ["check", check],
   ["echo", echoCommand],
+  ["schema", schema],
 ]);
 const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);
 

@@ -16,7 +16,7 @@ export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
     summary: "Print a topic, such as the configuration's keys; without one, list them",
     words: { name: "TOPIC", description: "a topic or a command", most: 1 },
     flags: {},
-    examples: ["help operations"],
+    examples: ["help config"],
     async run({ words: [name] }) {
       const command = name === undefined ? undefined : commands.get(name);
       if (command !== undefined) print(usage(command));

@@ -1,5 +1,6 @@
 // The topics of `proxy help TOPIC`. The texts are in the binary, for hosts that have nothing else of the project.
 
+import { configHelp, reasonsHelp } from "../config/help.ts";
 import log from "./topics/log.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
@@ -13,6 +14,8 @@ export interface Topic {
 
 /** By name, in the order in which they are listed. */
 export const TOPICS: ReadonlyMap<string, Topic> = new Map([
+  ["config", { summary: "every configuration key: type, range, built-in value, meaning", text: configHelp }],
+  ["reasons", { summary: "why connections are refused or end, and what to do", text: reasonsHelp }],
   ["log", { summary: "log lines and their fields", text: () => log }],
   [
     "operations",
