@@ -2,15 +2,65 @@
 // The version is package.json's. Other targets' runtimes come through the npm registry.
 
 import { parseArgs } from "node:util";
+import { suggest } from "./src/lib/suggest.ts";
 
-const { values } = parseArgs({
-  options: {
-    target: { type: "string" },
-    outfile: { type: "string" },
-  },
-});
-const { target, outfile = target === undefined ? "out/proxy" : `out/proxy-${target.replace(/^bun-/, "")}` } =
-  values;
+const HELP = `Build the proxy: one file, with the runtime in it.
+
+Usage:
+  bun build.ts [FLAGS]
+
+Flags:
+  --target TARGET  what to build for [default: this machine]
+                   bun-linux-x64, bun-linux-arm64, bun-linux-x64-musl,
+                   bun-linux-arm64-musl, bun-darwin-x64, bun-darwin-arm64,
+                   bun-windows-x64
+  --outfile FILE   where to write it [default: out/proxy, with a target
+                   out/proxy-TARGET; on Windows with .exe at its end]
+  -h, --help       print this help
+
+Example:
+  bun build.ts --target bun-linux-arm64
+
+Exit codes:
+  0  done
+  1  the build failed
+  2  the command line is wrong`;
+
+function misused(problem: string): never {
+  console.error(`build.ts: ${problem}`);
+  process.exit(2);
+}
+
+const options = {
+  target: { type: "string" },
+  outfile: { type: "string" },
+  help: { type: "boolean", short: "h" },
+} as const;
+const { tokens } = parseArgs({ options, strict: false, allowPositionals: true, tokens: true });
+for (const token of tokens) {
+  if (token.kind === "positional") misused(`unknown word ${JSON.stringify(token.value)}; --help helps`);
+  if (token.kind !== "option") continue;
+  if (!Object.hasOwn(options, token.name)) {
+    const near = suggest(token.name, Object.keys(options));
+    const hint = near === undefined ? "--help helps" : `did you mean --${near}?`;
+    misused(`unknown flag ${JSON.stringify(token.rawName)}; ${hint}`);
+  }
+  if (token.name !== "help" && (!token.value || (!token.inlineValue && token.value.startsWith("-")))) {
+    misused(`${token.rawName} needs a value`);
+  }
+}
+const { values } = parseArgs({ options });
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
+}
+
+const { target } = values;
+const windows = target === undefined ? process.platform === "win32" : /^bun-windows\b/.test(target);
+const name =
+  values.outfile ?? (target === undefined ? "out/proxy" : `out/proxy-${target.replace(/^bun-/, "")}`);
+// Bun adds the extension by itself: the path to report has to have it.
+const outfile = windows && !name.endsWith(".exe") ? `${name}.exe` : name;
 
 try {
   await Bun.build({

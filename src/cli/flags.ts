@@ -1,66 +1,131 @@
 // The command line's flags: what they are called, which key each one sets, and where a fault came from. Pure.
 
-import type { ArgsDef } from "citty";
+import { parseArgs as parseWithCitty, type ArgsDef } from "citty";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { BUILT_IN } from "../config/config.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../lib/log.ts";
+import { suggest } from "../lib/suggest.ts";
 
 /** The command line is wrong; the message names the word at fault. */
 export class UsageError extends Error {}
 
-/** Flags of `run` and `check`, as citty describes them. All take a value. */
+/** A flag as the help shows it; citty reads `type` alone. Every flag takes a value. */
+export interface Flag {
+  readonly type: "string";
+  /** What stands for the value in the help. */
+  readonly valueHint: string;
+  readonly description: string;
+  /** What holds without the flag and without a configuration file. */
+  readonly builtIn?: string;
+  /** The configuration key that the flag sets. */
+  readonly key?: string;
+}
+
+export type Flags = Readonly<Record<string, Flag>>;
+
+const [{ targets, authorizedGroups }] = BUILT_IN.upstreams as [(typeof BUILT_IN.upstreams)[0]];
+
+/** Flags of `run` and `check`. */
 export const FLAGS = {
   config: {
     type: "string",
-    valueHint: "file",
+    valueHint: "FILE",
     description: "configuration file: .toml, .yaml, .yml or .json",
+    builtIn: "none",
   },
-  ca: { type: "string", valueHint: "file", description: "CA certificates that clients must chain to (PEM)" },
-  cert: { type: "string", valueHint: "file", description: "the proxy's certificate, then its chain (PEM)" },
-  key: { type: "string", valueHint: "file", description: "the certificate's private key (PEM)" },
-  targets: { type: "string", valueHint: "a:1,b:2", description: "upstream servers to balance over" },
-  groups: { type: "string", valueHint: "x,y", description: "groups whose members are let through" },
-  capacity: { type: "string", valueHint: "n|unlimited", description: "size of each client's token bucket" },
+  ca: {
+    type: "string",
+    valueHint: "FILE",
+    description: "CA certificates that clients must chain to (PEM)",
+    builtIn: BUILT_IN.listener.ca,
+    key: "listener.ca",
+  },
+  cert: {
+    type: "string",
+    valueHint: "FILE",
+    description: "the proxy's certificate, then its chain (PEM)",
+    builtIn: BUILT_IN.listener.certificate,
+    key: "listener.certificate",
+  },
+  key: {
+    type: "string",
+    valueHint: "FILE",
+    description: "the certificate's private key (PEM)",
+    builtIn: BUILT_IN.listener.privateKey,
+    key: "listener.privateKey",
+  },
+  targets: {
+    type: "string",
+    valueHint: "A:1,B:2",
+    description: "upstream servers to balance over",
+    builtIn: targets.join(","),
+    key: "upstreams[0].targets",
+  },
+  groups: {
+    type: "string",
+    valueHint: "X,Y",
+    description: "groups whose members are let through",
+    builtIn: authorizedGroups.join(","),
+    key: "upstreams[0].authorizedGroups",
+  },
+  capacity: {
+    type: "string",
+    valueHint: "N",
+    description: 'size of each client\'s token bucket, or "unlimited"; a connection takes one token',
+    builtIn: String(BUILT_IN.rateLimit.capacity),
+    key: "rateLimit.capacity",
+  },
   "fill-rate": {
     type: "string",
-    valueHint: "duration",
+    valueHint: "DURATION",
     description: "how often a client gets one token back",
+    builtIn: BUILT_IN.rateLimit.fillRate,
+    key: "rateLimit.fillRate",
   },
-  "max-connections": { type: "string", valueHint: "n", description: "connections of all clients together" },
+  "max-connections": {
+    type: "string",
+    valueHint: "N",
+    description: "connections of all clients together",
+    builtIn: "as many as descriptors allow",
+    key: "maxConnections",
+  },
   timeout: {
     type: "string",
-    valueHint: "duration",
+    valueHint: "DURATION",
     description: "idle time after which a connection is closed",
+    builtIn: BUILT_IN.timeout,
+    key: "timeout",
   },
-  workers: { type: "string", valueHint: "n|auto", description: "threads that carry connections" },
+  workers: {
+    type: "string",
+    valueHint: "N",
+    description: 'threads that carry connections, or "auto" for one per core',
+    builtIn: String(BUILT_IN.workers),
+    key: "workers",
+  },
   "log-level": {
     type: "string",
-    valueHint: LOG_LEVELS.join("|"),
-    description: "least severe lines to write",
+    valueHint: "LEVEL",
+    description: `least severe lines to write: ${LOG_LEVELS.join(", ")}`,
+    builtIn: BUILT_IN.logLevel,
+    key: "logLevel",
   },
   "log-format": {
     type: "string",
-    valueHint: LOG_FORMATS.join("|"),
-    description: "default: pretty on a terminal",
+    valueHint: "FORMAT",
+    description: `how lines are written: ${LOG_FORMATS.join(", ")}`,
+    builtIn: "pretty on a terminal, else json",
   },
-} as const satisfies ArgsDef;
+} as const satisfies Flags;
 
 /** The key that a flag, or the positional address, sets. */
-const KEYS: Record<string, string> = {
+const KEYS: Readonly<Record<string, string>> = {
   address: "listener.address",
-  ca: "listener.ca",
-  cert: "listener.certificate",
-  key: "listener.privateKey",
-  targets: "upstreams[0].targets",
-  groups: "upstreams[0].authorizedGroups",
-  capacity: "rateLimit.capacity",
-  "fill-rate": "rateLimit.fillRate",
-  "max-connections": "maxConnections",
-  timeout: "timeout",
-  workers: "workers",
-  "log-level": "logLevel",
+  ...Object.fromEntries(
+    Object.entries<Flag>(FLAGS).flatMap(([name, { key }]) => (key === undefined ? [] : [[name, key]])),
+  ),
 };
 
 /** Values by flag name, as given. */
@@ -70,14 +135,14 @@ export type FlagValues = Readonly<Record<string, string | undefined>>;
  * Checks what citty lets pass in silence: a flag that is not known, that has no value, or that is given twice.
  * @throws UsageError
  */
-export function checkFlags(rawArgs: readonly string[], flags: ArgsDef): void {
+export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
   const { tokens } = split(rawArgs, flags);
   const seen = new Set<string>();
   for (const token of tokens) {
     if (token.kind !== "option") continue;
     const { name, rawName, value, inlineValue } = token;
     if (!Object.hasOwn(flags, name) || !rawName.startsWith("--"))
-      throw new UsageError(`unknown flag ${quote(rawName)}`);
+      throw new UsageError(unknownFlag(rawArgs[token.index]!, rawName, flags));
     // A flag where a value should be: the value was forgotten.
     if (!value || (!inlineValue && value.startsWith("-"))) throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
@@ -85,12 +150,28 @@ export function checkFlags(rawArgs: readonly string[], flags: ArgsDef): void {
   }
 }
 
+/** `-config` reaches this as several one-letter flags: it is named as it was written. */
+function unknownFlag(word: string, rawName: string, flags: Flags): string {
+  const written = word.startsWith("--") || word.length < 3 ? rawName : word.replace(/=.*/s, "");
+  const near = suggest(written.replace(/^-+/, ""), [...Object.keys(flags), "help", "version"]);
+  return `unknown flag ${quote(written)}${near === undefined ? "" : `; did you mean --${near}?`}`;
+}
+
+/** The flags' values and, as `address`, the first word that is neither flag nor value; checked by {@link checkFlags}. */
+export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues {
+  const args: ArgsDef = { address: { type: "positional", required: false }, ...flags };
+  const values = Object.entries<unknown>(parseWithCitty([...rawArgs], args));
+  return Object.fromEntries(
+    values.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
+}
+
 /** The words of a command line that are no flags and no flags' values. */
-export function positionals(rawArgs: readonly string[], flags: ArgsDef): { index: number; value: string }[] {
+export function positionals(rawArgs: readonly string[], flags: Flags): { index: number; value: string }[] {
   return split(rawArgs, flags).tokens.filter((token) => token.kind === "positional");
 }
 
-function split(rawArgs: readonly string[], flags: ArgsDef) {
+function split(rawArgs: readonly string[], flags: Flags) {
   const options = Object.fromEntries(Object.keys(flags).map((name) => [name, { type: "string" as const }]));
   return parseArgs({ args: [...rawArgs], options, strict: false, allowPositionals: true, tokens: true });
 }

@@ -3,31 +3,41 @@
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Target, Upstream } from "../config/config.ts";
 import { formatDuration } from "../lib/duration.ts";
+import { escapeInvisible } from "../lib/errors.ts";
 import type { Expiry } from "../config/expiry.ts";
+import { TIED, columns, widthFor } from "./columns.ts";
+import type { Difference } from "./differences.ts";
 
-/**
- * A few lines for people; `warnings` come last, one a line.
- * @param expiries for each listener, what of its files runs out
- */
+/** What a configuration does not say of itself. */
+export interface Findings {
+  /** One a line, at the end. */
+  readonly warnings?: readonly string[];
+  /** For each listener, when its certificates and revocation lists expire. */
+  readonly expiries?: readonly (readonly Expiry[])[];
+  /** Settings that differ from the built-in ones. */
+  readonly differences?: readonly Difference[];
+}
+
+/** A row's name is fixed text, so that the columns hold for any name and any path. */
+type Row = [string, string];
+const NAME_WIDTH = 17;
+
 export function summary(
   config: Config,
-  warnings: readonly string[],
-  expiries: readonly (readonly Expiry[])[] = [],
+  { warnings = [], expiries = [], differences = [] }: Findings = {},
 ): string {
   const { listeners, upstreams, rateLimit, workers } = config;
-  const rows: [string, string][] = [
-    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }, i): [string, string][] => [
+  const rows: Row[] = [
+    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }, i): Row[] => [
       ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
       ["  ca", ca],
       ["  certificate", certificate],
       ["  revocations", crl ?? "none"],
-      ...(expiries[i] ?? []).map(({ what, until }): [string, string] => [
-        "  runs out",
-        `${dateOf(until)}, ${what}`,
-      ]),
+      ...(expiries[i] ?? []).map(({ what, until }): Row => ["  runs out", `${dateOf(until)}, ${what}`]),
     ]),
-    ...upstreams.flatMap((upstream): [string, string][] => [
-      [`upstream ${upstream.name}`, upstream.targets.map(targetText).join(", ")],
+    ...upstreams.flatMap((upstream): Row[] => [
+      ["upstream", upstream.name],
+      ["  targets", upstream.targets.map(targetText).join(", ")],
       ["  for groups", upstream.authorizedGroups.join(", ")],
       ["  reached by", reachedBy(upstream, config)],
       ...wire(upstream),
@@ -39,9 +49,31 @@ export function summary(
   ];
   return [
     "configuration is valid",
-    ...rows.map(([name, value]) => `${name.padEnd(16)} ${value}`),
+    ...columns(
+      // Only lists are wrapped: a path with spaces stays whole.
+      rows.map(([name, value]): Row => [name, value.includes(", ") ? escapeInvisible(value) : whole(value)]),
+      NAME_WIDTH,
+      0,
+    ),
+    ...settings(differences),
     ...warnings.map((warning) => `warning: ${warning}`),
   ].join("\n");
+}
+
+function whole(text: string): string {
+  return escapeInvisible(text).replaceAll(" ", TIED);
+}
+
+function settings(differences: readonly Difference[]): string[] {
+  if (differences.length === 0) return ["all other settings are the built-in ones"];
+  const rows = differences.map(({ key, value, builtIn = "none" }): Row => [
+    key,
+    `${value} (built-in: ${builtIn})`,
+  ]);
+  return [
+    "settings that differ from the built-in ones",
+    ...columns(rows, widthFor(differences.map(({ key }) => key))),
+  ];
 }
 
 /** To the minute. */
@@ -63,7 +95,7 @@ function reachedBy({ name, serverNames = [] }: Upstream, { listeners, fallback }
   return ways.join(", ") || "nobody: it has no server names, and no listener is pinned to it";
 }
 
-function wire({ healthCheck, tls, proxyProtocol }: Upstream): [string, string][] {
+function wire({ healthCheck, tls, proxyProtocol }: Upstream): Row[] {
   const ways = [
     ...(tls === undefined ? [] : [`TLS, verified by ${tls.ca}`]),
     ...(proxyProtocol === undefined ? [] : [`PROXY protocol ${proxyProtocol}`]),

@@ -39,7 +39,8 @@ describe("help and version", () => {
     const { code, out, err } = await run(line);
     expect(code).toBe(0);
     expect(err).toBe("");
-    expect(out).toMatch(/^\S.*\n[^]*USAGE proxy/);
+    expect(out).toMatch(/^\S.*\n[^]*Usage:\n  proxy/);
+    for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
     // Not a terminal: no colours.
     expect(out).not.toContain("\x1b");
   });
@@ -60,9 +61,38 @@ describe("help and version", () => {
       "log-level",
       "log-format",
     ]) {
-      expect(out).toContain(`--${word}=`);
+      expect(out).toContain(`--${word} `);
     }
     expect(out).toMatch(/check .*\n.*echo /);
+    for (const part of [
+      "-h, --help",
+      "-v, --version",
+      "[default: 5m]",
+      "Examples:",
+      "Signals:",
+      "Exit codes:",
+    ])
+      expect(out).toContain(part);
+  });
+
+  test("help lists the topics, and prints each of them, from any folder", async () => {
+    const { code, out, err } = await run("help", { cwd: folder });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    const names = [...out.split("Commands")[0]!.matchAll(/^  (\S+) /gm)].map(([, name]) => name!);
+    expect(names).toContain("config");
+    expect(names).toContain("reasons");
+    for (const name of names) {
+      const topic = await run(["help", name], { cwd: folder });
+      expect({ code: topic.code, err: topic.err }).toEqual({ code: 0, err: "" });
+      expect(topic.out.length).toBeGreaterThan(200);
+    }
+    expect((await run("help check")).out).toBe((await run("check --help")).out);
+  });
+
+  test("schema prints a JSON Schema", async () => {
+    const { code, out, err } = await run("schema");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(JSON.parse(out)).toMatchObject({ type: "object" });
   });
 });
 
@@ -71,7 +101,17 @@ describe("mistakes on the command line", () => {
     ["--frobnicate", 'unknown flag "--frobnicate"'],
     ["check --frobnicate x", 'unknown flag "--frobnicate"'],
     ["echo --ca x", 'unknown flag "--ca"'],
-    ["frobnicate", 'unknown command "frobnicate"; known are check, echo, or give an address such as ":5000"'],
+    [
+      "frobnicate",
+      'unknown command "frobnicate"; known are check, echo, schema, help, or give an address such as ":5000"',
+    ],
+    ["chekc", 'unknown command "chekc"; did you mean check?'],
+    ["--confg c.toml", 'unknown flag "--confg"; did you mean --config?'],
+    ["check -config c.toml", 'unknown flag "-config"; did you mean --config?'],
+    ["help resons", 'unknown topic "resons"; did you mean reasons?'],
+    ["c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
+    ["check c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
+    ["schema x", 'unknown word "x"; this command takes none'],
     [":5000 :5001", 'one address at most, not also ":5001"'],
     ["check --timeout", "--timeout needs a value"],
     ["check --timeout 5 --timeout 6", "--timeout is given twice"],
@@ -187,6 +227,29 @@ describe("check", () => {
     expect(lines(err)).toEqual([
       `proxy: ${path}: listener.ca: ${missing}`,
       `proxy: ${path}: upstreams[0].name: is missing; it is a name`,
+    ]);
+  });
+
+  test("check keeps its columns beside a very long name, and lists what differs from the built-in settings", async () => {
+    const name = "n".repeat(70);
+    const config = await file(
+      "long.json",
+      JSON.stringify({
+        timeout: "300s",
+        workers: 2,
+        listener: { ...CERTS, sessionTickets: false },
+        upstreams: [{ ...UPSTREAMS[0], name, slowStart: "10s", healthCheck: { interval: "2s", fall: 5 } }],
+      }),
+    );
+    const { code, out } = await run(["check", "--config", config]);
+    expect(code).toBe(0);
+    const [summary, rest = ""] = out.split("settings that differ from the built-in ones\n");
+    for (const line of summary!.trimEnd().split("\n").slice(1)) expect(line).toMatch(/^.{15}[ ] \S/);
+    expect(rest.split("\n").filter((line) => line.startsWith("  "))).toEqual([
+      "  workers                        2 (built-in: 1)",
+      "  listener.sessionTickets        false (built-in: true)",
+      '  upstreams[0].slowStart         "10s" (built-in: 0)',
+      "  upstreams[0].healthCheck.fall  5 (built-in: 3)",
     ]);
   });
 

@@ -47,4 +47,35 @@ test("says why when it cannot start", async () => {
   expect(await demo.exited).toBe(1);
   await reading;
   expect(output.text).toContain(`cannot listen on ${blocker.target}: the address is in use`);
+  expect(output.text).toContain("demonstration: the proxy did not start");
+  expect(output.text).not.toContain("goes on");
+});
+
+test("the demonstration stops with the error when an echo server does not start", async () => {
+  using blocker = new Origin();
+  const { demo, output, reading } = await start(freeAddress(), blocker.target);
+  expect(await demo.exited).toBe(1);
+  await reading;
+  expect(output.text).toContain(`cannot listen on ${blocker.target}: the address is in use`);
+  expect(output.text).toContain("demonstration: the echo servers did not start");
+  expect(output.text).not.toContain("goes on");
+});
+
+test("the demonstration takes a free port where 5000 is taken, and says so", async () => {
+  let blocker: { stop(now: boolean): void } | undefined;
+  try {
+    blocker = Bun.listen({ hostname: "127.0.0.1", port: 5000, exclusive: true, socket: { data() {} } });
+  } catch {
+    // Another program has it, which will do.
+  }
+  const { demo, output, reading } = await start("", freeAddress());
+  await until(() => output.text.includes("Try it") || demo.exitCode !== null, "it has shown everything");
+  demo.kill("SIGINT");
+  expect(await demo.exited).toBe(0);
+  await reading;
+  blocker?.stop(true);
+  expect(output.text).toContain("Port 5000 is taken by another program.");
+  expect(output.text).toMatch(/The proxy goes on, on 127\.0\.0\.1:(?!5000)\d+/);
+  for (const line of output.text.split("\n").filter((each) => !/^\d{4}-/.test(each)))
+    expect(line.length).toBeLessThanOrEqual(80);
 });

@@ -10,7 +10,12 @@ const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 /** Builds with build.ts, unless these very sources have been built before, and answers the path. */
 export async function binary(): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256");
-  const sources = [...new Glob("src/**/*.ts").scanSync(ROOT), "build.ts", "package.json", "bun.lock"].sort();
+  const sources = [
+    ...new Glob("src/**/*.{ts,md}").scanSync(ROOT),
+    "build.ts",
+    "package.json",
+    "bun.lock",
+  ].sort();
   for (const path of sources) hash.update(`${path}\0${readFileSync(`${ROOT}/${path}`)}\0`);
   const path = `${ROOT}/out/test/proxy-${hash.digest("hex").slice(0, 16)}`;
   if (await Bun.file(path).exists()) return path;

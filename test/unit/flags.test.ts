@@ -13,7 +13,7 @@ import {
 describe("what citty lets pass", () => {
   test.each([
     ["--frob x", 'unknown flag "--frob"'],
-    ["--fillRate 1s", 'unknown flag "--fillRate"'],
+    ["--fillRate 1s", 'unknown flag "--fillRate"; did you mean --fill-rate?'],
     ["--no-timeout", 'unknown flag "--no-timeout"'],
     ["--constructor x", 'unknown flag "--constructor"'],
     ["-c x", 'unknown flag "-c"'],

@@ -1,0 +1,24 @@
+// `proxy check`: loads all that a run would load, prints what was understood, opens no port.
+
+import { unresolved } from "../upstreams/name-resolution.ts";
+import { DONE, print, type Command } from "./command.ts";
+import { differences } from "./differences.ts";
+import { FLAGS } from "./flags.ts";
+import { ADDRESS, PRECEDENCE, loggerFor, openProxy } from "./open.ts";
+import { summary } from "./summary.ts";
+
+export const check: Command = {
+  usage: "check [ADDRESS] [FLAGS]",
+  summary: "Check the configuration and its files, print a summary, open no port",
+  words: ADDRESS,
+  flags: FLAGS,
+  examples: ["check --config proxy.toml"],
+  notes: PRECEDENCE,
+  async run({ flags }) {
+    const { proxy, written } = await openProxy(flags, loggerFor(flags));
+    const { config, warnings, expiries } = proxy;
+    const all = [...warnings, ...(await unresolved(config))];
+    print(summary(config, { warnings: all, expiries, differences: differences(written) }));
+    return DONE;
+  },
+};

@@ -1,0 +1,42 @@
+// Text in columns: wrapped at spaces, never within a word. Pure.
+
+/** Columns that every terminal has. */
+export const WIDTH = 80;
+
+/** A space at which no line ends. */
+export const TIED = "\u00a0";
+
+/** Wraps at spaces; a word that is longer than a line stays whole and alone. Line ends in the text stay. */
+export function wrap(text: string, width = WIDTH): string[] {
+  return text.split("\n").flatMap((line) => {
+    const lines: string[] = [];
+    let current = "";
+    for (const word of line.split(" ")) {
+      if (current !== "" && current.length + 1 + word.length > width) {
+        lines.push(current);
+        current = word;
+      } else current = current === "" ? word : `${current} ${word}`;
+    }
+    return [...lines, current].map((each) => each.replaceAll(TIED, " "));
+  });
+}
+
+/**
+ * Two columns: names, and texts that are wrapped beside them. A name that is wider than `left` has its text below it.
+ * @param left width of the first column, the spaces before and after the name included
+ */
+export function columns(rows: readonly (readonly [string, string])[], left: number, indent = 2): string[] {
+  const start = " ".repeat(left);
+  return rows.flatMap(([name, text]) => {
+    const [first = "", ...rest] = wrap(text, WIDTH - left);
+    const head = " ".repeat(indent) + name;
+    const below = rest.map((line) => start + line);
+    const lines = head.length < left ? [head.padEnd(left) + first] : [head, start + first];
+    return [...lines, ...below].map((line) => line.trimEnd());
+  });
+}
+
+/** The width of the first column that the longest of these names needs. */
+export function widthFor(names: readonly string[], indent = 2): number {
+  return Math.max(0, ...names.map((name) => name.length)) + indent + 2;
+}

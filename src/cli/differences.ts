@@ -1,0 +1,63 @@
+// Which settings differ from the built-in ones, as they were written. Pure.
+
+import { BUILT_IN, HEALTH_CHECK, type ProxyConfig } from "../config/config.ts";
+import { parseDuration } from "../lib/duration.ts";
+import { quote } from "../lib/errors.ts";
+
+/** A key and its value, and the value that is built in; undefined where none is. */
+export interface Difference {
+  readonly key: string;
+  readonly value: string;
+  readonly builtIn: string | undefined;
+}
+
+/** What a listener or an upstream is, which the summary shows in rows of its own. */
+const SHOWN = new Set(
+  ["address", "ca", "certificate", "privateKey", "crl", "upstream"]
+    .map((name) => `listener.${name}`)
+    .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`)),
+);
+
+/** The built-in values, lists' entries by the name of the list. */
+const KNOWN: Readonly<Record<string, unknown>> = {
+  ...BUILT_IN,
+  upstreams: { healthCheck: HEALTH_CHECK, slowStart: 0 },
+};
+
+/** @param written a configuration in which no fault was found */
+export function differences(written: ProxyConfig): Difference[] {
+  return leaves(written, "", "", KNOWN);
+}
+
+/** @param kind the key without the places in lists, and with `listener` for an entry of `listeners` */
+function leaves(value: unknown, key: string, kind: string, known: unknown): Difference[] {
+  if (value === undefined || SHOWN.has(kind)) return [];
+  if (Array.isArray(value) && (kind === "listeners" || kind === "upstreams")) {
+    const [single, builtIn] = kind === "listeners" ? ["listener", BUILT_IN.listener] : [kind, known];
+    return value.flatMap((each: unknown, i) => leaves(each, `${key}[${i}]`, single, builtIn));
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return Object.entries(value).flatMap(([name, each]) => {
+      const path = key === "" ? name : `${key}.${name}`;
+      return leaves(each, path, kind === "" ? name : `${kind}.${name}`, memberOf(known, name));
+    });
+  }
+  if (same(value, known)) return [];
+  return [{ key, value: shown(value), builtIn: known === undefined ? undefined : shown(known) }];
+}
+
+function memberOf(known: unknown, name: string): unknown {
+  const isTable = typeof known === "object" && known !== null && !Array.isArray(known);
+  return isTable && Object.hasOwn(known, name) ? (known as Record<string, unknown>)[name] : undefined;
+}
+
+/** "60s" and "1m" are the same. */
+function same(a: unknown, b: unknown): boolean {
+  const [left, right] = [parseDuration(a), parseDuration(b)];
+  return Bun.deepEquals(a, b) || (left !== undefined && left === right);
+}
+
+function shown(value: unknown): string {
+  if (!Array.isArray(value)) return typeof value === "string" ? quote(value) : String(value);
+  return value.length === 0 ? "none" : value.map(shown).join(", ");
+}

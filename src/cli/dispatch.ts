@@ -1,0 +1,77 @@
+// From the words of a command line to the command they mean, or to what is wrong with them.
+
+import { version } from "../../package.json";
+import { quote } from "../lib/errors.ts";
+import { suggest } from "../lib/suggest.ts";
+import { check } from "./check.ts";
+import { DONE, print, type Command } from "./command.ts";
+import { echoCommand } from "./echo-command.ts";
+import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
+import { helpCommand } from "./help.ts";
+import { run } from "./run.ts";
+import { schema } from "./schema.ts";
+import { usage } from "./usage.ts";
+
+const ACTIONS: ReadonlyMap<string, Command> = new Map([
+  ["check", check],
+  ["echo", echoCommand],
+  ["schema", schema],
+]);
+const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);
+
+/**
+ * Carries out a command line.
+ * @returns the exit code
+ * @throws UsageError that names the word at fault
+ */
+export async function dispatch(rawArgs: readonly string[]): Promise<number> {
+  const first = positionals(rawArgs, FLAGS)[0];
+  const named = first && COMMANDS.get(first.value);
+  const command = named ?? run;
+  const args = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
+
+  const ahead = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length);
+  if (ahead.includes("--help") || ahead.includes("-h")) {
+    print(named === undefined ? usage(run, COMMANDS) : usage(named));
+    return DONE;
+  }
+  if (ahead.includes("--version") || ahead.includes("-v")) {
+    print(version);
+    return DONE;
+  }
+
+  checkFlags(args, command.flags);
+  const words = positionals(args, command.flags).map(({ value }) => value);
+  checkWords(words, command);
+  return command.run({ flags: parseFlags(args, command.flags), words });
+}
+
+/** A configuration file's name where an address belongs: everybody tries that once. */
+const CONFIG_FILE = /\.(toml|ya?ml|json)$/i;
+
+function checkWords(words: readonly string[], command: Command): void {
+  const [word] = words;
+  if (word !== undefined && (command === run || command === check)) {
+    if (CONFIG_FILE.test(word)) {
+      throw new UsageError(
+        `${quote(word)} is not an address; a configuration file is given as --config ${/^[\w./-]+$/.test(word) ? word : quote(word)}`,
+      );
+    }
+    if (command === run && !word.includes(":")) throw new UsageError(unknownCommand(word));
+  }
+  const { most = 0, name } = command.words ?? {};
+  const extra = words[most];
+  if (extra === undefined) return;
+  throw new UsageError(
+    most === 0
+      ? `unknown word ${quote(extra)}; this command takes none`
+      : `one ${name?.toLowerCase()} at most, not also ${quote(extra)}`,
+  );
+}
+
+function unknownCommand(word: string): string {
+  const known = [...COMMANDS.keys()];
+  const near = suggest(word, known);
+  const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
+  return `unknown command ${quote(word)}; ${hint}${near === undefined ? ', or give an address such as ":5000"' : ""}`;
+}

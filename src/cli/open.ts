@@ -1,0 +1,62 @@
+// From a command line to a proxy that is not listening yet: reads the configuration, file and flags together.
+
+import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
+import { readConfigFile } from "../config/file.ts";
+import { ConfigError } from "../lib/errors.ts";
+import { LOG_FORMATS, createLogger, type Logger } from "../lib/log.ts";
+import { createProxy, type Proxy } from "../proxy.ts";
+import { FLAGS, UsageError, applyFlags, choose, locate, type Flag, type FlagValues } from "./flags.ts";
+
+/** The word that `run` and `check` take. */
+export const ADDRESS = {
+  name: "ADDRESS",
+  description: `where to listen: ":5000" (every interface, IPv4 and IPv6), "127.0.0.1:5000" or "[::1]:5000" [default: ${BUILT_IN.listener.address}]`,
+  most: 1,
+};
+
+/** What the help says of flags and the file together. */
+export const PRECEDENCE =
+  "ADDRESS and flags override the file; the file overrides the defaults. With --config, the defaults of --ca, --cert, --key, --targets and --groups do not apply: the file or the flags have to give them.";
+
+/** Flags of the log, for commands that read no configuration. */
+export const LOG_FLAGS = {
+  "log-level": FLAGS["log-level"],
+  "log-format": FLAGS["log-format"],
+} satisfies Record<string, Flag>;
+
+/**
+ * Reads the configuration, file and flags together.
+ * @returns the proxy, and the configuration as it was written
+ * @throws UsageError with one line per fault, each with where it is
+ */
+export async function openProxy(
+  flags: FlagValues,
+  logger: Logger,
+): Promise<{ proxy: Proxy; written: ProxyConfig }> {
+  const file = flags["config"];
+  // Paths in a file are taken from the file's folder, paths on the command line from the working directory.
+  const read = async () => {
+    const input = file === undefined ? {} : await readConfigFile(file);
+    return applyFlags(input, flags, process.cwd()) as ProxyConfig;
+  };
+  try {
+    const written = await read();
+    const proxy = createProxy(written, {
+      ...(file !== undefined && { configFile: file }),
+      source: read,
+      logger,
+    });
+    return { proxy, written };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new UsageError(
+      error.faults.map((fault) => `${locate(fault, flags, file)}: ${fault.problem}`).join("\n"),
+    );
+  }
+}
+
+/** Writes all lines; which of them are worth it, the configuration says. */
+export function loggerFor(flags: FlagValues): Logger {
+  const format = choose("log-format", flags["log-format"], LOG_FORMATS);
+  return createLogger({ level: "debug", ...(format && { format }) });
+}

@@ -1,0 +1,40 @@
+// `proxy [ADDRESS]`: runs the proxy until a signal stops it.
+
+import { BUILT_IN } from "../config/config.ts";
+import { guarded } from "../lib/log.ts";
+import type { Proxy } from "../proxy.ts";
+import { DONE, FAILED, type Command } from "./command.ts";
+import { FLAGS } from "./flags.ts";
+import { ADDRESS, PRECEDENCE, loggerFor, openProxy } from "./open.ts";
+import { ignoreSignals, onHangup, onStop } from "./signals.ts";
+
+export const run: Command = {
+  usage: "[ADDRESS] [FLAGS]",
+  summary: "Run the proxy: TLS 1.3 and client certificates in front of TCP",
+  words: ADDRESS,
+  flags: FLAGS,
+  examples: [
+    "--config /etc/tcpproxy/proxy.toml",
+    ":5000 --ca ca.crt --cert server.crt --key server.key \\\n    --targets 10.0.0.5:5432,10.0.0.6:5432 --groups dba",
+  ],
+  signals: [
+    ["SIGTERM, SIGINT, SIGQUIT", "stop: open connections may finish; a second signal closes them"],
+    ["SIGHUP", "read the configuration and its files again"],
+  ],
+  notes: `${PRECEDENCE} "proxy help" lists topics to read.`,
+  async run({ flags }) {
+    const logger = loggerFor(flags);
+    let running: Proxy | undefined;
+    ignoreSignals(guarded(logger, () => running?.config.logLevel ?? BUILT_IN.logLevel));
+    const opened = openProxy(flags, logger).then(({ proxy }) => proxy);
+    // From the first moment on: a SIGHUP that nobody hears ends the process. What is wrong with a configuration is in the
+    // log; the one in force goes on.
+    onHangup(() => void opened.then((proxy) => proxy.reload()).catch(() => {}));
+    const proxy = (running = await opened);
+    const stopped = onStop((again) => proxy.close(again ? { timeout: 0 } : {}));
+    // A signal may come first: then there is nothing to wait for.
+    await Promise.race([proxy.listen(), stopped]);
+    const { cut } = await Promise.race([stopped, proxy.ended.then(() => stopped)]);
+    return cut > 0 ? FAILED : DONE;
+  },
+};

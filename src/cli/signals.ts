@@ -1,0 +1,34 @@
+// Signals: which of them stop a command, and which are heard so that they do not end the process.
+
+import type { Logger } from "../lib/log.ts";
+
+/**
+ * Signals that other servers take for "rotate the log" or "upgrade", or that timers send, and that end a process which does
+ * not hear them. Not among them: those that stop a job (TSTP, TTIN, TTOU), which a terminal must be able to do, and those
+ * that the runtime keeps for itself (PIPE, PWR) or cannot hear (real-time signals).
+ */
+const IGNORED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"] as const;
+
+export function ignoreSignals(log: Logger): void {
+  for (const signal of IGNORED) process.on(signal, () => log.warn("signal ignored", { signal }));
+}
+
+/** Calls `reload` at each SIGHUP. */
+export function onHangup(reload: () => void): void {
+  process.on("SIGHUP", reload);
+}
+
+/**
+ * Calls `stop` at each signal that stops a command, and resolves with the first result. A second signal tells `stop` to
+ * hurry and makes the run a failure.
+ */
+export function onStop(stop: (again: boolean) => Promise<{ cut: number }>): Promise<{ cut: number }> {
+  return new Promise((done, fail) => {
+    let signals = 0;
+    const stopping = () => {
+      signals++;
+      stop(signals > 1).then((result) => done(signals > 1 ? { cut: Math.max(1, result.cut) } : result), fail);
+    };
+    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) process.on(signal, stopping);
+  });
+}
