@@ -57,7 +57,7 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
   return new RunningProxy(config, options);
 }
 
-/** A copy that nobody else can change. What cannot be copied is no configuration, and is refused as it is. */
+/** A copy that the caller cannot change. What cannot be copied is no configuration, and is refused as it is. */
 function copy(config: ProxyConfig): ProxyConfig {
   try {
     return structuredClone(config);
@@ -133,7 +133,7 @@ class RunningProxy implements Proxy {
       this.#hold(0);
       this.#stopAttending();
     });
-    // Whoever does not ask for the end is not to be told of it as of an error nobody minds.
+    // A caller that does not await `ended` gets no unhandled rejection.
     this.ended.catch(() => {});
   }
 

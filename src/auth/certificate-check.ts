@@ -100,7 +100,7 @@ function weakLeaf({ weakSignature = "" }: Certificate): Verdict {
   return { reason: "certificate_weak", detail: `the certificate: ${weakSignature}` };
 }
 
-/** Why TLS may have found a signature no good that it does not verify: it is of a kind that nobody should rely on. */
+/** Why TLS may have found a signature no good that it does not verify: it is of a kind that is not safe. */
 export function weaknessOf(leaf: X509Certificate | undefined): Verdict | undefined {
   try {
     const client = leaf && readCertificate(leaf);
@@ -284,6 +284,6 @@ function revocationOf(
     return { reason: "certificate_revoked", detail: "CERT_REVOKED" };
   }
   if (lists.some((list) => isInForce(list, now))) return undefined;
-  // Nobody knows.
+  // No list says whether it is revoked: fail closed.
   return untrusted(lists.length === 0 ? "UNABLE_TO_GET_CRL" : "CRL_HAS_EXPIRED");
 }

@@ -56,7 +56,7 @@ export interface Certificate {
   readonly pathLength: number;
   /** Which names it may vouch for. */
   readonly constraints: Constraints | undefined;
-  /** It demands policies of the chain below it, which nobody here looks into. */
+  /** It demands policies of the chain below it, which are not checked here. */
   readonly demandsPolicy: boolean;
   /** Its own names, for the constraints of those above it. */
   names(): Names;

@@ -37,7 +37,7 @@ export function commonNames(subject: string | undefined): string[] {
     .map((name) => unescape(name.slice("CN=".length)));
 }
 
-/** Why {@link identify} finds nobody, for the log. */
+/** Why {@link identify} finds no identity, for the log. */
 export function identityFault(subject: string | undefined): string {
   const names = commonNames(subject);
   const [name] = names;

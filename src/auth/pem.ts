@@ -20,7 +20,7 @@ const BOUNDARY = /^-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$/;
 
 /**
  * Reads all blocks of a text. Between blocks there may be anything that does not begin with five dashes. Each block has
- * its end, or the text is damaged: a file that was cut short has lost something that nobody would miss otherwise.
+ * its end, or the text is damaged: a file that was cut short has lost something, which would go unnoticed otherwise.
  */
 export function readPem(text: string): PemText {
   const blocks: PemBlock[] = [];

@@ -1,4 +1,4 @@
-// Revocation lists (RFC 5280, section 5): read, indexed and verified in steps, so that a long one keeps nobody waiting, and
+// Revocation lists (RFC 5280, section 5): read, indexed and verified in steps, so that a long one delays no connection, and
 // in memory that threads share. Pure.
 
 import { atOnce } from "../lib/portions.ts";
@@ -221,7 +221,7 @@ export function* verifyList(
   );
 }
 
-/** Whether a list is in force; afterwards nobody knows what has been revoked since. */
+/** Whether a list is in force; a later revocation would not be on it. */
 export function isInForce({ thisUpdate, nextUpdate = Infinity }: RevocationList, now: number): boolean {
   return thisUpdate <= now && now < nextUpdate;
 }

@@ -170,7 +170,7 @@ export function credentialWarnings({ cert, ca }: Credentials): string[] {
   return warnings;
 }
 
-/** Lists are verified here, so that nobody has to wait for it later. One that no client can be judged by is a fault. */
+/** Lists are verified here, so that no connection waits for it later. An unusable list is a fault. */
 function* revocations(
   path: string,
   ca: readonly Certificate[],
@@ -207,7 +207,7 @@ function* revocations(
   );
   const names = unlisted.map(({ x509 }) => quote(x509.subject)).join(" and ");
   if (!lists.some(({ signers }) => signers.length > 0)) {
-    found.fault("crl", `${quote(path)} has no list of a CA in ca: nobody could be let in`);
+    found.fault("crl", `${quote(path)} has no list of a CA in ca: every client would be refused`);
   } else if (unlisted.length > 0) {
     found.warn(`${quote(path)} has no list of ${names}: clients below that CA are refused`);
   }

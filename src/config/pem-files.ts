@@ -74,7 +74,7 @@ export function privateKey(path: string, found: Findings): { pem: string; object
     return { pem, object: createPrivateKey(pem) };
   } catch {
     const problem = /ENCRYPTED/.test(pem)
-      ? "is encrypted; the proxy has nobody to ask for the passphrase"
+      ? "is encrypted; the proxy cannot ask for a passphrase"
       : 'holds no private key (PEM, "BEGIN PRIVATE KEY")';
     found.fault("privateKey", `${quote(path)} ${problem}`);
     return undefined;

@@ -37,7 +37,7 @@ export interface ListenerState {
   generation: number;
   /** The generation with which its authorities came: what TLS has verified since then, it has verified by them. */
   authoritiesSince: number;
-  /** A reload took it away: nobody says any more whom it trusts, so that it trusts nobody. */
+  /** A reload removed it. It has no configured trust any more, and so trusts no certificate. */
   removed: boolean;
 }
 
@@ -256,7 +256,7 @@ export function serverNameOf(socket: Pick<ClientSocket, "getServername">): strin
   return typeof name === "string" && name !== "" ? name : undefined;
 }
 
-/** Whoever has broken off by now has no address any more, or no port, whatever the types say. */
+/** A client that has left has no address or port any more, although the types say that it has. */
 function hasLeft(socket: Partial<ClientSocket>): boolean {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   return [remoteAddress, remotePort, localAddress, localPort].includes(undefined);

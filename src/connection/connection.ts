@@ -72,7 +72,7 @@ export interface Shared {
 type Socket = Bun.Socket<Connection>;
 
 /** In the place of a target that has left. */
-const NOBODY: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {} };
+const NO_SINK: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {} };
 
 /** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
 export function clientHandlers(
@@ -186,7 +186,7 @@ export class Connection implements Dialer, HandshakeOwner {
   #tried: Set<number> | undefined;
   /** How it ended, if not in peace: refused, or the first reason for breaking off. */
   #ending: "refused" | CloseReason | undefined;
-  /** Who ended first, in whatever way. */
+  /** Which side ended first, with an end or a reset. */
   #endedBy: "client" | "upstream" | "proxy" | undefined;
   readonly #deadlines: Deadlines;
 
@@ -264,7 +264,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#pick = pool.balancer.pick(now(), this.#tried);
     this.#target = this.#pick && pool.targets.get(this.#pick.slot);
     if (this.#target === undefined) {
-      // Nobody was served, so nobody pays: the token goes back.
+      // The client was not served: its token goes back.
       lease.cancel();
       return this.#refuse("no_target", { client, upstream: pool.upstream.name });
     }
@@ -409,7 +409,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (socket !== this.#upstream) return;
     if (this.#isLocal && error === undefined && this.#toClient.ended && !this.#toUpstream.waiting) {
       // Left after its last byte, which a local socket tells at once: what the client still sends has no taker.
-      this.#toUpstream.sink = NOBODY;
+      this.#toUpstream.sink = NO_SINK;
       this.#upstream = undefined;
       return this.#release();
     }
@@ -573,7 +573,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#phase = "over";
     this.#ending ??= reason;
     this.#attempt?.abandon();
-    // A socket that still holds something would not close before it is sent or some 12 s are over, whatever is done to it
+    // A socket that still holds something would not close before it is sent or some 12 s are over, even if it is closed
     // after that: who does not read is not waited for.
     if (!this.#toClient.waiting) this.#client.close();
     if (!this.#clientGone) this.#client.terminate();
@@ -661,7 +661,7 @@ function certificateOf(socket: Socket): X509Certificate | undefined {
   }
 }
 
-/** Where a client comes from. Whoever broke off before being accepted has no address any more, whatever the types say. */
+/** The client's address. A client that left before it was accepted has none any more, although the types say so. */
 function remoteOf(socket: Socket): string {
   const { remoteAddress: hostname, remotePort: port } = socket as Partial<Socket>;
   return hostname === undefined || port === undefined ? "unknown" : formatAddress({ hostname, port });

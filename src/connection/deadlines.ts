@@ -45,7 +45,7 @@ export class Deadlines {
   #seen = 0;
   /** When the client's certificate expires, on the calendar. */
   #expiresAt = Infinity;
-  /** When the connection ends whatever happens. */
+  /** When the connection ends, even if it is busy. */
   #endsAt = Infinity;
   /** Why it ends then, where that is a lost authorization; otherwise `maxConnectionDuration` ends it. */
   #revokedFor: string | undefined;

@@ -2,7 +2,7 @@
 // millisecond, a hostile one for much longer, and nothing can interrupt it. So live connections come first, sources take
 // turns, and what strangers send is measured before TLS reads it.
 //
-//   accept → waiting ─┬─→ free      a proven source: TLS reads whatever comes; back after ROTATE_MS while others wait
+//   accept → waiting ─┬─→ free      a proven source: TLS reads all that comes; back after ROTATE_MS while others wait
 //               ↑     ├─→ reading   a stranger that has sent a flight: TLS reads it, then back to waiting
 //               └─────┤
 //                     └─→ refused   the source has used up its failures

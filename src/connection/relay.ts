@@ -33,7 +33,7 @@ export class Relay {
   }
 
   /**
-   * The source received a chunk. It is the relay's from now on: nobody may write into it any more.
+   * The source received a chunk. It is the relay's from now on: the caller must not write into it any more.
    * @returns false where the sink turned out to be broken. It has to be acted upon: a socket whose write has failed may
    *   report an orderly end next, since the failed write was what the kernel told the error to
    */
@@ -83,7 +83,7 @@ export class Relay {
     if (this.sink !== undefined && this.#pending === undefined) this.#finish();
   }
 
-  /** The sink is gone: what it has not taken, and what may come, is for nobody. */
+  /** The sink is gone: what it has not taken, and what still comes, is dropped. */
   abandon(): void {
     this.finished = true;
     this.#pending = undefined;

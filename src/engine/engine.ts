@@ -49,7 +49,7 @@ export class Engine {
   readonly #shared: Shared;
   #settings: Snapshot;
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
-  #gates: (OpenListener | undefined)[] = [];
+  #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
   #closing = false;
   /** It was closed, and so are its ports. */
@@ -93,7 +93,7 @@ export class Engine {
   listen(ports: readonly (number | undefined)[] = []): Address[] {
     try {
       this.#settings.entrances.forEach((settings, i) => {
-        if (settings === undefined) return this.#gates.push(undefined);
+        if (settings === undefined) return this.#openListeners.push(undefined);
         const { listener, credentials } = settings;
         const { upstream } = listener;
         const configured = formatAddress(listener.address);
@@ -110,25 +110,25 @@ export class Engine {
         const { worker, memory } = this.#options.ledger;
         const sockets = { count: memory.shape.workers, last: worker === 0 };
         const port = listen({ ...listener, address }, credentials, handlers, sockets);
-        return this.#gates.push({ port, entrance, settings });
+        return this.#openListeners.push({ port, entrance, settings });
       });
     } catch (error) {
-      for (const gate of this.#gates) void gate?.port.stop(true);
-      this.#gates = [];
+      for (const gate of this.#openListeners) void gate?.port.stop(true);
+      this.#openListeners = [];
       throw error;
     }
-    return this.#gates.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
+    return this.#openListeners.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
   }
 
   /**
-   * Runs on other settings from now on, and ends what they have no room for; nobody else notices.
+   * Replaces the snapshot, and ends connections that it no longer allows; all others go on undisturbed.
    * @throws where TLS cannot use them; then nothing has changed
    */
   apply(settings: Snapshot): void {
     const { config } = settings;
     const changed = new Set<ListenerState>();
     this.#replaceContexts(settings);
-    this.#gates.forEach((gate, i) => {
+    this.#openListeners.forEach((gate, i) => {
       const next = settings.entrances[i];
       if (gate === undefined) return;
       if (next === undefined) {
@@ -173,13 +173,13 @@ export class Engine {
 
   /** All of them, or none. */
   #replaceContexts({ entrances }: Snapshot): void {
-    // Nobody new comes in; those who are in are judged by the rules.
+    // No connection is accepted any more; the open ones are judged by the rules.
     if (this.#closing) return;
     const done: OpenListener[] = [];
     const replace = ({ port }: OpenListener, { credentials, listener }: ListenerSnapshot) =>
       port.replace(credentials, listener.sessionTickets);
     try {
-      this.#gates.forEach((gate, i) => {
+      this.#openListeners.forEach((gate, i) => {
         const next = entrances[i];
         if (gate === undefined || next === undefined || isSameContext(next, gate.settings)) return;
         replace(gate, next);
@@ -197,7 +197,7 @@ export class Engine {
    */
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all(this.#gates.map((gate) => gate?.port.stop()));
+    await Promise.all(this.#openListeners.map((gate) => gate?.port.stop()));
     this.#closed = true;
     this.#shared.tarpit.clear();
     this.#changed();
@@ -205,7 +205,7 @@ export class Engine {
 
   /** Closes the ports that are still being left, and cuts every connection. */
   cut(): void {
-    for (const gate of this.#gates) void gate?.port.stop(true);
+    for (const gate of this.#openListeners) void gate?.port.stop(true);
     for (const connection of this.#shared.connections) {
       this.#cut++;
       connection.cut();

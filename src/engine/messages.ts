@@ -1,4 +1,4 @@
-// What a crew and its worker threads say to each other.
+// The messages between a worker pool and its worker threads.
 
 import type { Address } from "../lib/address.ts";
 import type { DescriptorMemory } from "../lib/descriptors.ts";

@@ -21,7 +21,7 @@ const EXIT_WAIT_MS = 1_000;
 /** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
 const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
-/** What a crew is given beside its settings. */
+/** What a worker pool needs beside its snapshot. */
 export interface WorkerPoolOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
@@ -36,7 +36,7 @@ export interface WorkerPoolOptions {
 interface WorkerThread {
   readonly thread: Worker;
   readonly column: number;
-  /** Told to whoever waits for what the worker is doing. */
+  /** Settles the promise of the caller that waits for the worker's answer. */
   listening: PromiseWithResolvers<readonly Address[]>;
   applied: PromiseWithResolvers<void>[];
   closed: PromiseWithResolvers<void>;
@@ -72,7 +72,7 @@ export class WorkerPool {
   async listen(): Promise<Address[]> {
     const { workers } = this.#options.ledger.memory.shape;
     try {
-      // Workers share their ports among themselves, so that nobody would notice somebody else there.
+      // Workers share their ports among themselves, so that another process on the same port would go unnoticed.
       for (const [i, { listener }] of this.#unshared()) {
         if (listener.address.port === 0) continue;
         this.#claims.set(i, await claimPort(listener.address));
@@ -233,7 +233,7 @@ export class WorkerPool {
     for (const applied of member.applied) applied.resolve();
     member.closed.resolve();
     member.gone.resolve();
-    // One of those that were ended below may hold the lock of the ledger: nobody asks for it any more.
+    // One of those that were ended below may hold the lock of the ledger: no thread asks for it any more.
     if (this.#failed) return;
     ledger.forget(number);
     // One that was told to go has been taken off the list.

@@ -128,7 +128,7 @@ export function descriptorShortage(holding: Holding): string | undefined {
   );
 }
 
-/** A column for a thread, counted by nobody else; undefined where all are taken. */
+/** A column for a thread, that no other thread counts in; undefined where all are taken. */
 export function takeColumn(): number | undefined {
   for (let column = 2; column <= COLUMNS; column++) {
     if (columns.has(column)) continue;

@@ -58,7 +58,7 @@ const SOCK_STREAM_CLOEXEC = 0o2000001;
 const SO_REUSEADDR = 2;
 
 /**
- * Whether a port is nobody's. It is not opened for that: no client can mistake it for a server.
+ * Whether a port is free. It is not opened to find out: no client can mistake it for a server.
  * @returns undefined where it cannot be told: a name rather than an address, for one
  */
 export async function isFree(hostname: string, port: number): Promise<boolean | undefined> {
@@ -89,7 +89,7 @@ const SO_PEERCRED = 17;
 
 /**
  * Asks the kernel which user listens on a name among its local sockets.
- * @returns the user's number; undefined where nobody listens, or too many wait there already
+ * @returns the user's number; undefined where no socket listens, or too many wait there already
  */
 export function listenerOf(calls: Libc, name: string): number | undefined {
   // struct sockaddr_un: family, name; a NUL begins one that is no path.

@@ -1,4 +1,4 @@
-// Work that takes its time, in steps: all at once where nobody waits, or in portions between which the thread does other
+// Work that takes its time, in steps: all at once where no connection waits, or in portions between which the thread does other
 // things.
 
 /** Milliseconds of work after which others have their turn. */

@@ -10,7 +10,7 @@ const FLUSH_WAIT_MS = 2_000;
 const RETRY_MS = 50;
 
 let backlog: Backlog | undefined;
-/** Nobody reads any more: no reason to stop carrying connections, nor to wait at the end. */
+/** The reader is gone: no reason to stop carrying connections, nor to wait at the end. */
 let gone = false;
 let report: (dropped: number) => string = () => "";
 
@@ -65,7 +65,7 @@ function openTerminal(drained: () => void): ((line: string) => boolean) | undefi
     try {
       while (bytes.length > 0) bytes = bytes.subarray(writeSync(fd, bytes));
     } catch (error) {
-      // Any other error: the terminal is gone, and nobody reads the line.
+      // Any other error: the terminal is gone, and the line has no reader.
       if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return true;
       setTimeout(() => take(bytes) && drained(), RETRY_MS);
       return false;

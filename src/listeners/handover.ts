@@ -41,10 +41,10 @@ export interface Sockets {
 }
 
 /**
- * Resolves when nobody waits in a listening socket any more and nobody new comes: then it is to be closed at once. Where
+ * Resolves when no connection waits in a listening socket any more and none comes: close it at once then. Where
  * the system does not help, resolves as soon as that is known. The socket goes on accepting meanwhile.
  *
- * The process's own sockets are the first of those that share the port, as long as nobody else was there before them. If
+ * The process's own sockets are the first of those that share the port, unless another process was there before them. If
  * somebody was, or a worker thread has died since, new clients may be a second late; none is lost, unless the kernel
  * does not let this user filter: then what comes in the very moment of the end may be.
  * @param signal ends the waiting
@@ -55,7 +55,7 @@ export async function leave(fd: number, { count, last }: Sockets, signal: AbortS
   // Left behind, it would rule over those who stay. Before the last one leaves, the kernel would again choose among ours.
   const detach = () => void setOption(calls, fd, SO_DETACH_REUSEPORT_BPF, Int32Array.of(0));
   signal.addEventListener("abort", detach, { once: true });
-  // Whoever is new goes to the first socket that is not ours; where there is none, the kernel chooses as ever.
+  // A new connection goes to the first socket that is not ours; where there is none, the kernel chooses as ever.
   const sent = attach(calls, fd, SO_ATTACH_REUSEPORT_CBPF, [[RETURN, 0, 0, count]]);
   // In case somebody is sent here all the same. Newer kernels let only CAP_NET_ADMIN do that.
   const shut = attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS);

@@ -105,7 +105,7 @@ const ASKING = 500;
  * Keeps a port to this process, whose threads open it in the way in which other processes of the same user could too:
  * the kernel would let them. The sign of it is a name among the kernel's local sockets, which ends with the process.
  * Any user can take any name, so that a name counts only where the kernel says that this user listens on it. Where
- * another user has taken the usual one, it is followed by something that nobody can guess.
+ * another user has taken the usual one, it is followed by a part that cannot be guessed.
  * @throws StartError where another process of this user keeps the port
  */
 export async function claimPort(address: Address): Promise<Claim> {
@@ -169,7 +169,7 @@ async function signsOn(address: Address, own?: string): Promise<string[]> {
 async function keeps(names: readonly string[]): Promise<boolean> {
   if (names.length === 0) return false;
   const calls = await libc();
-  // Nobody to ask: better to be refused than to share a port unnoticed.
+  // The owner cannot be found out: refusing is better than sharing a port unnoticed.
   if (calls === undefined) return true;
   const deadline = performance.now() + ASKING;
   for (let left = names; left.length > 0 && performance.now() < deadline; await Bun.sleep(1)) {

@@ -42,7 +42,7 @@ export class Lock {
     if (!this.#shared) return;
     const dead = thread + 1;
     const owner = Atomics.load(this.#word, 0);
-    // Nobody else frees it, but a sleeper may still leave its mark.
+    // No other thread frees it, but a sleeper may still leave its mark.
     if ((owner & ~SLEEPERS) === dead) Atomics.store(this.#word, 0, this.#me | SLEEPERS);
     else this.take();
   }
@@ -55,7 +55,7 @@ export class Lock {
     for (;;) {
       const owner = Atomics.load(word, 0);
       if (owner === 0) {
-        // Others may be asleep too: whoever has slept leaves the mark, at worst for one wake-up in vain.
+        // Others may be asleep too: a thread that has slept leaves the mark, at worst for one wake-up in vain.
         if (Atomics.compareExchange(word, 0, 0, this.#me | SLEEPERS) === 0) return;
       } else if (
         (owner & SLEEPERS) !== 0 ||

@@ -1,4 +1,4 @@
-// One buffer cut into arrays. Whoever cuts a buffer in the same order to the same lengths gets the same arrays: that is
+// One buffer cut into arrays. Every thread that cuts the buffer in the same order to the same lengths gets the same arrays: that is
 // how worker threads share state, and why nothing but numbers is kept in it. Fresh memory is all zeros, and none of it
 // is written here: what is never used costs nothing.
 

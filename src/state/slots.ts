@@ -1,4 +1,4 @@
-// Which target has which slot of the ledger. One directory, kept by whoever reads the configuration: a target that is
+// Which target has which slot of the ledger. One directory, kept by the thread that reads the configuration: a target that is
 // still there after a reload keeps its slot, and with it its open count and its health.
 
 import { reset } from "./health.ts";
@@ -18,7 +18,7 @@ export class Slots {
   /**
    * Gives each target of a new configuration its slot: the one it has or, in perfect health, one that is free. The slot
    * of a target that is gone becomes free once no connection to it is open.
-   * @param keys whatever tells targets apart, such as upstream and address; the same key twice is one target
+   * @param keys what tells targets apart: upstream and address; the same key twice is one target
    * @returns slots by key, or undefined, and nothing has changed, where there are too many
    */
   assign(keys: readonly string[]): ReadonlyMap<string, number> | undefined {

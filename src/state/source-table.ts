@@ -1,7 +1,7 @@
 // What is known of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
 // an IPv6 /64.
 //
-// The table is a set-associative cache: a source hashes to a set of WAYS rows, under a seed that nobody outside knows. A
+// The table is a set-associative cache: a source hashes to a set of WAYS rows, under a secret seed. A
 // new source takes the row in its set that matters least. Rows with connections, and rows of sources that had a client
 // admitted lately, are never taken from them; a source that finds no row shares row 0 with all others like it.
 // Everything here happens under the ledger's lock.
@@ -51,7 +51,7 @@ export class SourceTable {
   readonly #sets: number;
 
   constructor(cutter: Layout, threads: number, own: number, rows = MAX_SOURCES) {
-    // Row 0 is nobody's own.
+    // Row 0 is shared.
     const all = rows + 1;
     this.#sets = rows / WAYS;
     this.#seed = cutter.int32(2);

@@ -27,10 +27,10 @@ export interface SourceRule {
 
 /**
  * - `free` proven and in good standing: its handshakes are not looked into
- * - `watched` nobody was admitted from there lately, or it has used up its failures: each flight is measured before TLS
+ * - `watched` no client was admitted from there lately, or it has used up its failures: each flight is measured before TLS
  *   reads it
  * - `later` it has as many handshakes under way as it may, or has to pause
- * - `refused` it has used up its failures, and nobody was admitted from there lately
+ * - `refused` it has used up its failures, and no client was admitted from there lately
  */
 export type Turn = "free" | "watched" | "later" | "refused";
 

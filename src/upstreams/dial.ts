@@ -1,6 +1,6 @@
 // The way to a target: the only place that calls Bun.connect, over TCP or a socket in the file system, plain or with TLS.
 // Runtime facts that it hides: an attempt cannot be called off and never times out by itself, a refusal is told twice,
-// and a TLS connection counts as made whoever is at the other end.
+// and a TLS connection counts as made with any certificate at the other end.
 //
 // A PROXY header goes ahead of everything, of TLS too: that is where HAProxy, nginx and Envoy write and expect it.
 
@@ -16,7 +16,7 @@ export interface Dialer {
   dialFailed(error: Error): void;
 }
 
-/** Counts descriptors that nobody else counts. */
+/** Counts descriptors that no connection accounts for. */
 export interface Descriptors {
   add(): void;
   giveBack(count: number): void;
@@ -67,7 +67,7 @@ export class Attempt<D extends Dialer> {
     if (this.#socket !== undefined) this.#done(this.#socket);
   }
 
-  /** Given up, but not yet by the kernel, which takes some two minutes where nobody answers. */
+  /** Given up, but not yet by the kernel, which takes some two minutes where no host answers. */
   get lingers(): boolean {
     return this.#state === "abandoned";
   }
@@ -84,7 +84,7 @@ export class Attempt<D extends Dialer> {
     else this.#socket = secure === undefined ? socket : secure(socket);
   }
 
-  /** `success` is true whoever is at the other end: `authorized` and the name are what decide. */
+  /** `success` is true for any certificate: `authorized` and the name are what decide. */
   handshakeDone(socket: Bun.Socket<unknown>, success: boolean, error: Error | null): void {
     if (this.#state === "settled") return;
     if (success && error === null && socket.authorized && this.#isFor(socket)) return this.#done(socket);

@@ -1,5 +1,5 @@
 // Active health checks: connects to each target now and then, over TLS where the upstream has it, and says what came of
-// it. Connections go by that, in whatever thread they are.
+// it. Connections go by that, in every thread.
 
 import { formatAddress } from "../lib/address.ts";
 import type { Pool } from "./pool.ts";

@@ -13,7 +13,7 @@ export interface Pool {
   targets: ReadonlyMap<number, Target>;
   tls: TargetTls | undefined;
   readonly balancer: Balancer;
-  /** A reload took it away: nobody gets in, and nobody stays. */
+  /** A reload removed it: it admits no connection, and its open ones are closed. */
   removed: boolean;
 }
 

@@ -42,7 +42,7 @@ export const LONGEST_HEADER = 1_024;
  *
  * @returns undefined where it cannot be said truthfully: no literal address, no port, a header of version 2 above
  * {@link LONGEST_HEADER} or with a field that is empty, too long or has characters it must not have. The client is to
- * be refused then: a target that is told less would take it for somebody else, or for nobody.
+ * be refused then: a target that is told less would take it for another client, or for none.
  */
 export function encodeProxyHeader(version: ProxyProtocolVersion, caller: Caller): Uint8Array | undefined {
   const ends = [caller.source, caller.destination];
@@ -53,7 +53,7 @@ export function encodeProxyHeader(version: ProxyProtocolVersion, caller: Caller)
   return version === "v1" ? line(family, addresses, ports) : binary(family, addresses, ports, caller);
 }
 
-/** The header of a connection that is nobody's but the proxy's own, such as a health check. */
+/** The header of a connection that the proxy makes for itself, such as a health check. */
 export function ownHeader(version: ProxyProtocolVersion): Uint8Array {
   return version === "v1"
     ? Buffer.from("PROXY UNKNOWN\r\n")
