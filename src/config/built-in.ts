@@ -2,7 +2,7 @@
 
 import type { Key, Table, Keys } from "./kinds.ts";
 import type { ListenerConfig, ProxyConfig, UpstreamConfig } from "./proxy-config.ts";
-import { SCHEMA } from "./schema.ts";
+import { HEALTH_CHECK, SCHEMA } from "./schema.ts";
 
 type Given<T, K extends keyof T> = Required<Pick<T, K>>;
 
@@ -45,3 +45,8 @@ function valueOf({ kind, builtIn, demonstration }: Key<unknown>): unknown {
 }
 
 export const BUILT_IN = valuesOf(SCHEMA.table!) as unknown as BuiltIn;
+
+/** What a health check is where its table is empty. */
+export const HEALTH_CHECK_BUILT_IN = valuesOf(HEALTH_CHECK.table!) as unknown as Required<
+  NonNullable<UpstreamConfig["healthCheck"]>
+>;
