@@ -85,7 +85,12 @@ describe.each([2, 3])("with %i workers", (workers) => {
     const origins = Array.from({ length: 3 }, () => echoOrigin());
     const targets = origins.map(({ target }) => target);
     const before = processBudget().used;
-    await using proxy = await startProxy(targets, { workers, rateLimit: { capacity: 1_000, fillRate: 1 } });
+    await using proxy = await startProxy(targets, {
+      workers,
+      rateLimit: { capacity: 1_000, fillRate: 1 },
+      // All of these clients come from one address, and many break off: they would wait for their turns.
+      handshakes: { exempt: ["127.0.0.0/8"] },
+    });
     const random = new Random(workers);
     const one = async () => {
       const way = random.int(0, 5);
