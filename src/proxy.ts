@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { version } from "../package.json";
 import { formatAddress, type Address } from "./lib/address.ts";
 import type { CloseOptions, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
-import { makePools, type Pool } from "./upstreams/pool.ts";
+import { makePools, poolStats, type Pool } from "./upstreams/pool.ts";
 import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
@@ -328,14 +328,7 @@ class RunningProxy implements Proxy {
     return {
       connections: this.#ledger.connections(),
       clients: this.#ledger.clients.size,
-      upstreams: Array.from(this.#pools.values(), ({ upstream, targets, balancer }) => ({
-        name: upstream.name,
-        targets: Array.from(targets, ([slot, { address }]) => ({
-          address: formatAddress(address),
-          open: balancer.open(slot),
-          health: balancer.health(slot, now),
-        })),
-      })),
+      upstreams: poolStats(this.#pools, now),
     };
   }
 }
