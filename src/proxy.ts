@@ -8,11 +8,12 @@ import { makePools, poolStats, type Pool } from "./upstreams/pool.ts";
 import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
-import { filesBeside, loadConfig, type LoadedConfig } from "./config/load.ts";
+import { copy, filesBeside, loadConfig, type LoadedConfig } from "./config/load.ts";
 import { restartReport } from "./config/restart.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
 import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
+import type { Runner } from "./engine/runner.ts";
 import { ConfigError, StartError } from "./lib/errors.ts";
 import type { Expiry } from "./config/expiry.ts";
 import { logUpstream } from "./upstreams/health-log.ts";
@@ -35,31 +36,12 @@ import { FileStamps, Watch } from "./config/watch.ts";
 
 export type { CloseOptions, Proxy, ProxyOptions, ProxyStats };
 
-/** What carries connections: an engine in this thread, or a pool of worker threads with one each. */
-interface Runner {
-  listen(): Address[] | Promise<Address[]>;
-  apply(snapshot: Snapshot): void | Promise<void>;
-  /** Resolves when no port is open any more. */
-  close(): Promise<void>;
-  cut(): void;
-  readonly over: Promise<{ cut: number }>;
-}
-
 /**
  * Makes a proxy; opens nothing but the files that the configuration names.
  * @throws ConfigError that lists every fault
  */
 export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}): Proxy {
   return new RunningProxy(config, options);
-}
-
-/** A copy that the caller cannot change. What cannot be copied is no configuration, and is refused as it is. */
-function copy(config: ProxyConfig): ProxyConfig {
-  try {
-    return structuredClone(config);
-  } catch {
-    return config;
-  }
 }
 
 function wordsOf(error: unknown): string {
