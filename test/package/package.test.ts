@@ -1,11 +1,14 @@
 // The npm package as its users get it: packed from a copy of the folder that has secrets lying about, unpacked beside the
 // packages it needs, imported under Bun and under Node, and checked as NodeNext and bundlers resolve it.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { version } from "../../package.json";
 import { Folder } from "../support/folder.ts";
+
+// Each test starts a runtime or the type checker, on a machine that may be busy.
+setDefaultTimeout(30_000);
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const PACKED = ["src", "test/package", "build.ts", "tsconfig.json", "package.json", "README.md", "LICENSE"];
