@@ -1,6 +1,7 @@
 // Which settings differ from the built-in ones, as they were written. Pure.
 
-import { BUILT_IN, HEALTH_CHECK, type ProxyConfig } from "../config/config.ts";
+import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
+import { HEALTH_CHECK } from "../config/schema.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { quote } from "../lib/errors.ts";
 
@@ -21,7 +22,12 @@ const SHOWN = new Set(
 /** The built-in values, lists' entries by the name of the list. */
 const KNOWN: Readonly<Record<string, unknown>> = {
   ...BUILT_IN,
-  upstreams: { healthCheck: HEALTH_CHECK, slowStart: 0 },
+  upstreams: {
+    healthCheck: Object.fromEntries(
+      Object.entries(HEALTH_CHECK.table?.keys ?? {}).map(([name, { builtIn }]) => [name, builtIn]),
+    ),
+    slowStart: 0,
+  },
 };
 
 /** @param written a configuration in which no fault was found */

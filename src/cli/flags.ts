@@ -81,7 +81,7 @@ export const FLAGS = {
     type: "string",
     valueHint: "DURATION",
     description: "how often a client gets one token back",
-    builtIn: BUILT_IN.rateLimit.fillRate,
+    builtIn: String(BUILT_IN.rateLimit.fillRate),
     key: "rateLimit.fillRate",
   },
   "max-connections": {
@@ -95,7 +95,7 @@ export const FLAGS = {
     type: "string",
     valueHint: "DURATION",
     description: "idle time after which a connection is closed",
-    builtIn: BUILT_IN.timeout,
+    builtIn: String(BUILT_IN.timeout),
     key: "timeout",
   },
   workers: {
