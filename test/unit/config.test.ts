@@ -256,11 +256,11 @@ describe("faults", () => {
       },
       [
         "handshakes.burst",
-        "handshakes.exempt",
         "handshakes.max",
         "handshakes.perSource",
         "handshakes.failures",
         "handshakes.failuresRefill",
+        "handshakes.exempt",
       ],
     ],
     [

@@ -14,7 +14,7 @@ describe("what citty lets pass", () => {
   test.each([
     ["--frob x", 'unknown flag "--frob"'],
     ["--fillRate 1s", 'unknown flag "--fillRate"; did you mean --fill-rate?'],
-    ["--no-timeout", 'unknown flag "--no-timeout"'],
+    ["--no-timeout", 'unknown flag "--no-timeout"; did you mean --timeout?'],
     ["--constructor x", 'unknown flag "--constructor"'],
     ["-c x", 'unknown flag "-c"'],
     ["--ca", "--ca needs a value"],
