@@ -14,7 +14,7 @@ export const MAX_WORKERS = 64;
 const MILLION = 1_000_000;
 
 /** Versions of the PROXY protocol. */
-const PROXY_PROTOCOLS = ["v1", "v2"] as const;
+export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
 export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
 
 const LISTENER = {
