@@ -1,5 +1,8 @@
 // How many failures a failed handshake counts for, by what it cost. Pure.
 
+import type { Meter } from "./socket-meter.ts";
+import type { Ticket } from "./ticket.ts";
+
 /**
  * Milliseconds of processor time that every handshake may take; each one more is worth a failure more. What else the thread
  * does in the turns of a handshake is in them too.
@@ -21,4 +24,15 @@ export function worthOfTime(ms: number): number {
 /** The same by what its client sent: every certificate costs time. */
 export function worthOfBytes(bytes: number): number {
   return 1 + Math.max(0, Math.ceil((Math.min(bytes, MAX_CHAIN_BYTES) - ORDINARY_BYTES) / CHUNK_BYTES));
+}
+
+/** What a proven source's handshake is taken to have had that its client has reset. */
+export const UNKNOWN_BYTES = 8_192;
+
+/** Failures that a handshake is worth, by what can be told of it. */
+export function worthOf(ticket: Ticket, meter: Meter): number {
+  if (ticket.stolen) return Math.max(worthOfBytes(ticket.received), worthOfTime(ticket.cpu));
+  if (ticket.watched) return worthOfTime(ticket.cpu);
+  // A client that has reset its connection cannot be measured any more: it may have cost a lot.
+  return worthOfBytes(meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);
 }

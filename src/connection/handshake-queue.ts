@@ -9,21 +9,13 @@
 //
 // A turn of the event loop that begins a handshake is followed by one that belongs to live connections alone.
 
-import { ORDINARY_MS, worthOfBytes, worthOfTime } from "./handshake-cost.ts";
+import { victimFor } from "./eviction.ts";
+import { ORDINARY_MS, UNKNOWN_BYTES, worthOf } from "./handshake-cost.ts";
+import { Readiness } from "./readiness.ts";
 import type { Meter } from "./socket-meter.ts";
-import { WaitingList, type Ticket } from "./ticket.ts";
+import { EXEMPT, type Ticket, type WaitingList } from "./ticket.ts";
+import { Waiting } from "./waiting.ts";
 import type { Sources } from "../state/sources.ts";
-import { takeToken } from "../state/token-bucket.ts";
-
-/**
- * A flight of more bytes may hold a chain of certificates that takes long to verify, or the first of a client's data. TLS
- * reads so many of them from strangers at once, and one more every so many milliseconds.
- */
-const LARGE_BYTES = 8_192;
-const LARGE_RULE = { capacity: 4, fillRate: 5_000 };
-
-/** What a proven source's handshake is taken to have had that its client has reset. */
-const UNKNOWN_BYTES = 8_192;
 
 /** Turns of the event loop from one handshake that begins to the next. */
 const TURNS = 2;
@@ -42,9 +34,6 @@ const MAX_LOOKS = 64;
 /** How long a handshake may take, in milliseconds, before it makes way for others that wait. */
 const ROTATE_MS = 30;
 
-/** A client that has taken so many milliseconds, and that is waited for, gives its place to a newcomer where none is left. */
-const EVICT_MS = 100;
-
 /**
  * How long strangers wait after one of them failed, in milliseconds per failure it was worth; at most so many times what it
  * took: those that leave at once are many in a flood, and must not hold up who comes with them.
@@ -53,9 +42,6 @@ const STRANGER_PACE_MS = 5;
 const STRANGER_PACE = 10;
 /** The bucket for large flights bounds what costs more. */
 const MAX_STRANGER_PAUSE_MS = 150;
-
-/** In the place of a row, for connections whose source is not counted. */
-const EXEMPT = -1;
 
 /** What the queue needs from outside; tests bring their own. */
 export interface QueueOptions {
@@ -75,16 +61,13 @@ export class HandshakeQueue {
   max: number;
   readonly #sources: Sources;
   readonly #meter: Meter;
+  readonly #readiness: Readiness;
   readonly #now: () => number;
   readonly #schedule: (turn: () => void) => unknown;
   readonly #sleep: (wake: () => void, ms: number) => unknown;
   /** In the order of their coming. */
   readonly #all = new Set<Ticket>();
-  /** By source, those that wait for a turn; the source whose turn is next comes first. */
-  readonly #waiting = new Map<number, WaitingList>();
-  /** Those among them that are proven: they come first every other time, however many strangers wait. */
-  readonly #proven = new Set<number>();
-  #provenFirst = false;
+  readonly #waiting = new Waiting();
   /** Those that TLS may read, the oldest first; and the strangers among them. */
   readonly #active = new Set<Ticket>();
   readonly #reading = new Set<Ticket>();
@@ -92,15 +75,13 @@ export class HandshakeQueue {
   #scheduled = false;
   #asleep = false;
   #looksInVain = 0;
-  /** Sockets that may still be looked at in this turn. */
-  #looks = 0;
   #strangersFrom = 0;
-  #largeFullAt = 0;
 
   constructor({ sources, meter, max, now, schedule = setImmediate, wait = setTimeout }: QueueOptions) {
     this.max = max;
     this.#sources = sources;
     this.#meter = meter;
+    this.#readiness = new Readiness(meter, now);
     this.#now = now;
     this.#schedule = schedule;
     this.#sleep = wait;
@@ -152,7 +133,7 @@ export class HandshakeQueue {
 
   /** Charges a source for what its client has sent and was not charged for yet. */
   #charge(ticket: Ticket, row: number): void {
-    const worth = this.#worthOf(ticket) - ticket.charged;
+    const worth = worthOf(ticket, this.#meter) - ticket.charged;
     if (worth <= 0) return;
     ticket.charged += worth;
     const now = this.#now();
@@ -171,60 +152,20 @@ export class HandshakeQueue {
    * @returns whether one of those in the queue has given its place away
    */
   evict(row: number | undefined): boolean {
-    const victim = this.#victim(row);
+    const candidates = { all: this.#all, waiting: this.#waiting.lists, meter: this.#meter, now: this.#now() };
+    const victim = victimFor(row, candidates);
     victim?.owner.handshakeRefused("overloaded", "gave its place to a newer connection");
     return victim !== undefined;
   }
 
-  /**
-   * The newest of the source that has most waiting, if the newcomer's has fewer; or the oldest that has nothing to read; or
-   * the oldest that TLS reads from and that is not done. Who is not counted is not taken to be greedy.
-   */
-  #victim(row: number | undefined): Ticket | undefined {
-    let most: WaitingList | undefined;
-    for (const [source, list] of this.#waiting) {
-      if (source !== EXEMPT && list.size > (most?.size ?? 0)) most = list;
-    }
-    const own = row === undefined ? 0 : (this.#waiting.get(row)?.size ?? 0);
-    if (most !== undefined && most.size > own + 1) return most.last();
-    const now = this.#now();
-    let looks = MAX_LOOKS;
-    let slow: Ticket | undefined;
-    for (const ticket of this.#all) {
-      if (now - ticket.enteredAt < EVICT_MS || looks-- === 0) break;
-      if (ticket.state === "free") {
-        if (now - ticket.startedAt >= EVICT_MS) slow ??= ticket;
-      } else if ((this.#meter.received(ticket.socket.fd) ?? 0) <= ticket.received) return ticket;
-    }
-    return slow;
-  }
-
-  #worthOf(ticket: Ticket): number {
-    if (ticket.stolen) return Math.max(worthOfBytes(ticket.received), worthOfTime(ticket.cpu));
-    if (ticket.watched) return worthOfTime(ticket.cpu);
-    // A client that has reset its connection cannot be measured any more: it may have cost a lot.
-    return worthOfBytes(this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);
-  }
-
   #wait(ticket: Ticket): void {
+    const { row } = ticket;
     ticket.state = "waiting";
-    const row = ticket.row ?? EXEMPT;
-    let list = this.#waiting.get(row);
-    if (list === undefined) this.#waiting.set(row, (list = new WaitingList()));
-    list.add(ticket);
-    if (ticket.row === undefined || this.#sources.isProven(row, this.#now())) this.#proven.add(row);
-  }
-
-  #unwait(ticket: Ticket): void {
-    const row = ticket.row ?? EXEMPT;
-    const tickets = this.#waiting.get(row);
-    if (tickets?.delete(ticket) !== true || tickets.size > 0) return;
-    this.#waiting.delete(row);
-    this.#proven.delete(row);
+    this.#waiting.add(ticket, row === undefined || this.#sources.isProven(row, this.#now()));
   }
 
   #remove(ticket: Ticket): void {
-    if (ticket.state === "waiting") return this.#unwait(ticket);
+    if (ticket.state === "waiting") return this.#waiting.delete(ticket);
     if (!this.#active.delete(ticket)) return;
     if (this.#reading.delete(ticket)) ticket.cpu += this.#meter.cpu() - ticket.cpuAt;
     if (ticket.row !== undefined) this.#sources.stop(ticket.row);
@@ -265,29 +206,11 @@ export class HandshakeQueue {
   /** Gives one turn, to the next source that may have one; false where none can. */
   #startOne(): boolean {
     if (this.#active.size >= this.max) return false;
-    this.#looks = MAX_LOOKS;
-    for (const [row, tickets] of [...this.#firstSources()]) {
-      // A refusal before may have emptied it.
-      if (this.#waiting.get(row) !== tickets) continue;
-      // The next turn is another source's.
-      this.#waiting.delete(row);
-      this.#waiting.set(row, tickets);
-      if (this.#proven.delete(row)) this.#proven.add(row);
+    this.#readiness.allow(MAX_LOOKS);
+    for (const [row, tickets] of this.#waiting.turns(MAX_LOOKS)) {
       if (this.#startFrom(row, tickets)) return true;
     }
     return false;
-  }
-
-  *#firstSources(): Iterable<[number, WaitingList]> {
-    let left = MAX_LOOKS;
-    this.#provenFirst = !this.#provenFirst;
-    if (this.#provenFirst) {
-      for (const row of this.#proven) {
-        const tickets = this.#waiting.get(row);
-        if (tickets !== undefined && left-- > MAX_LOOKS / 2) yield [row, tickets];
-      }
-    }
-    for (const entry of this.#waiting) if (left-- > 0) yield entry;
   }
 
   #startFrom(row: number, tickets: WaitingList): boolean {
@@ -301,12 +224,12 @@ export class HandshakeQueue {
     switch (this.#sources.start(row, now, false)) {
       case "free": {
         // A silent client would hold its place until it makes way for its neighbours.
-        const ready = tickets.size === 1 ? first : this.#firstReady(tickets, false);
+        const ready = tickets.size === 1 && !first.fed ? first : this.#readiness.first(tickets, false);
         if (ready !== undefined) return this.#start(ready, ready.fed);
         break;
       }
       case "watched": {
-        const ready = now < this.#strangersFrom ? undefined : this.#firstReady(tickets, true);
+        const ready = now < this.#strangersFrom ? undefined : this.#readiness.first(tickets, true);
         if (ready !== undefined) return this.#start(ready, true);
         break;
       }
@@ -325,45 +248,14 @@ export class HandshakeQueue {
       if (ticket.charged === 0) ticket.owner.handshakeRefused("source_limited");
     }
     if (tickets.size === 0 || this.#sources.start(row, this.#now(), true) !== "watched") return false;
-    const ready = this.#firstReady(tickets, true);
+    const ready = this.#readiness.first(tickets, true);
     if (ready !== undefined) return this.#start(ready, true);
     this.#sources.stop(row);
     return false;
   }
 
-  /** The first whose client has sent something new; silent ones go to the end. */
-  #firstReady(list: WaitingList, watched: boolean): Ticket | undefined {
-    for (const tickets of list.kinds()) {
-      for (const ticket of [...tickets]) {
-        if (this.#looks-- <= 0) return undefined;
-        if (this.#isReady(ticket, watched)) return ticket;
-        if (tickets.delete(ticket)) tickets.add(ticket);
-      }
-    }
-    return undefined;
-  }
-
-  /** Whether there is something for TLS to read and, for a stranger, whether TLS may read so much now. */
-  #isReady(ticket: Ticket, watched: boolean): boolean {
-    const received = this.#meter.received(ticket.socket.fd);
-    if (received === undefined) return true;
-    // What follows a hello is the costly part. It may still be coming in: it is read once it is the same at two looks.
-    const whole = !watched || ticket.received === 0 || received === ticket.seen;
-    ticket.seen = received;
-    if (received <= ticket.received || !whole) return false;
-    if (watched && received - ticket.received > LARGE_BYTES && !this.#takeLarge()) return false;
-    ticket.received = received;
-    return true;
-  }
-
-  #takeLarge(): boolean {
-    const next = takeToken(this.#largeFullAt, this.#now(), LARGE_RULE);
-    this.#largeFullAt = next ?? this.#largeFullAt;
-    return next !== undefined;
-  }
-
   #start(ticket: Ticket, watched: boolean): true {
-    this.#unwait(ticket);
+    this.#waiting.delete(ticket);
     this.#active.add(ticket);
     ticket.startedAt = this.#now();
     ticket.state = watched ? "reading" : "free";

@@ -47,6 +47,9 @@ export class Ticket {
   }
 }
 
+/** In the place of a row, for connections whose source is not counted. */
+export const EXEMPT = -1;
+
 /** Those of one source that wait for a turn, each kind in the order of its coming. */
 export class WaitingList {
   /** TLS has read nothing of these; the others make way for them every other time. */

@@ -380,6 +380,24 @@ describe("strangers", () => {
   });
 });
 
+test("a client of a proven source that hangs in its handshake does not keep the loop busy", () => {
+  const house = new House();
+  house.prove(1, 5);
+  const hanging = house.enter(1).send(300);
+  house.turns(4);
+  // It makes way for a neighbour, and is then the only one that waits.
+  const neighbours = [house.enter(1), house.enter(1)];
+  house.turns(60, 1);
+  expect(hanging.paused).toBe(true);
+  for (const neighbour of neighbours) neighbour.fail();
+  const { turns } = hanging;
+  house.turns(200, 1);
+  expect(hanging.turns).toBe(turns);
+  hanging.send(300);
+  house.turns(60, 1);
+  expect(hanging.turns).toBeGreaterThan(turns);
+});
+
 describe("what a failure is worth", () => {
   test.each([
     [0, 1],

@@ -1,0 +1,57 @@
+// The handshakes that wait for a turn, by source. Sources take turns; proven ones come first every other time, however many
+// strangers wait. Pure.
+
+import { EXEMPT, WaitingList, type Ticket } from "./ticket.ts";
+
+export class Waiting {
+  /** By source; the one whose turn is next comes first. */
+  readonly lists = new Map<number, WaitingList>();
+  readonly #proven = new Set<number>();
+  #provenFirst = false;
+
+  /** Sources with handshakes that wait. */
+  get size(): number {
+    return this.lists.size;
+  }
+
+  /** @param proven whether its source is, or is not counted */
+  add(ticket: Ticket, proven: boolean): void {
+    const row = ticket.row ?? EXEMPT;
+    let list = this.lists.get(row);
+    if (list === undefined) this.lists.set(row, (list = new WaitingList()));
+    list.add(ticket);
+    if (proven) this.#proven.add(row);
+  }
+
+  delete(ticket: Ticket): void {
+    const row = ticket.row ?? EXEMPT;
+    const list = this.lists.get(row);
+    if (list?.delete(ticket) !== true || list.size > 0) return;
+    this.lists.delete(row);
+    this.#proven.delete(row);
+  }
+
+  /** The sources that may be asked for a turn now, at most so many; each goes to the end as it is handed out. */
+  *turns(most: number): Iterable<[number, WaitingList]> {
+    for (const [row, list] of [...this.#next(most)]) {
+      // A refusal before may have emptied it.
+      if (this.lists.get(row) !== list) continue;
+      this.lists.delete(row);
+      this.lists.set(row, list);
+      if (this.#proven.delete(row)) this.#proven.add(row);
+      yield [row, list];
+    }
+  }
+
+  *#next(most: number): Iterable<[number, WaitingList]> {
+    let left = most;
+    this.#provenFirst = !this.#provenFirst;
+    if (this.#provenFirst) {
+      for (const row of this.#proven) {
+        const list = this.lists.get(row);
+        if (list !== undefined && left-- > most / 2) yield [row, list];
+      }
+    }
+    for (const entry of this.lists) if (left-- > 0) yield entry;
+  }
+}
