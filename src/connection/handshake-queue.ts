@@ -207,8 +207,8 @@ export class HandshakeQueue {
   #startOne(): boolean {
     if (this.#active.size >= this.max) return false;
     this.#readiness.allow(MAX_LOOKS);
-    for (const [row, tickets] of this.#waiting.turns(MAX_LOOKS)) {
-      if (this.#startFrom(row, tickets)) return true;
+    for (const [row, tickets] of this.#waiting.candidates(MAX_LOOKS)) {
+      if (this.#waiting.ask(row, tickets) && this.#startFrom(row, tickets)) return true;
     }
     return false;
   }

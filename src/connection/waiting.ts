@@ -31,16 +31,23 @@ export class Waiting {
     this.#proven.delete(row);
   }
 
-  /** The sources that may be asked for a turn now, at most so many; each goes to the end as it is handed out. */
-  *turns(most: number): Iterable<[number, WaitingList]> {
-    for (const [row, list] of [...this.#next(most)]) {
-      // A refusal before may have emptied it.
-      if (this.lists.get(row) !== list) continue;
-      this.lists.delete(row);
-      this.lists.set(row, list);
-      if (this.#proven.delete(row)) this.#proven.add(row);
-      yield [row, list];
-    }
+  /** The sources that may be asked for a turn now, at most so many. */
+  candidates(most: number): readonly (readonly [number, WaitingList])[] {
+    if (this.lists.size === 1) return [...this.lists];
+    return [...this.#next(most)];
+  }
+
+  /**
+   * A source is asked for a turn: it goes to the end.
+   * @returns whether it still has anything to ask for; a refusal before may have emptied it
+   */
+  ask(row: number, list: WaitingList): boolean {
+    if (this.lists.get(row) !== list) return false;
+    if (this.lists.size === 1) return true;
+    this.lists.delete(row);
+    this.lists.set(row, list);
+    if (this.#proven.delete(row)) this.#proven.add(row);
+    return true;
   }
 
   *#next(most: number): Iterable<[number, WaitingList]> {
