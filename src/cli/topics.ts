@@ -1,6 +1,7 @@
 // The topics of `proxy help TOPIC`. The texts are in the binary, for hosts that have nothing else of the project.
 
 import { configHelp, reasonsHelp } from "../config/help.ts";
+import certificates from "../../certs/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
@@ -16,6 +17,10 @@ export interface Topic {
 export const TOPICS: ReadonlyMap<string, Topic> = new Map([
   ["config", { summary: "every configuration key: type, range, built-in value, meaning", text: configHelp }],
   ["reasons", { summary: "why connections are refused or end, and what to do", text: reasonsHelp }],
+  [
+    "certificates",
+    { summary: "a CA, the proxy, its clients; rotation and revocation", text: () => certificates },
+  ],
   ["log", { summary: "log lines and their fields", text: () => log }],
   [
     "operations",

@@ -11,7 +11,16 @@ import { Folder } from "../support/folder.ts";
 setDefaultTimeout(30_000);
 
 const ROOT = new URL("../..", import.meta.url).pathname;
-const PACKED = ["src", "test/package", "build.ts", "tsconfig.json", "package.json", "README.md", "LICENSE"];
+const PACKED = [
+  "src",
+  "certs",
+  "test/package",
+  "build.ts",
+  "tsconfig.json",
+  "package.json",
+  "README.md",
+  "LICENSE",
+];
 const SECRETS = [
   "pki/ca.key",
   "src/pki/ca.key",
@@ -69,6 +78,7 @@ describe.skipIf(Bun.which("npm") === null || Bun.which("tar") === null)("the npm
       "LICENSE",
       "README.md",
       "build.ts",
+      "certs/README.md",
       "dist/index.d.ts",
       "dist/needs-bun.cjs",
       "package.json",
