@@ -1,5 +1,7 @@
 // Text in columns: wrapped at spaces, never within a word. Pure.
 
+import { fill } from "../lib/wrap.ts";
+
 /** Columns that every terminal has. */
 export const WIDTH = 80;
 
@@ -9,15 +11,7 @@ export const TIED = "\u00a0";
 /** Wraps at spaces; a word that is longer than a line stays whole and alone. Line ends in the text stay. */
 export function wrap(text: string, width = WIDTH): string[] {
   return text.split("\n").flatMap((line) => {
-    const lines: string[] = [];
-    let current = "";
-    for (const word of line.split(" ")) {
-      if (current !== "" && current.length + 1 + word.length > width) {
-        lines.push(current);
-        current = word;
-      } else current = current === "" ? word : `${current} ${word}`;
-    }
-    return [...lines, current].map((each) => each.replaceAll(TIED, " "));
+    return fill(line.split(" "), width).map((each) => each.replaceAll(TIED, " "));
   });
 }
 
