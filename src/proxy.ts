@@ -30,6 +30,10 @@ import {
   targetKeys,
   type Snapshot,
 } from "./engine/snapshot.ts";
+import type { ReloadRecord, Subject } from "./admin/subject.ts";
+import type { Windows } from "./admin/windows.ts";
+import { CounterRows, type RowNumbers } from "./engine/counter-rows.ts";
+import { EventHub } from "./lib/events.ts";
 import { Slots } from "./state/balancer.ts";
 import { Ledger } from "./state/ledger.ts";
 import { FileStamps, Watch } from "./config/watch.ts";
@@ -44,6 +48,13 @@ export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}
   return new RunningProxy(config, options);
 }
 
+/** Loads the windows' code only where there are any. */
+async function openWindows({ metrics, admin }: Config, subject: () => Subject): Promise<Windows | undefined> {
+  if (metrics === undefined && admin === undefined) return undefined;
+  const { Windows } = await import("./admin/windows.ts");
+  return Windows.open(subject());
+}
+
 function wordsOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
@@ -54,6 +65,8 @@ class RunningProxy implements Proxy {
   readonly #log: Logger;
   readonly #ledger: Ledger;
   readonly #slots: Slots;
+  readonly #rows: CounterRows;
+  readonly #events = new EventHub();
   readonly #budget: DescriptorBudget = processBudget();
   /** Descriptors held beside those of connections. */
   #held = 0;
@@ -68,6 +81,10 @@ class RunningProxy implements Proxy {
   #input: ProxyConfig;
   #loaded: LoadedConfig;
   #addresses: readonly Address[] = [];
+  #rowNumbers!: RowNumbers;
+  readonly #startedAt = Date.now();
+  #reloads: ReloadRecord;
+  #windows: Windows | undefined;
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
   readonly #reminder = new Reminder((what) => this.#log.error("reload refused", { ...what }));
@@ -90,12 +107,15 @@ class RunningProxy implements Proxy {
     this.#started = config;
     this.#ports = config.listeners;
     this.#options = options;
-    this.#log = guarded(
+    const written = guarded(
       options.logger ?? createLogger({ level: "debug" }),
       () => this.#loaded.config.logLevel,
     );
+    this.#log = this.#events.tap(written);
+    this.#reloads = { succeeded: 0, refused: 0, succeededAt: Date.now(), triedAt: undefined, faults: [] };
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#slots = new Slots(this.#ledger);
+    this.#rows = new CounterRows(this.#ledger);
     const settings = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
     this.#runner =
@@ -108,6 +128,7 @@ class RunningProxy implements Proxy {
       this.#over = true;
       this.#hold(0);
       this.#stopAttending();
+      this.#windows?.close();
     });
     // A caller that does not await `ended` gets no unhandled rejection.
     this.ended.catch(() => {});
@@ -145,9 +166,11 @@ class RunningProxy implements Proxy {
     if (shortage !== undefined) throw new StartError(shortage);
     this.#hold(heldBy(holding));
     try {
+      this.#windows = await openWindows(this.config, () => this.#subject());
       this.#addresses = await this.#runner.listen();
     } catch (error) {
       this.#hold(0);
+      this.#windows?.close();
       throw error;
     }
     const { configFile: file } = this.#options;
@@ -163,6 +186,52 @@ class RunningProxy implements Proxy {
     for (const warning of this.warnings) this.#log.warn(warning, {});
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
+  }
+
+  /** What the windows look at. */
+  #subject(): Subject {
+    const proxy = this;
+    const { configFile } = this.#options;
+    return {
+      version,
+      startedAt: this.#startedAt,
+      configFile: configFile && resolve(configFile),
+      ledger: this.#ledger,
+      runner: this.#runner,
+      events: this.#events,
+      log: this.#log,
+      get phase() {
+        return proxy.#closing ? "draining" : proxy.#addresses.length === 0 ? "starting" : "running";
+      },
+      get config() {
+        return proxy.#loaded.config;
+      },
+      get maxConnections() {
+        return proxy.#loaded.maxConnections;
+      },
+      get warnings() {
+        return proxy.#loaded.warnings;
+      },
+      get expiries() {
+        return proxy.#loaded.expiries;
+      },
+      get reloads() {
+        return proxy.#reloads;
+      },
+      get addresses() {
+        return proxy.#addresses;
+      },
+      get ports() {
+        return proxy.#ports;
+      },
+      get pools() {
+        return proxy.#pools;
+      },
+      get rows() {
+        return proxy.#rowNumbers;
+      },
+      reload: () => proxy.reload(),
+    };
   }
 
   /** So many descriptors are held from now on, beside those of connections. */
@@ -198,7 +267,8 @@ class RunningProxy implements Proxy {
       const pairs = pairPorts(open, loaded.config.listeners);
       const settings = this.#buildSnapshot(loaded, pairs);
       await this.#runner.apply(settings);
-      const running = { workers: this.#started.workers, ports: open };
+      const { workers, metrics, admin } = this.#started;
+      const running = { workers, metrics, admin, ports: open };
       for (const [message, fields] of restartReport(running, loaded.config, pairs)) {
         this.#log.warn(message, fields);
       }
@@ -209,6 +279,9 @@ class RunningProxy implements Proxy {
       };
       this.#input = input;
       this.#loaded = loaded;
+      const at = Date.now();
+      const succeeded = this.#reloads.succeeded + 1;
+      this.#reloads = { ...this.#reloads, succeeded, succeededAt: at, triedAt: at, faults: [] };
       this.#reminder.stop();
       if (this.#held > 0) this.#hold(heldBy(holding));
       const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
@@ -219,10 +292,13 @@ class RunningProxy implements Proxy {
       }
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", changes);
+      this.#windows?.follow();
       if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
       const faults =
         error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
+      const refused = this.#reloads.refused + 1;
+      this.#reloads = { ...this.#reloads, refused, triedAt: Date.now(), faults };
       for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
       if (given === undefined && !this.#closing) this.#reminder.refused(faults);
       // It may be put right in any file that is named now, or was.
@@ -240,7 +316,8 @@ class RunningProxy implements Proxy {
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
-    return buildSnapshot({ ...loaded, pairs, slots: numbers });
+    const rows = (this.#rowNumbers = this.#rows.assign(loaded.config, pairs));
+    return buildSnapshot({ ...loaded, pairs, slots: numbers, rows });
   }
 
   /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */

@@ -5,6 +5,7 @@ import { DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
 import { StartError } from "./lib/errors.ts";
 import { guarded, type LogLevel, type Logger } from "./lib/log.ts";
+import { eventLevel } from "./engine/snapshot.ts";
 import type { Command, WorkerEvent } from "./engine/messages.ts";
 import { Ledger } from "./state/ledger.ts";
 
@@ -29,20 +30,24 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
     case "start":
       return start(data);
     case "apply":
-      level = data.settings.config.logLevel;
+      level = eventLevel(data.settings);
       engine?.apply(data.settings);
       return report({ kind: "applied" });
     case "close":
       return void engine?.close().then(() => report({ kind: "closed" }));
     case "cut":
       return engine?.cut();
+    case "ask":
+      return void engine?.ask(data.question).then(([answer]) => {
+        if (answer !== undefined) report({ kind: "answer", id: data.id, answer });
+      });
   }
 };
 
 function start(order: Command & { kind: "start" }): void {
   const { now, settings, ledger, worker, descriptors, column, prefix, ports } = order;
   setClock(now);
-  level = settings.config.logLevel;
+  level = eventLevel(settings);
   engine = new Engine(settings, {
     ledger: Ledger.attach(ledger, worker),
     budget: new DescriptorBudget(descriptors, column),

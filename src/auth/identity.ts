@@ -61,6 +61,20 @@ export function isGroupName(text: string): boolean {
   return text !== "" && !/[@*]/.test(text) && !UNFIT.test(text);
 }
 
+/** Whether a text names a client, `alice@admin`, or all clients of a group, `*@admin`. */
+export function isClientPattern(text: string): boolean {
+  const [user = "", group = "", ...more] = text.split("@");
+  const isUser = user === "*" || (user !== "" && !user.includes("*") && !UNFIT.test(user));
+  return more.length === 0 && isUser && isGroupName(group);
+}
+
+/** Whether a client is the one that a pattern names, or in the group that it names. */
+export function matchesClient(pattern: string, client: string): boolean {
+  return pattern.startsWith("*@")
+    ? client.slice(client.indexOf("@")) === pattern.slice(1)
+    : client === pattern;
+}
+
 /**
  * White space, control characters, unpaired surrogates, and what leaves no mark or looks like a space: what Unicode calls
  * default-ignorable, and the Braille blank.

@@ -22,6 +22,12 @@ export interface Config {
   readonly workers: number;
   readonly watch: boolean;
   readonly logLevel: LogLevel;
+  readonly log: {
+    readonly admissions: boolean;
+    readonly progress: number | undefined;
+  };
+  readonly metrics: MetricsSettings | undefined;
+  readonly admin: AdminSettings | undefined;
   readonly handshakes: {
     readonly max: number | undefined;
     readonly perSource: number;
@@ -41,6 +47,25 @@ export interface Config {
     readonly fillRate: number;
     readonly maxConnections: number | undefined;
   };
+}
+
+/** The port for monitoring. */
+export interface MetricsSettings {
+  readonly address: Address;
+  readonly topClients: number;
+}
+
+/** The door for operators: at least one of `socket` and `address`; the files go with `address`. */
+export interface AdminSettings {
+  readonly socket: string | undefined;
+  readonly address: Address | undefined;
+  readonly ca: string | undefined;
+  readonly certificate: string | undefined;
+  readonly privateKey: string | undefined;
+  /** `user@group` or `*@group`. */
+  readonly readers: readonly string[];
+  readonly operators: readonly string[];
+  readonly stateDirectory: string | undefined;
 }
 
 /** A {@link ListenerConfig}, complete. */

@@ -1,6 +1,6 @@
 // The kinds of texts that have a form: addresses, ranges, groups, server names. Pure.
 
-import { isGroupName } from "../auth/identity.ts";
+import { isClientPattern, isGroupName } from "../auth/identity.ts";
 import { parseServerName } from "../auth/server-name.ts";
 import { parseListenAddress, parseTarget } from "../lib/address.ts";
 import { parseRange } from "../lib/source.ts";
@@ -44,6 +44,15 @@ export const group = form({
   parse: (value) => (typeof value === "string" && isGroupName(value) ? value : undefined),
   harmless: "",
   schema: { pattern: "^[^@*\\s]+$" },
+});
+
+export const clientPattern = form({
+  type: "`user@group` or `*@group`",
+  what: "a client",
+  hint: 'write it like "alice@admin" or, for a whole group, "*@admin"',
+  parse: (value) => (typeof value === "string" && isClientPattern(value) ? value : undefined),
+  harmless: "",
+  schema: { pattern: "^[^@\\s]+@[^@\\s]+$", examples: ["alice@admin", "*@admin"] },
 });
 
 export const serverName = form({

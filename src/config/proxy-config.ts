@@ -48,6 +48,20 @@ export interface ProxyConfig {
   watch?: boolean;
   /** The least severe lines to write to the log. Built in: `"info"`. */
   logLevel?: "debug" | "info" | "warn" | "error" | "silent";
+  /** What the log says beside ends and refusals. */
+  log?: {
+    /** Whether each admission is a line at level info. Built in: `false`. */
+    admissions?: boolean;
+    /**
+     * How often a connection that stays open gets a line that says how much it has carried. Built in: no such
+     * lines.
+     */
+    progress?: Duration;
+  };
+  /** A port for monitoring: `/metrics`, `/livez`, `/readyz`. Built in: no port. */
+  metrics?: MetricsConfig;
+  /** A door for operators: it shows and changes what runs. Built in: no door. */
+  admin?: AdminConfig;
   /** What strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address. */
   handshakes?: {
     /**
@@ -94,6 +108,46 @@ export interface ProxyConfig {
      */
     maxConnections?: number;
   };
+}
+
+/** The port for monitoring. */
+export interface MetricsConfig {
+  /** Address. Where Prometheus scrapes: plain HTTP, to be kept on loopback or a trusted network. */
+  address: string;
+  /**
+   * Whole number, 0 to 1,000. The clients with the most open connections, so many of them, get a series each.
+   * A client's name is a label then. Built in: `0`.
+   */
+  topClients?: number;
+}
+
+/** The door for operators. At least one of `socket` and `address` is required. */
+export interface AdminConfig {
+  /**
+   * Path of a Unix socket. Where the commands `status`, `ps`, `kick` and others reach the running proxy. Its
+   * mode is 0600: a user who can open it is an operator. Built in: no socket.
+   */
+  socket?: string;
+  /**
+   * Address. HTTPS beside it, TLS 1.3 with client certificates; the next three keys go with it. Built in: no
+   * HTTPS.
+   */
+  address?: string;
+  /** Path of a PEM file. The CA certificates that its clients must chain to. Built in: none. */
+  ca?: string;
+  /** Path of a PEM file. Its certificate, then its chain. Built in: none. */
+  certificate?: string;
+  /** Path of a PEM file. That certificate's private key, not encrypted. Built in: none. */
+  privateKey?: string;
+  /** Who may look, over HTTPS. Built in: `[]`. */
+  readers?: string[];
+  /** Who may also change things, over HTTPS. Built in: `[]`. */
+  operators?: string[];
+  /**
+   * Path of a folder. Where blocks and changes of targets are kept over a restart. Built in: they end with
+   * the process.
+   */
+  stateDirectory?: string;
 }
 
 /** A port where clients come in. In `listeners`, the first four keys are required. */

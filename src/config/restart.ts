@@ -1,12 +1,14 @@
-// What a reload cannot change, and so says needs a restart: the number of workers, and addresses of listeners. Pure.
+// What a reload cannot change, and so says needs a restart: the number of workers, and addresses. Pure.
 
-import { formatAddress } from "../lib/address.ts";
+import { formatAddress, type Address } from "../lib/address.ts";
 import type { Fields } from "../lib/log.ts";
-import type { Config, Listener } from "./config.ts";
+import type { AdminSettings, Config, Listener, MetricsSettings } from "./config.ts";
 
 /** What runs, and stays as it is until a restart. */
 export interface Running {
   readonly workers: number;
+  readonly metrics?: Pick<MetricsSettings, "address"> | undefined;
+  readonly admin?: Pick<AdminSettings, "address" | "socket"> | undefined;
   /** What each open port was opened for; undefined where a reload has closed it. */
   readonly ports: readonly (Listener | undefined)[];
 }
@@ -17,14 +19,22 @@ export interface Running {
  * @returns warnings for the log
  */
 export function restartReport(
-  { workers, ports }: Running,
-  next: Pick<Config, "workers" | "listeners">,
+  { workers, metrics, admin, ports }: Running,
+  next: Pick<Config, "workers" | "listeners"> & Partial<Pick<Config, "metrics" | "admin">>,
   pairs: readonly (number | undefined)[],
 ): [message: string, fields: Fields][] {
   const lines: [string, Fields][] = [];
   const stays = (key: string, running: string | number, configured: string | number) =>
     lines.push(["needs a restart", { key, running, configured }]);
   if (next.workers !== workers) stays("workers", workers, next.workers);
+  const windows = [
+    ["metrics.address", written(metrics?.address), written(next.metrics?.address)],
+    ["admin.address", written(admin?.address), written(next.admin?.address)],
+    ["admin.socket", admin?.socket ?? "none", next.admin?.socket ?? "none"],
+  ] as const;
+  for (const [key, running, configured] of windows) {
+    if (running !== configured) stays(key, running, configured);
+  }
   ports.forEach((port, i) => {
     const listener = next.listeners[pairs[i] ?? -1];
     if (port === undefined) return;
@@ -40,4 +50,8 @@ export function restartReport(
     if (!pairs.includes(i)) stays(`${key}.address`, "none", formatAddress(address));
   });
   return lines;
+}
+
+function written(address: Address | undefined): string {
+  return address === undefined ? "none" : formatAddress(address);
 }

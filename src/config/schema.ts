@@ -4,9 +4,18 @@
 
 import { formatAddress } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
-import { RANGES, group, hostName, listenAddress, range, serverName, targetAddress } from "./forms.ts";
+import {
+  RANGES,
+  clientPattern,
+  group,
+  hostName,
+  listenAddress,
+  range,
+  serverName,
+  targetAddress,
+} from "./forms.ts";
 import { builtIn, demonstration, list, optional, required, shorthand, table, type Keys } from "./kinds.ts";
-import { choice, count, duration, durationOrZero, flag, pemPath, text } from "./values.ts";
+import { choice, count, countOrZero, duration, durationOrZero, flag, path, pemPath, text } from "./values.ts";
 
 /** The most threads, and the most that `"auto"` starts. */
 export const MAX_WORKERS = 64;
@@ -144,6 +153,67 @@ const UPSTREAM = table(
   },
 );
 
+const METRICS = table(
+  {
+    address: required(
+      listenAddress,
+      "Where Prometheus scrapes: plain HTTP, to be kept on loopback or a trusted network.",
+    ),
+    topClients: builtIn(
+      countOrZero(1_000),
+      0,
+      "The clients with the most open connections, so many of them, get a series each. A client's name is a label then.",
+    ),
+  },
+  "MetricsConfig",
+);
+
+const CLIENTS = 'write it like ["alice@admin", "*@admin"]';
+
+const ADMIN = table(
+  {
+    socket: optional(
+      path("a Unix socket"),
+      "Where the commands `status`, `ps`, `kick` and others reach the running proxy. Its mode is 0600: a user who can open it is an operator.",
+      "no socket",
+    ),
+    address: optional(
+      listenAddress,
+      "HTTPS beside it, TLS 1.3 with client certificates; the next three keys go with it.",
+      "no HTTPS",
+    ),
+    ca: optional(pemPath, "The CA certificates that its clients must chain to."),
+    certificate: optional(pemPath, "Its certificate, then its chain."),
+    privateKey: optional(pemPath, "That certificate's private key, not encrypted."),
+    readers: builtIn(
+      list(clientPattern, "client", { hint: CLIENTS, unique: (each) => each }),
+      [],
+      "Who may look, over HTTPS.",
+    ),
+    operators: builtIn(
+      list(clientPattern, "client", { hint: CLIENTS, unique: (each) => each }),
+      [],
+      "Who may also change things, over HTTPS.",
+    ),
+    stateDirectory: optional(
+      path("a folder"),
+      "Where blocks and changes of targets are kept over a restart.",
+      "they end with the process",
+    ),
+  },
+  "AdminConfig",
+  (read, { socket, address, ca, certificate, privateKey }, key) => {
+    const files = Object.entries({ ca, certificate, privateKey });
+    if (socket === undefined && address === undefined) read.fault(key, "needs socket or address, or both");
+    for (const [name, value] of files) {
+      if (address !== undefined && value === undefined)
+        read.fault(`${key}.${name}`, "is missing; address needs ca, certificate and privateKey");
+      else if (address === undefined && value !== undefined)
+        read.fault(`${key}.${name}`, "is for HTTPS, which needs address");
+    }
+  },
+);
+
 const DEMONSTRATION_UPSTREAM = {
   name: "echo",
   targets: ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"],
@@ -196,6 +266,20 @@ export const SCHEMA = table(
     ),
     watch: builtIn(flag, true, "Whether a change of a file that the configuration names reloads everything."),
     logLevel: builtIn(choice(LOG_LEVELS), "info", "The least severe lines to write to the log."),
+    log: builtIn(
+      table({
+        admissions: builtIn(flag, false, "Whether each admission is a line at level info."),
+        progress: optional(
+          duration,
+          "How often a connection that stays open gets a line that says how much it has carried.",
+          "no such lines",
+        ),
+      }),
+      {},
+      "What the log says beside ends and refusals.",
+    ),
+    metrics: optional(METRICS, "A port for monitoring: `/metrics`, `/livez`, `/readyz`.", "no port"),
+    admin: optional(ADMIN, "A door for operators: it shows and changes what runs.", "no door"),
     handshakes: builtIn(
       table({
         max: optional(

@@ -56,13 +56,23 @@ export function choice<T extends string>(choices: readonly [T, ...T[]]): Kind<T>
   };
 }
 
-/** The path of a PEM file. It is read as an absolute path. */
-export const pemPath: Kind<string> = {
-  type: "path of a PEM file",
+/** A path. It is read as an absolute path. */
+export const path = (what: string): Kind<string> => ({
+  type: `path of ${what}`,
   typescript: "string",
   schema: { type: "string", minLength: 1 },
   read: (read, value, key) => read.path(value, key),
-};
+});
+
+export const pemPath = path("a PEM file");
+
+/** A whole number from 0 on. */
+export const countOrZero = (most: number): Kind<number> => ({
+  type: `whole number, 0 to ${most.toLocaleString("en-US")}`,
+  typescript: "number",
+  schema: { type: "integer", minimum: 0, maximum: most },
+  read: (read, value, key) => (value === 0 ? 0 : read.count(value, key, most, ", or 0")),
+});
 
 /** Any text but an empty one. */
 export function text(what: string): Kind<string> {

@@ -23,12 +23,16 @@ export interface ActiveConfig {
   readonly router: Router;
   /** By the upstream's name. */
   readonly pools: ReadonlyMap<string, Pool>;
+  /** Where refusals are counted: for each listener's row, by the upstream's name, or `""`. */
+  readonly routes: readonly ReadonlyMap<string, number>[];
 }
 
 /** A listener, as its connections see it. It outlives reloads: what it holds is replaced. */
 export interface ListenerState {
   /** Its address as configured, for the log. */
   readonly address: string;
+  /** Its row in the counters. */
+  readonly row: number;
   /** The upstream for all its connections, if it is pinned to one. */
   upstream: string | undefined;
   /** Whom it trusts now. */
@@ -103,6 +107,7 @@ export interface Question {
 /** A connection is allowed: as which client, and to which upstream. */
 export interface Grant {
   readonly client: string;
+  readonly group: string;
   readonly upstream: string;
   readonly pool: Pool;
 }
@@ -110,6 +115,7 @@ export interface Grant {
 /** An admitted connection. */
 export interface Admission {
   readonly client: string;
+  readonly group: string;
   readonly pool: Pool;
   /** The server name that the client asked for, if any. */
   readonly serverName: string | undefined;
@@ -138,7 +144,9 @@ export function decide(
     return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
   }
   const authorized = !pool.removed && pool.upstream.authorizedGroups.includes(group);
-  return authorized ? { client, upstream, pool } : { reason: "group_not_authorized", client, upstream };
+  return authorized
+    ? { client, group, upstream, pool }
+    : { reason: "group_not_authorized", client, upstream };
 }
 
 function identityOf({ certificate, chain, vouched, since }: Presented, trust: Trust, date: number) {
@@ -167,7 +175,7 @@ export function admit(
   const from = presentedBy(socket, entrance, generation);
   const decision = decide({ listener: entrance, from, serverName, date: Date.now() }, rules);
   if ("reason" in decision) return decision;
-  const { client, upstream, pool } = decision;
+  const { client, group, upstream, pool } = decision;
 
   const version = pool.upstream.proxyProtocol;
   if (version !== undefined && hasLeft(socket)) {
@@ -180,7 +188,7 @@ export function admit(
   const lease = limits.admit(client, now);
   if (typeof lease === "string") return { reason: lease, client, upstream };
   const expiresAt = (from.certificate as X509Certificate).validToDate.getTime();
-  return { client, pool, serverName, lease, header, expiresAt };
+  return { client, group, pool, serverName, lease, header, expiresAt };
 }
 
 /** What {@link reauthorize} needs beside the connection. */

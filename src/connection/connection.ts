@@ -31,6 +31,7 @@ import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
+import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
@@ -44,6 +45,7 @@ import type { Ledger } from "../state/ledger.ts";
 import type { Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
 import type { Tarpit } from "./tarpit.ts";
+import type { ConnectionView } from "./view.ts";
 
 /** What all connections of a thread share. */
 export interface Shared {
@@ -101,6 +103,7 @@ const dial = createDial<Connection>({
 
 function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
   const { sources, handshakes, rules, tarpit, now } = shared;
+  shared.ledger.counters.accepted(entrance.row);
   const remote = remoteOf(socket);
   const { remoteAddress } = socket as Partial<Socket>;
   if (remoteAddress === undefined) {
@@ -134,13 +137,26 @@ function takeSlot({ ledger, budget, rules }: Shared): boolean {
 /** A connection was refused before there was one. */
 function turnedAway(
   shared: Shared,
-  { address }: ListenerState,
+  { address, row }: ListenerState,
   remote: string,
   reason: RefusalReason,
   detail?: string,
 ): void {
+  count(shared, row, undefined, reason);
   const id = idOf(shared, ++made);
   shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason, detail }));
+}
+
+/** Counts a refusal: for the upstream that the client would have reached, where that is known. */
+function count(
+  { ledger, rules }: Shared,
+  listener: number,
+  upstream: string | undefined,
+  reason: RefusalReason,
+): void {
+  const routes = rules.routes[listener];
+  const route = routes?.get(upstream ?? "") ?? routes?.get("");
+  if (route !== undefined) ledger.counters.refused(route, REFUSAL_CODE[reason]);
 }
 
 /** Connections of this thread so far, those that were turned away included. */
@@ -210,6 +226,7 @@ export class Connection implements Dialer, HandshakeOwner {
     // Bun's types leave the descriptor out.
     this.#ticket = new Ticket(client as Socket & HandshakeSocket, this, row);
     shared.handshakes.enter(this.#ticket);
+    shared.ledger.counters.handshaking(entrance.row, 1);
     shared.changed();
   }
 
@@ -218,8 +235,13 @@ export class Connection implements Dialer, HandshakeOwner {
   /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
   handshakeDone(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
-    const { rules, limits, sources, handshakes, now } = this.#shared;
+    const { rules, limits, sources, handshakes, ledger, now } = this.#shared;
+    const { counters } = ledger;
     if (this.#ticket !== undefined) handshakes.ended(this.#ticket);
+    if (success && this.#client.authorized) {
+      const took = now() - this.#deadlines.acceptedAt;
+      counters.handshakeDone(this.#entrance.row, this.#client.isSessionReused(), took);
+    }
     const admission = admit(this.#client, success, error, {
       rules,
       limits,
@@ -230,6 +252,8 @@ export class Connection implements Dialer, HandshakeOwner {
     });
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
+    counters.handshaking(this.#entrance.row, -1);
+    counters.admitted(admission.pool.row, admission.pool.groups.get(admission.group) as number);
     if (this.#ticket !== undefined) handshakes.done(this.#ticket);
     this.#ticket = undefined;
     if (this.#row !== undefined) sources.admitted(this.#row, now());
@@ -285,7 +309,9 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#upstream = socket;
     this.#phase = "relaying";
     this.#works = false;
-    this.#deadlines.enterPhase(this.#shared.now());
+    const { ledger, now } = this.#shared;
+    if (this.#pick !== undefined) ledger.counters.connected(this.#pick.slot, this.#deadlines.inPhase(now()));
+    this.#deadlines.enterPhase(now());
     this.#toUpstream.sink = this.#toClient.source = socket;
     // What the client sent with the end of its handshake, or its end, has been waiting.
     this.upstreamDrained();
@@ -308,11 +334,12 @@ export class Connection implements Dialer, HandshakeOwner {
 
   /** The picked target is no good: it is passed over, and the next best one tried. */
   #targetFailed(error: string): void {
-    const { log, now } = this.#shared;
+    const { ledger, log, now } = this.#shared;
     log.warn("target failed", { id: this.#id, ...this.#whereTo, error });
     this.#attempt?.abandon();
     this.#attempt = undefined;
     if (this.#pick !== undefined) {
+      ledger.counters.connectFailed(this.#pick.slot);
       (this.#tried ??= new Set()).add(this.#pick.slot);
       if (this.#pick.failed(now())) {
         const until = new Date(Date.now() + this.#pick.triedLast(now())).toISOString();
@@ -464,6 +491,7 @@ export class Connection implements Dialer, HandshakeOwner {
       this.#upstream?.terminate();
       return;
     }
+    this.#countBytes();
     const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
     const due = this.#deadlines.due(phase, moment, bytes, this.#shared.rules.config);
     const isQuiet = due === undefined || due === "idle_timeout";
@@ -478,6 +506,14 @@ export class Connection implements Dialer, HandshakeOwner {
       default:
         return this.#break(due);
     }
+  }
+
+  /** What has moved since the last time goes to the counters: not per chunk, but while the connection lives. */
+  #countBytes(): void {
+    if (this.#admission === undefined) return;
+    const received = this.#toUpstream.takeCount();
+    const sent = this.#toClient.takeCount();
+    if (received + sent > 0) this.#shared.ledger.counters.moved(this.#admission.pool.row, received, sent);
   }
 
   /**
@@ -510,6 +546,38 @@ export class Connection implements Dialer, HandshakeOwner {
     return !before;
   }
 
+  /** The connection as operators see it; undefined before it is admitted, and once it is over. */
+  view(now: number): ConnectionView | undefined {
+    if (this.#admission === undefined || this.#phase === "over") return undefined;
+    const { client, group, pool, serverName } = this.#admission;
+    return {
+      id: this.#id,
+      client,
+      group,
+      upstream: pool.upstream.name,
+      target: this.#target && formatAddress(this.#target.address),
+      remote: this.#remote,
+      listener: this.#entrance.address,
+      serverName: serverName?.slice(0, 255),
+      phase: this.#phase,
+      ageMs: now - this.#deadlines.acceptedAt,
+      idleMs: this.#deadlines.inPhase(now),
+      bytesIn: this.#toUpstream.bytes,
+      bytesOut: this.#toClient.bytes,
+      notAfter: new Date(this.#deadlines.expiresAt).toISOString(),
+    };
+  }
+
+  /** Its number in the thread: later ones have higher ones. */
+  get number(): number {
+    return this.#number;
+  }
+
+  /** When the client's certificate ends, in milliseconds since 1970; Infinity before it is admitted. */
+  get expiresAt(): number {
+    return this.#deadlines.expiresAt;
+  }
+
   /** The listener it came through. */
   get entrance(): ListenerState {
     return this.#entrance;
@@ -528,6 +596,10 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#phase === "over") return;
     if (this.#ticket !== undefined) this.#shared.handshakes.failed(this.#ticket, about.client !== undefined);
     this.#ticket = undefined;
+    const { counters } = this.#shared.ledger;
+    if (this.#admission === undefined) counters.handshaking(this.#entrance.row, -1);
+    else counters.closed(this.#admission.pool.row, undefined, 0);
+    count(this.#shared, this.#entrance.row, about.upstream, reason);
     this.#phase = "over";
     this.#ending = "refused";
     this.#shared.refusals.add(reason, about.client, this.#remote, () => this.#describe(reason, about));
@@ -606,6 +678,11 @@ export class Connection implements Dialer, HandshakeOwner {
     budget.giveBack(PER_CONNECTION);
     ledger.giveBackConnection();
     if (this.#ending !== "refused") {
+      this.#countBytes();
+      const reason = this.#ending ?? ("closed" satisfies CloseReason);
+      const durationMs = now() - this.#deadlines.acceptedAt;
+      const row = this.#admission?.pool.row;
+      if (row !== undefined) ledger.counters.closed(row, CLOSE_CODE[reason], durationMs);
       log.info("closed", {
         id: this.#id,
         client: this.#admission?.client,
@@ -615,8 +692,8 @@ export class Connection implements Dialer, HandshakeOwner {
         ...this.#whereTo,
         bytesIn: this.#toUpstream.bytes,
         bytesOut: this.#toClient.bytes,
-        durationMs: now() - this.#deadlines.acceptedAt,
-        reason: this.#ending ?? ("closed" satisfies CloseReason),
+        durationMs,
+        reason,
         endedBy: this.#endedBy,
         detail: this.#deadlines.revokedFor,
       });

@@ -59,6 +59,16 @@ export class Deadlines {
     this.#since = now;
   }
 
+  /** Milliseconds since the phase began or, while it relays, since bytes were last seen to move. */
+  inPhase(now: number): number {
+    return now - this.#since;
+  }
+
+  /** When the client's certificate expires, in milliseconds since 1970. */
+  get expiresAt(): number {
+    return this.#expiresAt;
+  }
+
   /** The connection is admitted with a certificate that expires on this date. */
   admitted(expiresAt: number): void {
     this.#expiresAt = expiresAt;

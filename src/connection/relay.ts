@@ -18,6 +18,7 @@ export class Relay {
   sink: Stream | undefined;
   /** Bytes that the sink has taken. */
   bytes = 0;
+  #counted = 0;
   /** The source has sent its last byte. */
   ended = false;
   /** The source's end has been passed on to the sink, or given up: this direction is done. */
@@ -30,6 +31,13 @@ export class Relay {
   /** Holds bytes that the sink has not taken yet. */
   get waiting(): boolean {
     return this.#pending !== undefined;
+  }
+
+  /** Bytes that the sink has taken since the last call. */
+  takeCount(): number {
+    const count = this.bytes - this.#counted;
+    this.#counted = this.bytes;
+    return count;
   }
 
   /**

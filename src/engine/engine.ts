@@ -3,10 +3,11 @@
 
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { ListenerState, ActiveConfig } from "../connection/admission.ts";
+import { answer } from "./answers.ts";
+import { Beat } from "./beat.ts";
 import { makePools, type Pool } from "../upstreams/pool.ts";
 import { monotonic } from "../lib/clock.ts";
 import { clientHandlers, type Connection, type Shared } from "../connection/connection.ts";
-import type { Credentials } from "../config/credentials.ts";
 import type { DescriptorBudget } from "../lib/descriptors.ts";
 import { HandshakeQueue } from "../connection/handshake-queue.ts";
 import { listen, type Port } from "../listeners/listener.ts";
@@ -14,6 +15,8 @@ import type { Logger } from "../lib/log.ts";
 import { RefusalLog } from "../connection/refusal-log.ts";
 import { Router } from "../auth/server-name.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
+import { isSameContext, isSameTrust } from "./same-trust.ts";
+import type { AnswerTo, Question } from "./questions.ts";
 import { rangeList } from "../lib/source.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
@@ -51,6 +54,7 @@ export class Engine {
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
   #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
+  readonly #beat: Beat;
   #closing = false;
   /** It was closed, and so are its ports. */
   #closed = false;
@@ -82,6 +86,7 @@ export class Engine {
       now: monotonic,
       changed: () => this.#changed(),
     };
+    this.#beat = new Beat(ledger.counters, this.#shared.connections);
   }
 
   /**
@@ -99,6 +104,7 @@ export class Engine {
         const configured = formatAddress(listener.address);
         const entrance = {
           address: configured,
+          row: i,
           upstream,
           trust: trustIn(credentials),
           generation: 0,
@@ -117,6 +123,7 @@ export class Engine {
       this.#openListeners = [];
       throw error;
     }
+    this.#beat.run(isWatched(this.#settings));
     return this.#openListeners.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
   }
 
@@ -154,6 +161,7 @@ export class Engine {
     this.#settings = settings;
     this.#shared.rules = activate(settings, makePools(settings, ledger, this.#shared.rules.pools));
     limits.setRule(config.rateLimit, now());
+    this.#beat.run(isWatched(settings));
     sources.setRule(config.handshakes);
     handshakes.max = this.#ownHandshakes(settings);
     // Not every time: with reloads in quick succession it would never tick.
@@ -212,6 +220,14 @@ export class Engine {
     }
   }
 
+  async ask<Q extends Question>(question: Q): Promise<AnswerTo<Q>[]> {
+    return [await this.askThread(0, question)];
+  }
+
+  async askThread<Q extends Question>(_: number, question: Q): Promise<AnswerTo<Q>> {
+    return answer(question, this.#shared.connections, monotonic()) as AnswerTo<Q>;
+  }
+
   /** Judges every open connection by the new rules; those of entrances that have `changed`, to the bottom. */
   async #reauthorize(changed: ReadonlySet<ListenerState>): Promise<void> {
     const { connections, log } = this.#shared;
@@ -230,6 +246,7 @@ export class Engine {
     const done = this.#closed && connections.size === 0;
     if (done) {
       this.#shared.refusals.flush();
+      this.#beat.run(false);
       this.#over.resolve({ cut: this.#cut });
     }
     if (done || (connections.size === 0 && limits.size === 0)) {
@@ -247,9 +264,20 @@ export class Engine {
   }
 }
 
-function activate({ config }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
+/** Somebody can look at what the thread does. */
+function isWatched({ config }: Snapshot): boolean {
+  return config.metrics !== undefined || config.admin !== undefined;
+}
+
+function activate({ config, rows }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
   const isExempt = rangeList(config.handshakes.exempt);
-  return { config, isExempt, router: new Router(config.upstreams, config.fallback), pools };
+  return {
+    config,
+    isExempt,
+    router: new Router(config.upstreams, config.fallback),
+    pools,
+    routes: rows.routes,
+  };
 }
 
 /** An event is noticed up to one tick late, and so is the end of the time after it: 10 % together. */
@@ -257,27 +285,4 @@ function tickEvery(config: Snapshot["config"]): number {
   const { timeout, handshakeTimeout, connectTimeout, maxConnectionDuration = Infinity } = config;
   const shortest = Math.min(timeout, handshakeTimeout, connectTimeout, maxConnectionDuration);
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
-}
-
-/** Revocation lists are part of it: with another context, tickets from before are worth nothing. */
-function isSameContext(a: ListenerSnapshot, b: ListenerSnapshot): boolean {
-  const { cert, key } = a.credentials;
-  return (
-    a.listener.sessionTickets === b.listener.sessionTickets &&
-    isSameTrust(a.credentials, b.credentials) &&
-    cert === b.credentials.cert &&
-    key === b.credentials.key
-  );
-}
-
-/** What decides whom an entrance trusts. */
-function isSameTrust({ ca, crl }: Credentials, other: Credentials): boolean {
-  if (!isSameList(ca, other.ca) || (crl === undefined) !== (other.crl === undefined)) return false;
-  const bytes = (lists: Credentials["crl"]) => lists?.map(({ der }) => der) ?? [];
-  const [ours, theirs] = [bytes(crl), bytes(other.crl)];
-  return ours.length === theirs.length && ours.every((der, i) => Buffer.compare(der, theirs[i]!) === 0);
-}
-
-function isSameList(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((text, i) => text === b[i]);
 }

@@ -3,6 +3,7 @@
 import type { Address } from "../lib/address.ts";
 import type { DescriptorMemory } from "../lib/descriptors.ts";
 import type { Fields, Logger } from "../lib/log.ts";
+import type { Answers, Question } from "./questions.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { LedgerMemory } from "../state/ledger.ts";
 
@@ -25,6 +26,7 @@ export type Command =
     }
   | { readonly kind: "apply"; readonly settings: Snapshot }
   | { readonly kind: "close" }
+  | { readonly kind: "ask"; readonly id: number; readonly question: Question }
   | { readonly kind: "cut" };
 
 /** From a worker. */
@@ -35,6 +37,7 @@ export type WorkerEvent =
   /** It could not listen. */
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "applied" }
+  | { readonly kind: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
   | {
       readonly kind: "log";
       readonly level: keyof Logger;

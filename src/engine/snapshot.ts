@@ -1,7 +1,9 @@
 // What a thread runs on: a configuration with its files read and its targets numbered. Can be sent to another thread.
 
 import { formatAddress } from "../lib/address.ts";
+import type { LogLevel } from "../lib/log.ts";
 import type { Config, Listener } from "../config/config.ts";
+import type { RowNumbers } from "./counter-rows.ts";
 import type { RunConfig } from "../connection/admission.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "../config/credentials.ts";
 
@@ -20,6 +22,13 @@ export interface Snapshot {
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
   /** As the configuration's upstreams and their targets. */
   readonly slots: readonly (readonly number[])[];
+  /** Where its connections are counted. */
+  readonly rows: RowNumbers;
+}
+
+/** The least severe lines that a thread reports: those that the log takes and, where operators can look on, ends and refusals. */
+export function eventLevel({ config: { logLevel, admin } }: Pick<Snapshot, "config">): LogLevel {
+  return admin === undefined || logLevel === "debug" ? logLevel : "info";
 }
 
 /** A port, and what TLS on it needs. */
@@ -65,6 +74,7 @@ export interface SnapshotParts {
   /** For each port the place of its listener, as {@link pairPorts} answers it. */
   readonly pairs: readonly (number | undefined)[];
   readonly slots: readonly (readonly number[])[];
+  readonly rows: RowNumbers;
 }
 
 /** Puts a configuration and its files together, for ports that are paired with its listeners. */
@@ -74,6 +84,7 @@ export function buildSnapshot({
   credentials,
   pairs,
   slots,
+  rows,
 }: SnapshotParts): Snapshot {
   const entrances = pairs.map((i) => {
     const listener = i === undefined ? undefined : config.listeners[i];
@@ -85,5 +96,6 @@ export function buildSnapshot({
     entrances,
     upstreamCredentials: credentials.upstreams,
     slots,
+    rows,
   };
 }

@@ -8,6 +8,8 @@ import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
+import type { AnswerTo, Answers, Question } from "./questions.ts";
+import { CLOSE_CODE } from "../lib/reasons.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 
@@ -39,6 +41,8 @@ interface WorkerThread {
   /** Settles the promise of the caller that waits for the worker's answer. */
   listening: PromiseWithResolvers<readonly Address[]>;
   applied: PromiseWithResolvers<void>[];
+  /** Questions without an answer yet, by their numbers. */
+  asked: Map<number, (answer: Answers[keyof Answers] | undefined) => void>;
   closed: PromiseWithResolvers<void>;
   gone: PromiseWithResolvers<void>;
 }
@@ -54,6 +58,7 @@ export class WorkerPool {
   /** Of the ports that are not to be shared, by their places among the settings' entrances. */
   #claims = new Map<number, Claim>();
   #started = 0;
+  #questions = 0;
   #closing = false;
   #failed = false;
   #cut = 0;
@@ -137,6 +142,21 @@ export class WorkerPool {
     for (const member of this.#members.values()) this.#tell(member, { kind: "cut" });
   }
 
+  async ask<Q extends Question>(question: Q): Promise<AnswerTo<Q>[]> {
+    const answers = await Promise.all([...this.#members.keys()].map((i) => this.askThread(i, question)));
+    return answers.filter((each) => each !== undefined) as AnswerTo<Q>[];
+  }
+
+  askThread<Q extends Question>(thread: number, question: Q): Promise<AnswerTo<Q> | undefined> {
+    const member = this.#members.get(thread);
+    if (member === undefined) return Promise.resolve(undefined);
+    const id = ++this.#questions;
+    return new Promise((resolve) => {
+      member.asked.set(id, (answer) => resolve(answer as AnswerTo<Q> | undefined));
+      this.#tell(member, { kind: "ask", id, question });
+    });
+  }
+
   /** Entrances whose ports this process has for itself. */
   #unshared(): [number, ListenerSnapshot][] {
     return [...this.#settings.entrances.entries()].filter(
@@ -163,6 +183,7 @@ export class WorkerPool {
       column,
       listening: Promise.withResolvers(),
       applied: [],
+      asked: new Map(),
       closed: Promise.withResolvers(),
       gone: Promise.withResolvers(),
     };
@@ -213,6 +234,9 @@ export class WorkerPool {
         return member.listening.reject(new StartError(report.message));
       case "applied":
         return member.applied.shift()?.resolve();
+      case "answer":
+        member.asked.get(report.id)?.(report.answer);
+        return void member.asked.delete(report.id);
       case "closed":
         return member.closed.resolve();
       case "over":
@@ -231,11 +255,12 @@ export class WorkerPool {
     budget.forget(member.column);
     returnColumn(member.column);
     for (const applied of member.applied) applied.resolve();
+    for (const answered of member.asked.values()) answered(undefined);
     member.closed.resolve();
     member.gone.resolve();
     // One of those that were ended below may hold the lock of the ledger: no thread asks for it any more.
     if (this.#failed) return;
-    ledger.forget(number);
+    ledger.forget(number, CLOSE_CODE.internal_error);
     // One that was told to go has been taken off the list.
     if (this.#members.get(number) !== member) return;
     this.#members.delete(number);

@@ -112,6 +112,14 @@ export const CLOSE_REASONS = {
   },
 } as const satisfies Record<string, Reason>;
 
+/** The place of each code among its like: what the counters know it by. */
+export const REFUSAL_CODE = placesOf(REFUSAL_REASONS);
+export const CLOSE_CODE = placesOf(CLOSE_REASONS);
+
+function placesOf<K extends string>(reasons: Readonly<Record<K, Reason>>): Readonly<Record<K, number>> {
+  return Object.fromEntries(Object.keys(reasons).map((code, i) => [code, i])) as Record<K, number>;
+}
+
 /** Why a connection was refused. The codes are stable: dashboards and alerts are built on them. */
 export type RefusalReason = keyof typeof REFUSAL_REASONS;
 

@@ -1,51 +1,24 @@
-// Which target has which slot of the ledger. One directory, kept by the thread that reads the configuration: a target that is
-// still there after a reload keeps its slot, and with it its open count and its health.
+// Which target has which slot of the ledger: over reloads a target keeps its slot, and with it its open count and its health.
 
 import { reset } from "./health.ts";
 import type { Ledger } from "./ledger.ts";
+import { Rows } from "./rows.ts";
 
-/** The directory of slots. */
-export class Slots {
-  readonly #ledger: Ledger;
-  #slots = new Map<string, number>();
-  /** Where the search for a free slot goes on: what has just become free is used last, as not every thread may know. */
-  #next = 0;
-
+/** The directory of slots. A target that is new starts in perfect health; the slot of one that is gone stays until no connection to it is open. */
+export class Slots extends Rows {
   constructor(ledger: Ledger) {
-    this.#ledger = ledger;
-  }
-
-  /**
-   * Gives each target of a new configuration its slot: the one it has or, in perfect health, one that is free. The slot
-   * of a target that is gone becomes free once no connection to it is open.
-   * @param keys what tells targets apart: upstream and address; the same key twice is one target
-   * @returns slots by key, or undefined, and nothing has changed, where there are too many
-   */
-  assign(keys: readonly string[]): ReadonlyMap<string, number> | undefined {
-    const { open } = this.#ledger.targets;
-    const most = this.#ledger.memory.shape.targets;
-    const wanted = new Set(keys);
-    const kept = [...this.#slots].filter(([key, slot]) => wanted.has(key) || open.total[slot] !== 0);
-    const slots = new Map(kept);
-    const fresh = [...wanted].filter((key) => !slots.has(key));
-    if (slots.size + fresh.length > most) return undefined;
-    const taken = new Set(slots.values());
-    for (const key of fresh) {
-      while (taken.has(this.#next)) this.#next = (this.#next + 1) % most;
-      slots.set(key, this.#next);
-      this.#reset(this.#next);
-      this.#next = (this.#next + 1) % most;
-    }
-    this.#slots = slots;
-    return new Map([...wanted].map((key) => [key, slots.get(key) as number]));
-  }
-
-  #reset(slot: number): void {
-    this.#ledger.lock();
-    try {
-      reset(this.#ledger.targets, slot);
-    } finally {
-      this.#ledger.unlock();
-    }
+    super({
+      size: ledger.memory.shape.targets,
+      isBusy: (slot) => ledger.targets.open.total[slot] !== 0,
+      reset(slot) {
+        ledger.counters.resetTarget(slot);
+        ledger.lock();
+        try {
+          reset(ledger.targets, slot);
+        } finally {
+          ledger.unlock();
+        }
+      },
+    });
   }
 }

@@ -14,6 +14,9 @@ export interface Pool {
   targets: ReadonlyMap<number, Target>;
   tls: TargetTls | undefined;
   readonly balancer: Balancer;
+  /** Its row in the counters, and those of its groups. */
+  row: number;
+  groups: ReadonlyMap<string, number>;
   /** A reload removed it: it admits no connection, and its open ones are closed. */
   removed: boolean;
 }
@@ -25,11 +28,15 @@ export interface PoolSources {
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
   /** As the configuration's upstreams and their targets. */
   readonly slots: readonly (readonly number[])[];
+  readonly rows: {
+    readonly upstreams: ReadonlyMap<string, number>;
+    readonly groups: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  };
 }
 
 /** Makes the pools of a configuration. Pools that were there before are changed in place: connections hold on to them. */
 export function makePools(
-  { config, upstreamCredentials, slots }: PoolSources,
+  { config, upstreamCredentials, slots, rows: counted }: PoolSources,
   ledger: Ledger,
   before: ReadonlyMap<string, Pool> = new Map(),
 ): Map<string, Pool> {
@@ -39,13 +46,15 @@ export function makePools(
     const targets = new Map<number, Target>(upstream.targets.map((target, j) => [own[j] as number, target]));
     const rules = Array.from(targets, ([slot, { weight, backup }]) => ({ slot, weight, backup }));
     const tls = tlsOf(upstream, upstreamCredentials[i]);
+    const row = counted.upstreams.get(upstream.name) as number;
+    const groups = counted.groups.get(upstream.name) as ReadonlyMap<string, number>;
     const known = before.get(upstream.name);
     if (known === undefined) {
       const balancer = new Balancer(ledger, rules, upstream);
-      pools.set(upstream.name, { upstream, targets, tls, balancer, removed: false });
+      pools.set(upstream.name, { upstream, targets, tls, balancer, row, groups, removed: false });
     } else {
       known.balancer.update(rules, upstream);
-      pools.set(upstream.name, Object.assign(known, { upstream, targets, tls }));
+      pools.set(upstream.name, Object.assign(known, { upstream, targets, tls, row, groups }));
     }
   });
   for (const [name, pool] of before) if (!pools.has(name)) pool.removed = true;

@@ -785,16 +785,19 @@ test("a thread that begins after a listener went opens the others, and can be cl
   const { resolveConfig } = await import("../../src/config/resolve.ts");
   const { buildSnapshot } = await import("../../src/engine/snapshot.ts");
   const { Ledger } = await import("../../src/state/ledger.ts");
+  const { CounterRows } = await import("../../src/engine/counter-rows.ts");
   const config = resolveConfig(testConfig(["127.0.0.1:1"]), { directory: "/", cores: 1 }, []);
+  const ledger = Ledger.make({ workers: 1, targets: 4, clients: 4 });
   const settings = buildSnapshot({
     config,
     maxConnections: 10,
     credentials: atOnce(loadCredentials(config, [])),
     pairs: [undefined, 0],
     slots: [[0]],
+    rows: new CounterRows(ledger).assign(config, [undefined, 0]),
   });
   const engine = new Engine(settings, {
-    ledger: Ledger.make({ workers: 1, targets: 4, clients: 4 }),
+    ledger,
     budget: new DescriptorBudget(100),
     log: new Log(),
     prefix: "test",

@@ -5,6 +5,7 @@ import { loadCredentials } from "../../src/config/credentials.ts";
 import { atOnce } from "../../src/lib/portions.ts";
 import { DescriptorBudget } from "../../src/lib/descriptors.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
+import { CounterRows } from "../../src/engine/counter-rows.ts";
 import { buildSnapshot, targetKeys } from "../../src/engine/snapshot.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
@@ -41,6 +42,7 @@ export async function startWorkerPool(
     credentials: atOnce(loadCredentials(config, [])),
     pairs: [0],
     slots,
+    rows: new CounterRows(ledger).assign(config, [0]),
   });
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);

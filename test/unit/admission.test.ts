@@ -81,6 +81,8 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
         tls: undefined,
         balancer: new Balancer(ledger, [], upstream),
         removed: false,
+        row: 0,
+        groups: new Map(),
       },
     ]),
   );
@@ -90,10 +92,12 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       isExempt: () => false,
       router: new Router(config.upstreams, config.fallback),
       pools,
+      routes: [],
     },
     limits,
     entrance: {
       address: ":5000",
+      row: 0,
       upstream: undefined,
       trust: trusting(),
       generation: 3,

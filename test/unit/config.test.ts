@@ -39,6 +39,9 @@ test("nothing at all is the built-in configuration", () => {
     workers: 1,
     watch: true,
     logLevel: "info",
+    log: { admissions: false, progress: undefined },
+    metrics: undefined,
+    admin: undefined,
     handshakes: { max: undefined, perSource: 64, failures: 20, failuresRefill: 1_000, exempt: [] },
     listeners: [
       {
@@ -121,6 +124,18 @@ test("every key is understood", () => {
         proxyProtocol: "v2",
       },
     ],
+    log: { admissions: true, progress: "1m" },
+    metrics: { address: "127.0.0.1:9090", topClients: 20 },
+    admin: {
+      socket: "admin.sock",
+      address: "127.0.0.1:9443",
+      ca: "a",
+      certificate: "b",
+      privateKey: "c",
+      readers: ["*@ops"],
+      operators: ["alice@admin"],
+      stateDirectory: "state",
+    },
     handshakes: {
       max: 50,
       perSource: 8,
@@ -144,6 +159,18 @@ test("every key is understood", () => {
     workers: 6,
     watch: false,
     logLevel: "warn",
+    log: { admissions: true, progress: 60_000 },
+    metrics: { address: { hostname: "127.0.0.1", port: 9090 }, topClients: 20 },
+    admin: {
+      socket: "/etc/proxy/admin.sock",
+      address: { hostname: "127.0.0.1", port: 9443 },
+      ca: "/etc/proxy/a",
+      certificate: "/etc/proxy/b",
+      privateKey: "/etc/proxy/c",
+      readers: ["*@ops"],
+      operators: ["alice@admin"],
+      stateDirectory: "/etc/proxy/state",
+    },
     handshakes: {
       max: 50,
       perSource: 8,

@@ -11,6 +11,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["cli"],
   ["proxy.ts", "worker.ts"],
   ["api.ts"],
+  ["admin"],
   ["engine"],
   ["listeners", "connection"],
   ["upstreams"],

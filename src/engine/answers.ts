@@ -1,0 +1,53 @@
+// Answers what is asked of a thread about its connections. Each answer takes a bounded time of the thread.
+
+import type { Connection } from "../connection/connection.ts";
+import { matcher } from "../connection/view.ts";
+import { escapeInvisible } from "../lib/errors.ts";
+import type { Answers, ClientUse, Question } from "./questions.ts";
+
+/** @param connections of this thread, in the order of their numbers */
+export function answer(
+  question: Question,
+  connections: ReadonlySet<Connection>,
+  now: number,
+): Answers[Question["about"]] {
+  switch (question.about) {
+    case "connections":
+      return listed(question, connections, now);
+    case "clients":
+      return clients(connections, now);
+  }
+}
+
+function listed(
+  { filter, after, limit }: Question & { about: "connections" },
+  connections: ReadonlySet<Connection>,
+  now: number,
+): Answers["connections"] {
+  const matches = matcher(filter);
+  let lines = "";
+  let looked = 0;
+  for (const connection of connections) {
+    if (connection.number <= after) continue;
+    if (looked++ === limit) return { lines, next: after };
+    after = connection.number;
+    const view = connection.view(now);
+    if (view !== undefined && matches(view)) lines += `${escapeInvisible(JSON.stringify(view))}\n`;
+  }
+  return { lines, next: undefined };
+}
+
+function clients(connections: ReadonlySet<Connection>, now: number): ClientUse[] {
+  const found = new Map<string, { client: string; open: number; bytesIn: number; bytesOut: number }>();
+  for (const connection of connections) {
+    const view = connection.view(now);
+    if (view === undefined) continue;
+    const { client, bytesIn, bytesOut } = view;
+    const use = found.get(client) ?? { client, open: 0, bytesIn: 0, bytesOut: 0 };
+    found.set(client, use);
+    use.open++;
+    use.bytesIn += bytesIn;
+    use.bytesOut += bytesOut;
+  }
+  return [...found.values()];
+}

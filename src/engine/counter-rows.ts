@@ -1,0 +1,75 @@
+// Which rows of the counters belong to a configuration: its upstreams, their groups, and each way from a listener to an
+// upstream. Over reloads a thing keeps its row, and with it its counts.
+
+import type { Config } from "../config/config.ts";
+import { ConfigError } from "../lib/errors.ts";
+import { ROOM } from "../state/counters.ts";
+import type { Ledger } from "../state/ledger.ts";
+import { Rows } from "../state/rows.ts";
+
+/** The rows of a configuration. */
+export interface RowNumbers {
+  /** By the upstream's name. */
+  readonly upstreams: ReadonlyMap<string, number>;
+  /** By the upstream's name, then by group. */
+  readonly groups: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  /** For each port by the upstream's name; `""` where a connection got no further than the listener. */
+  readonly routes: readonly ReadonlyMap<string, number>[];
+}
+
+/** The directory of rows, kept by the thread that reads the configuration. */
+export class CounterRows {
+  readonly #upstreams: Rows;
+  readonly #groups: Rows;
+  readonly #routes: Rows;
+
+  constructor({ counters }: Ledger) {
+    const { isOpen, resetUpstream, resetGroup, resetRoute } = counters;
+    const isBusy = () => false;
+    this.#upstreams = new Rows({ size: ROOM.upstreams, isBusy: isOpen, reset: resetUpstream });
+    this.#groups = new Rows({ size: ROOM.groups, isBusy, reset: resetGroup });
+    this.#routes = new Rows({ size: ROOM.routes, isBusy, reset: resetRoute });
+  }
+
+  /**
+   * @param pairs for each port the place of its listener; undefined where it has none any more
+   * @throws ConfigError where there is no room for so many
+   */
+  assign(
+    { listeners, upstreams }: Pick<Config, "listeners" | "upstreams">,
+    pairs: readonly (number | undefined)[],
+  ): RowNumbers {
+    const names = upstreams.map(({ name }) => name);
+    const reached = pairs.map((place) => {
+      const pin = place === undefined ? undefined : listeners[place]?.upstream;
+      return place === undefined ? [] : ["", ...(pin === undefined ? names : [pin])];
+    });
+    const groups = upstreams.map(({ name, authorizedGroups }) =>
+      authorizedGroups.map((group) => `${name}\n${group}`),
+    );
+    const routes = reached.map((each, port) => each.map((name) => `${port}\n${name}`));
+    const rows = {
+      upstreams: assigned(this.#upstreams, names, "upstreams"),
+      groups: assigned(this.#groups, groups.flat(), "groups"),
+      routes: assigned(this.#routes, routes.flat(), "pairs of a listener and an upstream"),
+    };
+    return {
+      upstreams: rows.upstreams,
+      groups: new Map(
+        upstreams.map(({ name, authorizedGroups }) => [
+          name,
+          new Map(authorizedGroups.map((group) => [group, rows.groups.get(`${name}\n${group}`) as number])),
+        ]),
+      ),
+      routes: reached.map(
+        (each, port) => new Map(each.map((name) => [name, rows.routes.get(`${port}\n${name}`) as number])),
+      ),
+    };
+  }
+}
+
+function assigned(rows: Rows, keys: readonly string[], what: string): ReadonlyMap<string, number> {
+  const numbers = rows.assign(keys);
+  if (numbers !== undefined) return numbers;
+  throw new ConfigError([{ key: "upstreams", problem: `there are more ${what} than there is room for` }]);
+}
