@@ -32,6 +32,7 @@ import {
 } from "./engine/snapshot.ts";
 import type { ReloadRecord, Subject } from "./admin/subject.ts";
 import type { Windows } from "./admin/windows.ts";
+import type { Block } from "./auth/blocks.ts";
 import { CounterRows, type RowNumbers } from "./engine/counter-rows.ts";
 import { EventHub } from "./lib/events.ts";
 import { Slots } from "./state/balancer.ts";
@@ -85,6 +86,7 @@ class RunningProxy implements Proxy {
   readonly #startedAt = Date.now();
   #reloads: ReloadRecord;
   #windows: Windows | undefined;
+  #blocks: readonly Block[] = [];
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
   readonly #reminder = new Reminder((what) => this.#log.error("reload refused", { ...what }));
@@ -230,7 +232,15 @@ class RunningProxy implements Proxy {
       get rows() {
         return proxy.#rowNumbers;
       },
+      get blocks() {
+        return proxy.#blocks;
+      },
       reload: () => proxy.reload(),
+      async setBlocks(blocks) {
+        proxy.#blocks = blocks;
+        const answers = await proxy.#runner.ask({ about: "block", blocks });
+        return answers.reduce((sum, { closed }) => sum + closed, 0);
+      },
     };
   }
 
@@ -317,7 +327,7 @@ class RunningProxy implements Proxy {
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
     const rows = (this.#rowNumbers = this.#rows.assign(loaded.config, pairs));
-    return buildSnapshot({ ...loaded, pairs, slots: numbers, rows });
+    return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.#blocks, rows });
   }
 
   /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */

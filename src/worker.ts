@@ -38,9 +38,11 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
     case "cut":
       return engine?.cut();
     case "ask":
-      return void engine?.ask(data.question).then(([answer]) => {
-        if (answer !== undefined) report({ kind: "answer", id: data.id, answer });
-      });
+      // Before it has started, there is nothing to answer from: what it starts with, it is sent later.
+      if (engine === undefined) return report({ kind: "answer", id: data.id, answer: undefined });
+      return void engine
+        .askThread(0, data.question)
+        .then((answer) => report({ kind: "answer", id: data.id, answer }));
   }
 };
 

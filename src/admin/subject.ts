@@ -1,5 +1,6 @@
 // What the windows look at: a running proxy, as metrics, commands and the page see it.
 
+import type { Block } from "../auth/blocks.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
@@ -47,6 +48,12 @@ export interface Subject {
   readonly runner: Pick<Runner, "ask" | "askThread">;
   readonly events: EventHub;
   readonly log: Logger;
+  readonly blocks: readonly Block[];
+  /**
+   * Puts these blocks in force in place of those before, in all threads, and closes what they hold for.
+   * @returns how many connections were closed, once they are gone and nobody blocked can get in
+   */
+  setBlocks(blocks: readonly Block[]): Promise<number>;
   /** As {@link Proxy.reload} without an argument. */
   reload(): Promise<void>;
 }

@@ -8,6 +8,7 @@ import { handshakeRefusal } from "../auth/tls-failure.ts";
 import { identify, type Identity } from "../auth/identity.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
+import type { Block, Blocks } from "../auth/blocks.ts";
 import type { Router } from "../auth/server-name.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
@@ -23,6 +24,7 @@ export interface ActiveConfig {
   readonly router: Router;
   /** By the upstream's name. */
   readonly pools: ReadonlyMap<string, Pool>;
+  readonly blocks: Blocks;
   /** Where refusals are counted: for each listener's row, by the upstream's name, or `""`. */
   readonly routes: readonly ReadonlyMap<string, number>[];
 }
@@ -100,6 +102,8 @@ export interface Question {
   /** The certificate to check, or the identity of one that was found good before. */
   readonly from: Presented | Pick<Identity, "client" | "group">;
   readonly serverName: string | undefined;
+  /** Where the client comes from; undefined where it has left, or in a question that leaves it open. */
+  readonly address: string | undefined;
   /** Milliseconds since 1970. */
   readonly date: number;
 }
@@ -131,13 +135,16 @@ export interface Admission {
  * Limits are not part of it, since they depend on the moment.
  */
 export function decide(
-  { listener, from, serverName, date }: Question,
-  { router, pools }: Pick<ActiveConfig, "router" | "pools">,
+  { listener, from, serverName, address, date }: Question,
+  { router, pools, blocks }: Pick<ActiveConfig, "router" | "pools" | "blocks">,
 ): Grant | Refusal {
   if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
   const identity = "client" in from ? from : identityOf(from, listener.trust, date);
   if ("reason" in identity) return identity;
   const { client, group } = identity;
+  const fingerprint = () => ("client" in from ? undefined : from.certificate?.fingerprint256);
+  const block = blocks.find({ client, address, fingerprint }, date);
+  if (block !== undefined) return { reason: "blocked", client, detail: blockDetail(block) };
   const upstream = listener.upstream ?? router.route(serverName);
   const pool = upstream === undefined ? undefined : pools.get(upstream);
   if (upstream === undefined || pool === undefined) {
@@ -147,6 +154,11 @@ export function decide(
   return authorized
     ? { client, group, upstream, pool }
     : { reason: "group_not_authorized", client, upstream };
+}
+
+/** What the log says of a block. */
+export function blockDetail({ subject, reason }: Block): string {
+  return reason === "" ? subject : `${subject}: ${reason}`;
 }
 
 function identityOf({ certificate, chain, vouched, since }: Presented, trust: Trust, date: number) {
@@ -173,7 +185,8 @@ export function admit(
   }
   const serverName = serverNameOf(socket);
   const from = presentedBy(socket, entrance, generation);
-  const decision = decide({ listener: entrance, from, serverName, date: Date.now() }, rules);
+  const address = (socket as Partial<ClientSocket>).remoteAddress;
+  const decision = decide({ listener: entrance, from, serverName, address, date: Date.now() }, rules);
   if ("reason" in decision) return decision;
   const { client, group, upstream, pool } = decision;
 
@@ -193,7 +206,7 @@ export function admit(
 
 /** What {@link reauthorize} needs beside the connection. */
 export interface Reauthorizing {
-  readonly rules: Pick<ActiveConfig, "config" | "router" | "pools">;
+  readonly rules: Pick<ActiveConfig, "config" | "router" | "pools" | "blocks">;
   readonly entrance: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
@@ -214,7 +227,8 @@ export function reauthorize(
   if (entrance.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
-  const question = { listener: entrance, serverName, date: Date.now() };
+  const address = (socket as Partial<ClientSocket>).remoteAddress;
+  const question = { listener: entrance, serverName, address, date: Date.now() };
   const rights = decide({ ...question, from: identity }, rules);
   if ("reason" in rights && rights.upstream === undefined) return rights.reason;
   if (rights.upstream !== pool.upstream.name) return "upstream_changed";

@@ -18,6 +18,7 @@ import type { X509Certificate } from "node:crypto";
 import { formatAddress } from "../lib/address.ts";
 import {
   admit,
+  blockDetail,
   reauthorize,
   serverNameOf,
   type Admission,
@@ -25,6 +26,7 @@ import {
   type Refusal,
   type ActiveConfig,
 } from "./admission.ts";
+import type { Blocks } from "../auth/blocks.ts";
 import { claimsOf } from "../auth/claims.ts";
 import type { Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
@@ -45,7 +47,7 @@ import type { Ledger } from "../state/ledger.ts";
 import type { Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
 import type { Tarpit } from "./tarpit.ts";
-import type { ConnectionView } from "./view.ts";
+import { hostOf, type ConnectionView } from "./view.ts";
 
 /** What all connections of a thread share. */
 export interface Shared {
@@ -116,6 +118,11 @@ function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
   if (source !== undefined && row === undefined) {
     tarpit.hold(socket);
     return turnedAway(shared, entrance, remote, "source_limited");
+  }
+  if (rules.blocks.findNetwork(remoteAddress, Date.now()) !== undefined) {
+    if (row !== undefined) sources.leave(row);
+    socket.terminate();
+    return turnedAway(shared, entrance, remote, "blocked");
   }
   const makeRoom = () => (tarpit.clear() && takeSlot(shared)) || (handshakes.evict(row) && takeSlot(shared));
   if (!takeSlot(shared) && !makeRoom()) {
@@ -546,6 +553,32 @@ export class Connection implements Dialer, HandshakeOwner {
     return !before;
   }
 
+  /** An operator ends the connection: at once, or by its deadline. @returns whether it was open */
+  kick(at: number, why: string | undefined): boolean {
+    if (this.#admission === undefined || this.#phase === "over") return false;
+    this.#deadlines.kick(at, why);
+    if (at <= this.#shared.now()) this.#break("kicked");
+    return true;
+  }
+
+  /** Blocks have changed: ends the connection if one of them holds for it. @returns whether one does */
+  closeIfBlocked(blocks: Blocks, date: number): boolean {
+    if (this.#admission === undefined || this.#phase === "over") return false;
+    const client = this.#client;
+    const block = blocks.find(
+      {
+        client: this.#admission.client,
+        address: hostOf(this.#remote),
+        fingerprint: () => certificateOf(client)?.fingerprint256,
+      },
+      date,
+    );
+    if (block === undefined) return false;
+    this.#deadlines.kick(-1, blockDetail(block));
+    this.#break("blocked");
+    return true;
+  }
+
   /** The connection as operators see it; undefined before it is admitted, and once it is over. */
   view(now: number): ConnectionView | undefined {
     if (this.#admission === undefined || this.#phase === "over") return undefined;
@@ -695,7 +728,7 @@ export class Connection implements Dialer, HandshakeOwner {
         durationMs,
         reason,
         endedBy: this.#endedBy,
-        detail: this.#deadlines.revokedFor,
+        detail: this.#deadlines.kickedFor ?? this.#deadlines.revokedFor,
       });
     }
     changed();

@@ -31,7 +31,10 @@ export type Timeouts = Pick<
 export type Due =
   | "handshake_timeout"
   | "connect_timeout"
-  | Extract<CloseReason, "idle_timeout" | "max_duration" | "authorization_revoked" | "certificate_expired">;
+  | Extract<
+      CloseReason,
+      "idle_timeout" | "max_duration" | "authorization_revoked" | "certificate_expired" | "kicked"
+    >;
 
 /** The largest part by which `maxConnectionDuration` is shortened at random, so that clients do not all return at once. */
 const DURATION_JITTER = 0.1;
@@ -47,6 +50,9 @@ export class Deadlines {
   #expiresAt = Infinity;
   /** When the connection ends, even if it is busy. */
   #endsAt = Infinity;
+  /** When an operator has it end, and what the operator says. */
+  #kickedAt = Infinity;
+  #kickedFor: string | undefined;
   /** Why it ends then, where that is a lost authorization; otherwise `maxConnectionDuration` ends it. */
   #revokedFor: string | undefined;
 
@@ -94,6 +100,18 @@ export class Deadlines {
     this.#revokedFor = why;
   }
 
+  /** An operator ends the connection at this time; a second one can only bring it forward. */
+  kick(at: number, why: string | undefined): void {
+    if (at >= this.#kickedAt) return;
+    this.#kickedAt = at;
+    this.#kickedFor = why;
+  }
+
+  /** What the operator said who ends the connection. */
+  get kickedFor(): string | undefined {
+    return this.#kickedFor;
+  }
+
   /** The connection has lost its authorization. */
   get isRevoked(): boolean {
     return this.#revokedFor !== undefined;
@@ -110,6 +128,7 @@ export class Deadlines {
    */
   due(phase: Phase, { now, date }: Moment, bytes: number, config: Timeouts): Due | undefined {
     if (phase === "over") return undefined;
+    if (now >= this.#kickedAt) return "kicked";
     if (now >= this.#endsAt) return this.isRevoked ? "authorization_revoked" : "max_duration";
     if (config.disconnectExpired && date >= this.#expiresAt) return "certificate_expired";
     const since = now - this.#since;

@@ -49,6 +49,6 @@ export function matcher({ from, ...exact }: ConnectionFilter): (connection: Filt
 }
 
 /** The address in `host:port` or `[host]:port`. */
-function hostOf(remote: string): string {
+export function hostOf(remote: string): string {
   return remote.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
 }

@@ -1,21 +1,25 @@
-// Answers what is asked of a thread about its connections. Each answer takes a bounded time of the thread.
+// Answers what is asked of a thread about its connections. Each answer takes a bounded time of the thread at a stretch.
 
-import type { Connection } from "../connection/connection.ts";
+import type { Connection, Shared } from "../connection/connection.ts";
+import { block, kick } from "./controls.ts";
 import { matcher } from "../connection/view.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import type { Answers, ClientUse, Question } from "./questions.ts";
 
-/** @param connections of this thread, in the order of their numbers */
 export function answer(
   question: Question,
-  connections: ReadonlySet<Connection>,
-  now: number,
-): Answers[Question["about"]] {
+  shared: Shared,
+): Answers[Question["about"]] | Promise<Answers[Question["about"]]> {
+  const { connections, now } = shared;
   switch (question.about) {
     case "connections":
-      return listed(question, connections, now);
+      return listed(question, connections, now());
     case "clients":
-      return clients(connections, now);
+      return clients(connections, now());
+    case "kick":
+      return kick(question, shared);
+    case "block":
+      return block(question, shared);
   }
 }
 

@@ -4,6 +4,7 @@
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { ListenerState, ActiveConfig } from "../connection/admission.ts";
 import { answer } from "./answers.ts";
+import { Blocks } from "../auth/blocks.ts";
 import { Beat } from "./beat.ts";
 import { makePools, type Pool } from "../upstreams/pool.ts";
 import { monotonic } from "../lib/clock.ts";
@@ -225,7 +226,7 @@ export class Engine {
   }
 
   async askThread<Q extends Question>(_: number, question: Q): Promise<AnswerTo<Q>> {
-    return answer(question, this.#shared.connections, monotonic()) as AnswerTo<Q>;
+    return (await answer(question, this.#shared)) as AnswerTo<Q>;
   }
 
   /** Judges every open connection by the new rules; those of entrances that have `changed`, to the bottom. */
@@ -269,13 +270,14 @@ function isWatched({ config }: Snapshot): boolean {
   return config.metrics !== undefined || config.admin !== undefined;
 }
 
-function activate({ config, rows }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
+function activate({ config, blocks, rows }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
   const isExempt = rangeList(config.handshakes.exempt);
   return {
     config,
     isExempt,
     router: new Router(config.upstreams, config.fallback),
     pools,
+    blocks: new Blocks(blocks),
     routes: rows.routes,
   };
 }

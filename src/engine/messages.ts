@@ -37,7 +37,7 @@ export type WorkerEvent =
   /** It could not listen. */
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "applied" }
-  | { readonly kind: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
+  | { readonly kind: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] | undefined }
   | {
       readonly kind: "log";
       readonly level: keyof Logger;

@@ -1,5 +1,6 @@
 // What can be asked of the threads that carry connections, and what they answer: plain values, which another thread can be sent.
 
+import type { Block } from "../auth/blocks.ts";
 import type { ConnectionFilter } from "../connection/view.ts";
 
 /** To every thread, or to one. */
@@ -13,7 +14,25 @@ export type Question =
       readonly limit: number;
     }
   /** Clients with open connections. */
-  | { readonly about: "clients" };
+  | { readonly about: "clients" }
+  /** Ends connections that match, and answers when they are gone or their deadline is set. */
+  | {
+      readonly about: "kick";
+      readonly filter: ConnectionFilter;
+      /** Only these; undefined for all that match. */
+      readonly ids: readonly string[] | undefined;
+      /** Milliseconds over which they end, each at a moment by chance; 0 for at once. */
+      readonly grace: number;
+      /** What the operator says, for the log. */
+      readonly why: string | undefined;
+      /** Counts, and ends none. */
+      readonly dryRun: boolean;
+    }
+  /**
+   * Puts these blocks in force in place of those before, closes what they hold for, and answers when that is gone: from
+   * then on nobody blocked is open, or gets in.
+   */
+  | { readonly about: "block"; readonly blocks: readonly Block[] };
 
 /** The answers, by what was asked about. */
 export interface Answers {
@@ -24,6 +43,8 @@ export interface Answers {
     readonly next: number | undefined;
   };
   readonly clients: readonly ClientUse[];
+  readonly kick: { readonly ids: readonly string[] };
+  readonly block: { readonly closed: number };
 }
 
 /** What one client has open in one thread. */

@@ -5,6 +5,7 @@ import type { LogLevel } from "../lib/log.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { RowNumbers } from "./counter-rows.ts";
 import type { RunConfig } from "../connection/admission.ts";
+import type { Block } from "../auth/blocks.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "../config/credentials.ts";
 
 /** The most targets of all upstreams together, those that a reload took away but that still have connections included. */
@@ -22,6 +23,8 @@ export interface Snapshot {
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
   /** As the configuration's upstreams and their targets. */
   readonly slots: readonly (readonly number[])[];
+  /** Set by operators, on top of the configuration. */
+  readonly blocks: readonly Block[];
   /** Where its connections are counted. */
   readonly rows: RowNumbers;
 }
@@ -74,6 +77,7 @@ export interface SnapshotParts {
   /** For each port the place of its listener, as {@link pairPorts} answers it. */
   readonly pairs: readonly (number | undefined)[];
   readonly slots: readonly (readonly number[])[];
+  readonly blocks: readonly Block[];
   readonly rows: RowNumbers;
 }
 
@@ -84,6 +88,7 @@ export function buildSnapshot({
   credentials,
   pairs,
   slots,
+  blocks,
   rows,
 }: SnapshotParts): Snapshot {
   const entrances = pairs.map((i) => {
@@ -96,6 +101,7 @@ export function buildSnapshot({
     entrances,
     upstreamCredentials: credentials.upstreams,
     slots,
+    blocks,
     rows,
   };
 }

@@ -143,6 +143,8 @@ export class WorkerPool {
   }
 
   async ask<Q extends Question>(question: Q): Promise<AnswerTo<Q>[]> {
+    // A worker that takes the place of another one starts with them.
+    if (question.about === "block") this.#settings = { ...this.#settings, blocks: question.blocks };
     const answers = await Promise.all([...this.#members.keys()].map((i) => this.askThread(i, question)));
     return answers.filter((each) => each !== undefined) as AnswerTo<Q>[];
   }

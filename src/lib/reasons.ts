@@ -50,6 +50,10 @@ export const REFUSAL_REASONS = {
     meaning: "The upstream does not list the client's group.",
     remedy: "Add the group to `authorizedGroups`; case matters.",
   },
+  blocked: {
+    meaning: "An operator has blocked the client, its group, its certificate or its network.",
+    remedy: "See `detail`; `proxy blocks` lists who blocked what and why, `proxy unblock` ends it.",
+  },
   connection_limit: {
     meaning: "The client has `rateLimit.maxConnections` connections open.",
     remedy: "Look for a leak in the client, or raise the limit.",
@@ -101,6 +105,14 @@ export const CLOSE_REASONS = {
   authorization_revoked: {
     meaning: "A reload took away what had let the client in.",
     remedy: "See `detail`.",
+  },
+  kicked: {
+    meaning: "An operator ended the connection. The client may connect again.",
+    remedy: "See `detail`, and the `admin` line before for who did it.",
+  },
+  blocked: {
+    meaning: "An operator has blocked the client, its group, its certificate or its network.",
+    remedy: "See `detail`; `proxy blocks` lists who blocked what and why, `proxy unblock` ends it.",
   },
   shutdown: {
     meaning: "The connection was still open at the end of the shutdown.",

@@ -90,7 +90,7 @@ export class Balancer {
    * Chooses a target and counts it at once, so that simultaneous choices see each other.
    * @param now whole milliseconds, never less than in an earlier call
    * @param tried slots that this connection has tried already
-   * @returns undefined where all have been tried
+   * @returns undefined where all have been tried, or take no new connections
    */
   pick(now: number, tried?: ReadonlySet<number>): TargetLease | undefined {
     const { targets, words } = this.#ledger;
@@ -101,7 +101,7 @@ export class Balancer {
     try {
       for (const target of this.#targets) {
         const { slot } = target;
-        if (tried?.has(slot)) continue;
+        if (tried?.has(slot) || targets.draining[slot] !== 0) continue;
         const tier = this.#tier(target, now);
         if (tier > bestTier) continue;
         const load = this.#load(target, now);
@@ -126,6 +126,24 @@ export class Balancer {
   /** Connections open to a target, in all threads. */
   open(slot: number): number {
     return this.#ledger.targets.open.total[slot] as number;
+  }
+
+  /** What an operator has set for a target: over the configuration, for all threads. */
+  override(slot: number): { draining: boolean; weight: number | undefined } {
+    const { draining, weight } = this.#ledger.targets;
+    return { draining: draining[slot] !== 0, weight: (weight[slot] as number) || undefined };
+  }
+
+  /** @param weight undefined for the configuration's */
+  setOverride(slot: number, draining: boolean, weight: number | undefined): void {
+    const { targets } = this.#ledger;
+    this.#ledger.lock();
+    try {
+      targets.draining[slot] = draining ? 1 : 0;
+      targets.weight[slot] = weight ?? 0;
+    } finally {
+      this.#ledger.unlock();
+    }
   }
 
   /** For {@link TargetLease}. */
@@ -223,6 +241,8 @@ export class Balancer {
   #load({ slot, weight }: TargetRule, now: number): number {
     const { targets } = this.#ledger;
     const open = targets.open.total[slot] as number;
-    return open / (weight * health.ramp(targets, slot, this.#rule, now));
+    return (
+      open / (((targets.weight[slot] as number) || weight) * health.ramp(targets, slot, this.#rule, now))
+    );
   }
 }

@@ -39,6 +39,10 @@ export interface TargetFields {
   readonly warmAt: Float64Array;
   /** When it was last picked, in picks of all targets. */
   readonly turn: Float64Array;
+  /** 1 where an operator has it take no new connections. */
+  readonly draining: Int32Array;
+  /** The weight that an operator gave it; 0 for the configuration's. */
+  readonly weight: Float64Array;
 }
 
 /** Numbers that there is one of, and their places. Changed under the lock only. */
@@ -85,6 +89,8 @@ export class Ledger {
       lastUntil: cutter.float64(shape.targets),
       warmAt: cutter.float64(shape.targets),
       turn: cutter.float64(shape.targets),
+      draining: cutter.int32(shape.targets),
+      weight: cutter.float64(shape.targets),
     };
     this.clients = new ClientTable(cutter, shape.clients, threads, own);
     this.sources = new SourceTable(cutter, threads, own);

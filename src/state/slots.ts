@@ -15,6 +15,7 @@ export class Slots extends Rows {
         ledger.lock();
         try {
           reset(ledger.targets, slot);
+          ledger.targets.draining[slot] = ledger.targets.weight[slot] = 0;
         } finally {
           ledger.unlock();
         }

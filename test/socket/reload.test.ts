@@ -794,6 +794,7 @@ test("a thread that begins after a listener went opens the others, and can be cl
     credentials: atOnce(loadCredentials(config, [])),
     pairs: [undefined, 0],
     slots: [[0]],
+    blocks: [],
     rows: new CounterRows(ledger).assign(config, [undefined, 0]),
   });
   const engine = new Engine(settings, {

@@ -42,6 +42,7 @@ export async function startWorkerPool(
     credentials: atOnce(loadCredentials(config, [])),
     pairs: [0],
     slots,
+    blocks: [],
     rows: new CounterRows(ledger).assign(config, [0]),
   });
   const log = new Log();

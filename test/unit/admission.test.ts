@@ -9,10 +9,12 @@ import {
   type Circumstances,
   type ClientSocket,
   type ListenerState,
+  type Question,
   type Refusal,
 } from "../../src/connection/admission.ts";
 import type { Pool } from "../../src/upstreams/pool.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
+import { Blocks } from "../../src/auth/blocks.ts";
 import { Router } from "../../src/auth/server-name.ts";
 import { Balancer } from "../../src/state/balancer.ts";
 import { Limits } from "../../src/state/limits.ts";
@@ -92,6 +94,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       isExempt: () => false,
       router: new Router(config.upstreams, config.fallback),
       pools,
+      blocks: Blocks.NONE,
       routes: [],
     },
     limits,
@@ -337,7 +340,11 @@ function reauthorize(
   const { circumstances, pools } = world();
   const config = { ...circumstances.rules.config, disconnectExpired };
   pools.set(inside.pool.upstream.name, inside.pool);
-  return reauthorizeUnder(socket, inside, { ...how, entrance, rules: { config, router, pools } });
+  return reauthorizeUnder(socket, inside, {
+    ...how,
+    entrance,
+    rules: { config, router, pools, blocks: Blocks.NONE },
+  });
 }
 
 describe("the decision", () => {
@@ -346,7 +353,14 @@ describe("the decision", () => {
     const { entrance: listener, rules } = circumstances;
     const certificate = new X509Certificate(alice.cert);
     const from = { certificate, chain: () => [], vouched: false };
-    const question = { listener, from, serverName: "db.example.com", date: Date.now(), ...over };
+    const question: Question = {
+      listener,
+      from,
+      serverName: "db.example.com",
+      address: "192.0.2.7",
+      date: Date.now(),
+      ...over,
+    };
     const decision = decide(question, rules);
     expect(decide(question, rules)).toEqual(decision);
     expect(limits.size).toBe(0);
@@ -364,6 +378,31 @@ describe("the decision", () => {
     ["an upstream that is not there", {}, { upstream: "gone" }, "unknown_server_name"],
   ])("refuses %s", (_, over, entrance, reason) => {
     expect(ask(over, entrance)).toMatchObject({ reason });
+  });
+
+  test.each([
+    ["alice@admin", "client"],
+    ["*@admin", "group"],
+    [
+      `sha256:${new X509Certificate(alice.cert).fingerprint256.replaceAll(":", "").toLowerCase()}`,
+      "certificate",
+    ],
+    ["192.0.2.0/24", "network"],
+  ] as const)("refuses a client while %s is blocked", (subject, kind) => {
+    const { circumstances } = world();
+    const { entrance: listener, rules } = circumstances;
+    const now = Date.now();
+    const block = { subject, kind, reason: "lost laptop", actor: "uid 0", since: now, until: now + 1_000 };
+    const blocks = new Blocks([block]);
+    const certificate = new X509Certificate(alice.cert);
+    const from = { certificate, chain: () => [], vouched: false };
+    const question = { listener, from, serverName: "db.example.com", address: "192.0.2.7" };
+    expect(decide({ ...question, date: now }, { ...rules, blocks })).toMatchObject({
+      reason: "blocked",
+      client: "alice@admin",
+      detail: `${subject}: lost laptop`,
+    });
+    expect(decide({ ...question, date: now + 1_000 }, { ...rules, blocks })).toHaveProperty("upstream", "db");
   });
 
   test("is the one that open connections are asked for as well", () => {

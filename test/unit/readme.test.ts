@@ -166,6 +166,7 @@ describe("reasons and messages", () => {
     identity_invalid: true,
     unknown_server_name: true,
     group_not_authorized: true,
+    blocked: true,
     connection_limit: true,
     rate_limited: true,
     source_limited: true,
@@ -182,6 +183,8 @@ describe("reasons and messages", () => {
     max_duration: true,
     certificate_expired: true,
     authorization_revoked: true,
+    kicked: true,
+    blocked: true,
     shutdown: true,
     internal_error: true,
   };
