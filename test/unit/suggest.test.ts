@@ -1,4 +1,4 @@
-// Which name is suggested for one that is unknown.
+// Which known name is suggested for an unknown one.
 
 import { expect, test } from "bun:test";
 import { suggest } from "../../src/lib/suggest.ts";

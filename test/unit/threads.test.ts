@@ -1,4 +1,4 @@
-// The shared state under real threads: what single-threaded tests cannot show.
+// The shared state under real threads, which single-threaded tests cannot cover.
 
 import { expect, test } from "bun:test";
 import { Balancer } from "../../src/state/balancer.ts";
@@ -27,13 +27,13 @@ async function end(thread: Worker): Promise<void> {
   await closed;
 }
 
-/** Waits until a thread has done so many more steps. */
+/** Waits until a thread has done `count` more steps. */
 async function steps(flags: Int32Array, worker: number, count: number): Promise<void> {
   const until = Atomics.load(flags, FLAG.steps + worker) + count;
   while (Atomics.load(flags, FLAG.steps + worker) < until) await Bun.sleep(1);
 }
 
-test("totals are exact over threads, some of which are ended in the middle", async () => {
+test("the ledger's totals are exact over threads, some of which are terminated in the middle", async () => {
   const ledger = Ledger.make({ workers: THREADS, targets: MOST.targets, clients: MOST.clients });
   const flags = new Int32Array(new SharedArrayBuffer(4 * (FLAG.steps + THREADS)));
   const order = (worker: number): HammerOrder => ({ memory: ledger.memory, worker, flags });
@@ -45,7 +45,7 @@ test("totals are exact over threads, some of which are ended in the middle", asy
   for (const victim of [1, 0, 1]) {
     await end(threads[victim]!);
     ledger.forget(victim);
-    // The others were held up at most until then.
+    // If the victim held the lock, the other threads go on now.
     await steps(flags, 2, 200);
     threads[victim] = start(order(victim));
     await steps(flags, victim, 200);
@@ -75,7 +75,7 @@ test("totals are exact over threads, some of which are ended in the middle", asy
   expect(limits.size).toBe(0);
 });
 
-test("a thread that is ended with the lock in its hands holds up the others only until it is forgotten", async () => {
+test("a thread that is terminated while it holds the lock blocks the others only until the ledger forgets it", async () => {
   const ledger = Ledger.make({ workers: 2, targets: MOST.targets, clients: MOST.clients });
   const flags = new Int32Array(new SharedArrayBuffer(4 * (FLAG.steps + 2)));
   const order = (worker: number): HammerOrder => ({ memory: ledger.memory, worker, flags });
