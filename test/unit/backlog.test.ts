@@ -1,3 +1,5 @@
+// The log's backlog: bounded, in order, and every dropped line counted.
+
 import { expect, test } from "bun:test";
 import { Backlog } from "../../src/lib/backlog.ts";
 import { Random } from "../support/random.ts";

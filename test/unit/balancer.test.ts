@@ -1,3 +1,5 @@
+// Which target gets a connection: least connections, weights, backups, failures, slow start. Time is an argument.
+
 import { expect, test } from "bun:test";
 import {
   Balancer,

@@ -1,3 +1,5 @@
+// Which keys a reload has changed, as its log line lists them.
+
 import { expect, test } from "bun:test";
 import { changedKeys, listed } from "../../src/config/changes.ts";
 import type { Config, ProxyConfig } from "../../src/config/config.ts";

@@ -1,3 +1,5 @@
+// What a refusal shows of a certificate that proves nothing: escaped and short, whatever is in its fields.
+
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { claimsOf } from "../../src/auth/claims.ts";
@@ -59,7 +61,7 @@ describe("identityFault", () => {
     ["CN=ali\u200bce@admin", "the forbidden character U+200B"],
     ["CN=al ice@admin", "the forbidden character U+0020"],
     ["CN=alice@admin\\0A", "the forbidden character U+000A"],
-  ])("the identity fault of %j is %j", (subject, fault) => {
+  ])("the identity fault of the subject %p is %p", (subject, fault) => {
     expect(identityFault(subject)).toBe(fault);
   });
 });

@@ -1,3 +1,5 @@
+// The monotonic clock. These tests read the real time, so that they allow for a slow machine.
+
 import { expect, test } from "bun:test";
 import { monotonic } from "../../src/lib/clock.ts";
 

@@ -32,7 +32,8 @@ test.each([
   },
 );
 
-test("a JSON file with a comment, which Bun's module loader accepts, does not hide the lines of later faults", async () => {
+test("a configuration file in json with a comment does not hide the lines of later faults", async () => {
+  // Bun's module loader, which finds the line of a fault, accepts comments in JSON and caches what it has read.
   expect(await saidOf("json", "{\n // a comment\n}")).toMatch(/config\.json: .*Unrecognized token/);
   expect(await saidOf("json", '{\n\n "timeout" 1}')).toMatch(/config\.json: line 3, column \d+: /);
 });

@@ -1,3 +1,5 @@
+// How a configuration resolves, and every fault that it may have.
+
 import { describe, expect, test } from "bun:test";
 import { BUILT_IN, type Config, type ProxyConfig } from "../../src/config/config.ts";
 import type { Fault } from "../../src/lib/errors.ts";

@@ -31,7 +31,7 @@ describe("deadlines", () => {
     ["closing", 229, undefined],
     ["closing", 230, "idle_timeout"],
     ["over", 10_000_000, undefined],
-  ])("a deadline in the phase %s is, at %d, %p", (phase, now, due) => {
+  ])("the deadline that is due in the phase %s at %d is %p", (phase, now, due) => {
     expect(admitted().due(phase, { now, date: 0 }, 0, config)).toBe(due as Due);
   });
 

@@ -1,3 +1,5 @@
+// How many descriptors a proxy needs, and how many connections they leave room for.
+
 import { expect, test } from "bun:test";
 import { DescriptorBudget, descriptorShortage, heldBy, mostConnections } from "../../src/lib/descriptors.ts";
 

@@ -1,3 +1,5 @@
+// When certificates and revocation lists cause a warning before they expire.
+
 import { describe, expect, test } from "bun:test";
 import { ExpiryWatch, expiriesOf, expiryWarnings, type Expiry } from "../../src/config/expiry.ts";
 import { cert } from "../support/peer.ts";

@@ -1,3 +1,5 @@
+// The flags of the command line: which are refused, what they set, and how a fault refers to them.
+
 import { describe, expect, test } from "bun:test";
 import { BUILT_IN } from "../../src/config/config.ts";
 import {
@@ -81,7 +83,7 @@ describe("applyFlags", () => {
     });
   });
 
-  test("no flags leave the configuration as it is", () => {
+  test("flags that are not given leave the configuration as it is", () => {
     expect(applyFlags({ timeout: "1s" }, {}, "/here")).toEqual({
       timeout: "1s",
       listener: {},

@@ -1,3 +1,5 @@
+// The handshake queue under many clients at once, with the real rules for sources.
+
 import { expect, test } from "bun:test";
 import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
 import { Ticket } from "../../src/connection/ticket.ts";

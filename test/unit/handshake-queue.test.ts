@@ -1,3 +1,5 @@
+// The order in which handshakes may go on, and what failures cost a source. Time, processor and event loop are simulated.
+
 import { describe, expect, test } from "bun:test";
 import { worthOfBytes, worthOfTime } from "../../src/connection/handshake-cost.ts";
 import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
@@ -105,7 +107,7 @@ class House {
     return client;
   }
 
-  /** Makes a source proven: one of its clients was admitted recently. */
+  /** Makes a source proven, by `times` clients that were admitted. Each one widens the source's window by one. */
   prove(source: number, times = 1): number {
     const row = this.sources.enter(key(source), this.now) as number;
     for (let i = 0; i < times; i++) {

@@ -1,3 +1,5 @@
+// Which reason and which detail the log gives for a failed handshake.
+
 import { expect, test } from "bun:test";
 import { handshakeRefusal } from "../../src/auth/tls-failure.ts";
 

@@ -1,3 +1,5 @@
+// The client's identity from a certificate's subject. Anything but one Common Name user@group is no identity.
+
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { identify, isGroupName } from "../../src/auth/identity.ts";
@@ -17,7 +19,7 @@ describe("identify on printed subjects", () => {
     ["OU=x \\+ CN=alice@admin\nCN=mallory@guest", "mallory@guest"],
     ["CN=jürgen@größe", "jürgen@größe"],
     ["C=DE + CN=alice@admin", "alice@admin"],
-  ])("the identity in %j is %j", (subject, client) => {
+  ])("the identity in the subject %p is %p", (subject, client) => {
     expect(identify(subject)?.client).toBe(client);
   });
 
@@ -50,7 +52,7 @@ describe("identify on printed subjects", () => {
     "cn=alice@admin",
     " CN=alice@admin",
     "serialNumber=CN=alice@admin",
-  ])("the subject %j has no identity", (subject) => {
+  ])("the identity in the subject %p is undefined", (subject) => {
     expect(identify(subject)).toBeUndefined();
   });
 });

@@ -1,3 +1,5 @@
+// The counts that threads share: exact when a thread dies, even in the middle of a change.
+
 import { expect, test } from "bun:test";
 import { Balancer } from "../../src/state/balancer.ts";
 import { ClientTable, keyOf } from "../../src/state/client-table.ts";

@@ -1,3 +1,5 @@
+// Each client's token bucket and open connections, and the bounded table of clients. Time is an argument.
+
 import { expect, test } from "bun:test";
 import { Ledger } from "../../src/state/ledger.ts";
 import { ClientLease, Limits } from "../../src/state/limits.ts";
@@ -121,6 +123,7 @@ test("a large full table is not swept again for every new client in a flood", ()
   const clients = 3 * 4_096;
   const limits = new Limits(small({ clients }), { capacity: 1, fillRate: 1 });
   const leases = Array.from({ length: clients }, (_, i) => admitted(limits.admit(`user${i}@x`, 0)));
+  // This refusal sweeps the table. The next sweep of so large a table may follow after 3 ms at the earliest.
   expect(limits.admit("late@x", 10)).toBe("overloaded");
   leases[0]!.release();
   expect(limits.admit("late@x", 12)).toBe("overloaded");

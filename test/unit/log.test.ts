@@ -1,3 +1,5 @@
+// The two log formats. Values that come from a peer must not break a line or reach a terminal unescaped.
+
 import { describe, expect, test } from "bun:test";
 import { createLogger, type LogLevel } from "../../src/lib/log.ts";
 

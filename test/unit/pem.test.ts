@@ -1,3 +1,5 @@
+// PEM files: a damaged block is an error, as TLS would skip it without a word.
+
 import { describe, expect, test } from "bun:test";
 import { readPem } from "../../src/auth/pem.ts";
 import { cert } from "../support/peer.ts";

@@ -1,3 +1,5 @@
+// PROXY protocol headers, byte by byte, and the values for which none is written.
+
 import { describe, expect, test } from "bun:test";
 import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { Random } from "../support/random.ts";
@@ -147,7 +149,7 @@ describe("PROXY protocol, version 2", () => {
   });
 });
 
-describe("PROXY headers that cannot be written", () => {
+describe("limits of PROXY headers", () => {
   test.each([
     "",
     "localhost",
@@ -190,7 +192,7 @@ describe("PROXY headers that cannot be written", () => {
     ["uniqueId", [...control, ...notAscii, "a".repeat(129)]],
     ["tlsVersion", [...control, ...notAscii, "a".repeat(LONGEST_HEADER)]],
     ["cipher", [...control, ...notAscii, "a".repeat(LONGEST_HEADER)]],
-  ])("a version 2 header is not written for an invalid or overlong %s", (field, values) => {
+  ])("a version 2 header is not written for invalid values of %s", (field, values) => {
     for (const value of values) {
       expect([value, encodeProxyHeader("v2", { ...caller, [field]: value })]).toEqual([value, undefined]);
     }

@@ -47,7 +47,7 @@ describe("help topics", () => {
   });
 });
 
-test("every meaning and remedy consists of sentences", () => {
+test("the declared meanings and remedies consist of sentences", () => {
   const reasons = [...Object.values(REFUSAL_REASONS), ...Object.values(CLOSE_REASONS)];
   const texts = [...rows().map(({ meaning }) => meaning), ...reasons.flatMap((each) => Object.values(each))];
   for (const text of texts) expect(text).toMatch(/^[A-Z`"].*\.$/);

@@ -1,3 +1,5 @@
+// The refusal log: a flood of refusals is few lines, and their counts add up.
+
 import { describe, expect, test } from "bun:test";
 import type { RefusalReason } from "../../src/lib/errors.ts";
 import type { Fields } from "../../src/lib/log.ts";
@@ -77,6 +79,7 @@ test("the refusal log writes a flood of one client as one line every five second
   log.flush();
   expect(sum()).toBe(60_000);
   expect(lines.length).toBeLessThanOrEqual(14);
+  // A line's fields are built only when it is written, not for each refusal.
   expect(described()).toBeLessThanOrEqual(lines.length);
   for (const [i, { at }] of lines.entries()) {
     if (i > 0 && i < lines.length - 1) expect(at - lines[i - 1]!.at).toBeGreaterThanOrEqual(5_000);

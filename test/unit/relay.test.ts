@@ -1,3 +1,5 @@
+// One direction of a relay, between simulated sockets.
+
 import { describe, expect, test } from "bun:test";
 import { Relay, type Stream } from "../../src/connection/relay.ts";
 import { Random } from "../support/random.ts";

@@ -1,3 +1,5 @@
+// The hourly repetition of a refused reload.
+
 import { afterEach, beforeEach, expect, jest, setSystemTime, test } from "bun:test";
 import { createProxy } from "tcpproxy";
 import { Reminder, type StillRefused } from "../../src/config/reminder.ts";
@@ -41,6 +43,7 @@ test("the reminder repeats refused files until a reload succeeds, and not config
     jest.advanceTimersByTime(HOUR);
     return log.lines.filter(({ msg }) => msg === "reload refused");
   };
+  // The caller passed this configuration and has the error, so the log does not repeat it.
   await expect(proxy.reload({ ...good, timeout: "soon" })).rejects.toThrow();
   expect(hour()).toEqual([]);
   source = { ...good, timeout: "soon", watch: 5 as never };

@@ -1,3 +1,5 @@
+// Which slot of the ledger a target has, over reloads.
+
 import { expect, test } from "bun:test";
 import { Balancer, type HealthRule } from "../../src/state/balancer.ts";
 import { Slots } from "../../src/state/slots.ts";
@@ -58,7 +60,7 @@ test("slots for too many targets are refused, and nothing changes", () => {
   expect([...slots.assign(["c", "d"])!.values()].sort()).toEqual([0, 1]);
 });
 
-test("no two living targets share a slot over random configurations", () => {
+test("the slots of living targets are never shared over random configurations", () => {
   for (let seed = 1; seed <= 50; seed++) {
     const random = new Random(seed);
     const ledger = small({ targets: 6 });

@@ -1,3 +1,5 @@
+// The source of a connection (an IPv4 address or an IPv6 /64), and address ranges.
+
 import { describe, expect, test } from "bun:test";
 import { parseRange, rangeList, sourceOf } from "../../src/lib/source.ts";
 

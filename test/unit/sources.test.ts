@@ -1,3 +1,5 @@
+// What one source may cost: its window of handshakes, its failures, and the bounded table of sources.
+
 import { describe, expect, test } from "bun:test";
 import { Ledger } from "../../src/state/ledger.ts";
 import { MAX_SOURCES, SHARED_ROW, type SourceKey } from "../../src/state/source-table.ts";

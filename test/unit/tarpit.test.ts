@@ -1,3 +1,5 @@
+// The tarpit, which delays the reset of connections that are refused at accept.
+
 import { afterEach, expect, jest, test } from "bun:test";
 import { Tarpit, type HeldSocket } from "../../src/connection/tarpit.ts";
 
@@ -65,6 +67,7 @@ test("the tarpit gives the descriptor of a client that leaves back once", () => 
   pit.closed(socket);
   advance(1_000);
   expect([socket.over, house.taken]).toEqual([false, 0]);
+  // A socket that was never held gives nothing back.
   pit.closed(new Held());
   expect(house.taken).toBe(0);
 });

@@ -83,6 +83,7 @@ test("a thread that is terminated while it holds the lock blocks the others only
   await steps(flags, 1, 1);
   const other = start(order(0));
   await end(stuck);
+  // The other thread waits for the lock of the dead one, so it has finished one step at most.
   expect(Atomics.load(flags, FLAG.steps)).toBeLessThanOrEqual(1);
   ledger.forget(1);
   await steps(flags, 0, 200);

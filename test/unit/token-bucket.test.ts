@@ -1,3 +1,5 @@
+// The token bucket as one number. Time is an argument.
+
 import { expect, test } from "bun:test";
 import { changeRule, returnToken, takeToken } from "../../src/state/token-bucket.ts";
 import { Random } from "../support/random.ts";
@@ -64,6 +66,7 @@ test.each([
   ["half a token missing stays half a token", 2_500, { capacity: 3, fillRate: 10 }, 2_005],
   ["a fraction of a millisecond is rounded up", 2_001, { capacity: 3, fillRate: 1_500 }, 2_002],
   ["no more is missing than there is room for", 5_000, { capacity: 2, fillRate: 10 }, 2_020],
+  // The second number is the moment at which the bucket is full: 2,000 is now, 500 ms are half a token.
 ])("a token bucket keeps its missing tokens under a new rule: %s", (_, fullAt, to, expected) => {
   expect(changeRule(fullAt, 2_000, rule, to)).toBe(expected);
 });

@@ -1,3 +1,5 @@
+// Revocation lists, and whether a chain would still pass a handshake under other CAs, lists and dates.
+
 import { X509Certificate, createPrivateKey } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { atOnce } from "../../src/lib/portions.ts";
