@@ -224,8 +224,8 @@ describe.each(again)("admission of %s", (_, over, circumstances, detail) => {
       const socket = socketOf([chained.cert], { ...over, getPeerCertificate: () => answer });
       expect(attempt(socket, world(), circumstances).reason).toBe("certificate_untrusted");
     }
-    const nobody = socketOf([alice.cert], { ...over, getPeerX509Certificate: () => undefined });
-    expect(attempt(nobody, world(), circumstances).reason).toBe("certificate_untrusted");
+    const bare = socketOf([alice.cert], { ...over, getPeerX509Certificate: () => undefined });
+    expect(attempt(bare, world(), circumstances).reason).toBe("certificate_untrusted");
   });
 
   test("admission needs no chain where a trusted CA itself has signed the certificate", () => {
@@ -245,8 +245,8 @@ describe.each(again)("admission of %s", (_, over, circumstances, detail) => {
   });
 
   test("admission checks identity, group and limits as for a full handshake", () => {
-    const nobody = issue("nobody");
-    expect(attempt(socketOf([nobody.cert], over), world(), circumstances).reason).toBe("identity_invalid");
+    const unnamed = issue("nobody");
+    expect(attempt(socketOf([unnamed.cert], over), world(), circumstances).reason).toBe("identity_invalid");
     const ops = issue("bob@ops");
     expect(attempt(socketOf([ops.cert], over), world(), circumstances).reason).toBe("group_not_authorized");
     const busy = world();

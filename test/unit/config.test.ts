@@ -518,7 +518,7 @@ describe("a configuration from a file", () => {
   };
 
   test.each([{}, { listener: {} }])(
-    "a configuration from a file takes nothing from the demonstration: %p",
+    "a configuration from a file takes nothing from the demonstration: %j",
     (input) => {
       expect(fromFile(input).faults).toEqual([
         "listener.ca: is missing; it is the path of a PEM file",
@@ -582,7 +582,7 @@ test.each<[boolean, ProxyConfig]>([
   [true, { listener: { ca: "a", certificate: "b" } }],
   [false, { listener: { ca: "a", certificate: "b", privateKey: "c" } }],
   [false, { listeners: [{ address: ":1" }] }],
-])("usesDemonstration answers %p for %p", (uses, input) => {
+])("usesDemonstration returns %j for %j", (uses, input) => {
   expect(usesDemonstration(input)).toBe(uses);
 });
 

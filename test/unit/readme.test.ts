@@ -145,7 +145,7 @@ describe("command lines in the documentation", () => {
     ).toEqual(topics.sort());
   });
 
-  test("the table of flags has every flag once", () => {
+  test("the documented table of flags has every flag once", () => {
     const named = rows(texts.get("src/cli/topics/operations.md")!, "flag").flatMap(([flag]) =>
       [...flag!.matchAll(/`--([\w-]+)/g)].map(([, name]) => name!),
     );

@@ -76,7 +76,11 @@ test.each<[string, RegExp, string[]]>([
     /\bBun\.listen\b/,
     ["cli/echo.ts", "listeners/listener.ts"],
   ],
-  ["process.exit is called by the command line only", /\bprocess\.(exit|abort|kill)\b/, ["main.ts"]],
+  [
+    "process.exit, abort and kill are called by the command line only",
+    /\bprocess\.(exit|abort|kill)\b/,
+    ["main.ts"],
+  ],
   ["signals are handled by the command line only", /\bprocess\.on\(/, ["cli/signals.ts"]],
   [
     "node:fs is imported by the files that load, watch and log only",

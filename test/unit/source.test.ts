@@ -12,7 +12,7 @@ describe("sourceOf", () => {
     ["2001:db8:1:2::", { family: 6, high: 0x20010db8, low: 0x00010002 }],
     ["::1", { family: 6, high: 0, low: 0 }],
     ["fe80::1%eth0", { family: 6, high: 0xfe800000 | 0, low: 0 }],
-  ] as const)("the source of the address %p is %p", (address, source) =>
+  ] as const)("the source of the address %p is its IPv4 address or IPv6 /64", (address, source) =>
     expect(sourceOf(address)).toEqual(source),
   );
 

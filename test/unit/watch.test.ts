@@ -56,7 +56,7 @@ test.concurrent.each<[string, (file: string) => void]>([
   ["grown", (file) => appendFileSync(file, "d")],
   ["removed", (file) => rmSync(file)],
   ["given a newer date", (file) => utimesSync(file, new Date(), new Date())],
-])("the watch reports a file once that is %s", async (_, change) => {
+])("the watch reports once that a file is %s", async (_, change) => {
   const folder = fresh();
   const file = `${folder}/file`;
   writeFileSync(file, "abc");
