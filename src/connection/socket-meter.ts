@@ -1,12 +1,12 @@
-// What a handshake costs: how many bytes a socket has received so far, read or not (Linux only), and how long the thread
-// has been at work.
+// Measures what a handshake costs: the bytes that a socket has received so far, read or not (Linux only), and the
+// thread's processor time.
 
 import { libc, type Libc } from "../lib/libc.ts";
 
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
 
-/** Where `tcpi_bytes_received` is in struct tcp_info (linux/tcp.h), and how much of the struct that needs. */
+/** The offset of `tcpi_bytes_received` in struct tcp_info (linux/tcp.h), and the length of the struct up to its end. */
 const BYTES_RECEIVED = 128;
 const SIZE = 136;
 
@@ -14,14 +14,14 @@ const SIZE = 136;
 export interface Meter {
   /**
    * @param fd -1 for a socket that is closed
-   * @returns bytes received, one more after a FIN; -1 where it cannot be told yet, undefined where it never can
+   * @returns bytes received, one more after a FIN; -1 if the number is not known yet, undefined if it never will be
    */
   received(fd: number): number | undefined;
   /** Milliseconds of processor time that this thread has used. */
   cpu(): number;
 }
 
-/** A meter. It finds the C library when it is first asked: a proxy without strangers never does. */
+/** Creates a meter. It loads the C library at the first call: a proxy without strangers never does. */
 export function socketMeter(): Meter {
   let calls: Libc | undefined;
   let finding: Promise<void> | undefined;

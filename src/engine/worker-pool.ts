@@ -1,5 +1,6 @@
-// Several worker threads, one engine each, that share ports and counts. This thread carries no connections: it starts the
-// workers, tells them of changes, writes what they log, and puts a new one in the place of one that has died.
+// Runs several worker threads, one engine each, that share ports and counts. This thread carries no connections: it
+// starts the
+// workers, tells them of changes, writes their log lines, and replaces a worker that has died.
 
 import type { Address } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";
@@ -11,22 +12,22 @@ import type { Command, WorkerEvent } from "./messages.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 
-/** So many deaths, over all workers, within so many milliseconds are too many. */
+/** The pool gives up after this many deaths of workers within this many milliseconds. */
 const MAX_DEATHS = 5;
 const DEATHS_WINDOW_MS = 60_000;
 
 /** How long to wait for the other workers to exit, in milliseconds. */
 const EXIT_WAIT_MS = 1_000;
 
-/** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
+/** The source excerpt that Bun prints before an error; strip it. In the binary it is thousands of characters long. */
 const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
-/** What a worker pool needs beside its snapshot. */
+/** What a worker pool needs besides its snapshot. */
 export interface WorkerPoolOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly log: Logger;
-  /** Begins the names of all its connections. */
+  /** The start of all its connections' names. */
   readonly prefix: string;
   /** The module that a worker thread runs. */
   readonly module: URL;
@@ -44,14 +45,14 @@ interface WorkerThread {
 }
 
 export class WorkerPool {
-  /** Resolves when all workers have been closed and the last connection is gone; rejects when they keep dying. */
+  /** Resolves when all workers are closed and the last connection is gone; rejects when workers keep dying. */
   readonly over: Promise<{ cut: number }>;
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: WorkerPoolOptions;
   readonly #members = new Map<number, WorkerThread>();
   #settings: Snapshot;
   #addresses: readonly Address[] = [];
-  /** Of the ports that are not to be shared, by their places among the settings' entrances. */
+  /** Claims on the ports that are not shared, by their places among the snapshot's listeners. */
   #claims = new Map<number, Claim>();
   #started = 0;
   #closing = false;
@@ -72,14 +73,14 @@ export class WorkerPool {
   async listen(): Promise<Address[]> {
     const { workers } = this.#options.ledger.memory.shape;
     try {
-      // Workers share their ports among themselves, so that another process on the same port would go unnoticed.
+      // Workers share their ports, so that the kernel would not report another process on the same port.
       for (const [i, { listener }] of this.#unshared()) {
         if (listener.address.port === 0) continue;
         this.#claims.set(i, await claimPort(listener.address));
         await probePort(listener.address);
       }
       if (this.#closing) throw new StartError("closed before it was open");
-      // The first one's ports are the others', where the system picks them.
+      // If the system picks the ports, the first worker's ports apply to all.
       this.#addresses = await this.#start(0);
       for (const [i] of this.#unshared()) {
         const address = this.#addresses[i];
@@ -99,14 +100,17 @@ export class WorkerPool {
         this.#tell(member, { kind: "close" });
         this.#tell(member, { kind: "cut" });
       }
-      // Another attempt has other workers with the same numbers.
+      // Another attempt reuses the worker numbers.
       await Promise.all(members.map(({ gone }) => gone.promise));
       throw error;
     }
     return [...this.#addresses];
   }
 
-  /** Tells all workers, and waits until each has changed. One that dies over it is replaced by one that has. */
+  /**
+   * Tells all workers, and waits until each has changed. A worker that dies meanwhile is replaced by one that has the
+   * change.
+   */
   async apply(settings: Snapshot): Promise<void> {
     this.#settings = settings;
     await Promise.all(
@@ -137,7 +141,7 @@ export class WorkerPool {
     for (const member of this.#members.values()) this.#tell(member, { kind: "cut" });
   }
 
-  /** Entrances whose ports this process has for itself. */
+  /** Listeners whose ports this process does not share. */
   #unshared(): [number, ListenerSnapshot][] {
     return [...this.#settings.entrances.entries()].filter(
       (entry): entry is [number, ListenerSnapshot] => entry[1]?.listener.reusePort === false,
@@ -200,7 +204,7 @@ export class WorkerPool {
         if (this.#members.get(number) === member && !this.#closing) {
           return this.#tell(member, this.#startCommand(number, member));
         }
-        // Closed before it had begun.
+        // The pool was closed before the worker had begun.
         if (this.#members.get(number) === member) this.#members.delete(number);
         member.listening.reject(new StartError("closed before it was open"));
         member.thread.terminate();
@@ -219,13 +223,15 @@ export class WorkerPool {
         this.#cut += report.cut;
         member.closed.resolve();
         if (this.#members.get(number) === member) this.#members.delete(number);
-        // It has nothing left to do: nothing is torn out of its hands.
+        // The worker has nothing left to do: terminating it interrupts nothing.
         member.thread.terminate();
         return this.#endIfOver();
     }
   }
 
-  /** Its sockets are closed by now. What it had counted is given back, and another one takes its place. */
+  /**
+   * A worker died, and its sockets are closed. The pool gives back what the worker had counted and starts another one.
+   */
   #died(number: number, member: WorkerThread): void {
     const { ledger, budget, log } = this.#options;
     budget.forget(member.column);
@@ -233,10 +239,10 @@ export class WorkerPool {
     for (const applied of member.applied) applied.resolve();
     member.closed.resolve();
     member.gone.resolve();
-    // One of those that were ended below may hold the lock of the ledger: no thread asks for it any more.
+    // A worker that was terminated below may hold the ledger's lock: no thread takes it any more.
     if (this.#failed) return;
     ledger.forget(number);
-    // One that was told to go has been taken off the list.
+    // A worker that was told to stop is no longer in the list.
     if (this.#members.get(number) !== member) return;
     this.#members.delete(number);
     log.error("worker died", { worker: number });
