@@ -1,4 +1,4 @@
-// A worker thread: an engine that does what it is told. Importing this file is being one.
+// A worker thread: an engine that follows commands. Importing this file makes the thread a worker.
 
 import { setClock } from "./lib/clock.ts";
 import { DescriptorBudget } from "./lib/descriptors.ts";
@@ -12,7 +12,7 @@ declare const self: Worker;
 
 const report = (message: WorkerEvent) => self.postMessage(message);
 
-/** Lines are written in the main thread, so that no two of them mix. */
+/** The main thread writes the lines, so that no two of them mix. */
 function logger(): Logger {
   const pass =
     (level: keyof Logger): Logger["info"] =>
@@ -58,5 +58,5 @@ function start(order: Command & { kind: "start" }): void {
   }
 }
 
-// Not before: a thread takes its time to come up, and the clock that it is told of goes on.
+// Sent last: the thread takes time to start, and the main thread's clock, which the answer carries, moves on meanwhile.
 report({ kind: "ready" });

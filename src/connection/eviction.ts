@@ -6,7 +6,7 @@ import { EXEMPT, type Ticket, type WaitingList } from "./ticket.ts";
 /** A client that the proxy has waited for this long, in milliseconds, can lose its place. */
 const EVICT_MS = 100;
 
-/** Sockets that are looked at. */
+/** The largest number of sockets to check. */
 const MAX_LOOKS = 64;
 
 /** The handshakes to choose from. */

@@ -1,10 +1,11 @@
-// Where the clients are kept: a hash table in the ledger's memory, from a client's key to the number of its row. A row
-// stays where it is as long as its client is known, so that a lease can hold on to the number.
+// Stores the clients: a hash table in the ledger's memory, from a client's key to the number of its row. A row keeps
+// its place as long as its client is known, so that a lease can refer to the number.
 //
-// Three parts: the rows; an index of row numbers, searched from a key's home onwards (linear probing, at most half full);
-// and the order, which lists every row once, those in use first, so that walking those in use costs no more than they
-// do. Only the rows matter: index and order can be rebuilt from them when a thread died halfway through a change.
-// Everything here happens under the ledger's lock.
+// It has three parts: the rows; an index of row numbers, searched from a key's home onwards (linear probing, at most
+// half full);
+// and the order, which lists every row once, rows in use first, so that a walk over them costs no more than their
+// number. Only the rows matter: when a thread died halfway through a change, index and order are rebuilt from them.
+// Every operation runs under the ledger's lock.
 
 import { hash } from "node:crypto";
 import type { Layout } from "./memory.ts";
@@ -15,10 +16,13 @@ const WORDS = 4;
 
 /** The places of {@link ClientTable.counters}. */
 const SIZE = 0;
-/** Rows that have ever been in use at a time: those after them are untouched. */
+/** The largest number of rows ever in use at a time: later rows are untouched. */
 const REACHED = 1;
 
-/** A client's key: 128 bits of the SHA-256 of its name. That two names share one is not to be expected, nor forced. */
+/**
+ * A client's key: 128 bits of the SHA-256 of its name. Two names with the same key are neither likely nor possible to
+ * construct.
+ */
 export function keyOf(client: string): Int32Array {
   const digest = hash("sha256", client, "buffer");
   const key = new Int32Array(WORDS);
@@ -36,7 +40,7 @@ export class ClientTable {
   readonly #counters: Int32Array;
   readonly #keys: Int32Array;
   readonly #used: Int32Array;
-  /** Per place, its row minus the place: so that fresh memory is a valid order. */
+  /** Per place, its row minus the place, so that fresh memory is a valid order. */
   readonly #order: Int32Array;
   /** Per place, the row plus one, or 0. */
   readonly #index: Int32Array;
@@ -87,7 +91,7 @@ export class ClientTable {
     }
   }
 
-  /** Adds a client that is not there yet to a table that is not full, and answers its row: nothing open, bucket full. */
+  /** Adds a new client to a table that is not full, and returns its row: nothing open, bucket full. */
   insert(key: Int32Array): number {
     const place = this.size;
     const row = this.rowAt(place);
@@ -100,7 +104,7 @@ export class ClientTable {
     return row;
   }
 
-  /** Removes the client whose row is at a place. The last row in use takes its place. */
+  /** Removes the client whose row is at a place. The last row in use takes that place. */
   removeAt(place: number): void {
     const row = this.rowAt(place);
     const last = this.size - 1;
@@ -111,7 +115,7 @@ export class ClientTable {
     this.#counters[SIZE] = last;
   }
 
-  /** Gives back what a dead thread had open, and mends what it may have left half done. */
+  /** Gives back what a dead thread had open, and repairs what it may have left unfinished. */
   forget(thread: number): void {
     const reached = this.#counters[REACHED] as number;
     this.open.forget(thread, reached);
@@ -142,7 +146,7 @@ export class ClientTable {
     this.#index[i] = row + 1;
   }
 
-  /** Takes a row out of the index. Entries behind the hole that it would cut off from their home move up into it. */
+  /** Removes a row from the index. Entries after the gap move up if the gap would cut them off from their home. */
   #leave(row: number): void {
     const index = this.#index;
     const mask = this.#mask;

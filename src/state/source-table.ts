@@ -1,21 +1,22 @@
-// What is known of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
+// The state of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
 // an IPv6 /64.
 //
 // The table is a set-associative cache: a source hashes to a set of WAYS rows, under a secret seed. A
-// new source takes the row in its set that matters least. Rows with connections, and rows of sources that had a client
-// admitted lately, are never taken from them; a source that finds no row shares row 0 with all others like it.
-// Everything here happens under the ledger's lock.
+// new source takes the row in its set that matters least. It never takes a row with connections, or a row of a source
+// that had a client
+// admitted lately. A source that finds no row shares row 0 with all others like it.
+// Every operation runs under the ledger's lock.
 
 import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
-/** Rows in the table. Memory that is not used costs nothing. */
+/** Rows in the table. Unused memory costs nothing. */
 export const MAX_SOURCES = 65_536;
 
 /** Rows in a set. */
 const WAYS = 8;
 
-/** The row that sources share that found no other. */
+/** The row shared by all sources that found no other. */
 export const SHARED_ROW = 0;
 
 /** How long after its last admitted connection a source counts as proven, in milliseconds. */
@@ -40,9 +41,9 @@ export class SourceTable {
   readonly forgivenAt: Float64Array;
   /** When a client was last admitted, or an admitted one left; 0 for never. */
   readonly provenAt: Float64Array;
-  /** Before then, a source in debt gets no turn, in milliseconds. */
+  /** Until then a source in debt gets no turn, in milliseconds. */
   readonly pausedUntil: Float64Array;
-  /** By how many its window has grown. */
+  /** By how many handshakes its window has grown. */
   readonly grown: Int32Array;
   readonly #family: Int32Array;
   readonly #high: Int32Array;
@@ -67,7 +68,7 @@ export class SourceTable {
     this.open = new Tally(cutter, all, threads, own);
   }
 
-  /** Makes the places of sources unpredictable. To be called once, before the table is used. */
+  /** Makes the places of sources unpredictable. Call it once, before the table is used. */
   setSeed(first: number, second: number): void {
     this.#seed[0] = first;
     this.#seed[1] = second;
@@ -82,7 +83,7 @@ export class SourceTable {
     return -1;
   }
 
-  /** Gives a source that has no row the one in its set that matters least, or the shared one. */
+  /** Gives a new source the row in its set that matters least, or the shared one. */
   insert({ family, high, low }: SourceKey, now: number): number {
     const from = this.#setOf(family, high, low);
     let best = SHARED_ROW;
