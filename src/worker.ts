@@ -58,5 +58,5 @@ function start(order: Command & { kind: "start" }): void {
   }
 }
 
-// Sent last: the thread takes time to start, and the main thread's clock, which the answer carries, moves on meanwhile.
+// Sent last: a thread takes time to start, and the clock that the main thread sends with its answer must be current.
 report({ kind: "ready" });

@@ -10,7 +10,7 @@ const EXIT_CODES = [
   ["2", "the command line or the configuration is wrong"],
 ] as const;
 
-/** @param others the commands that the help of the whole program lists, by name */
+/** @param others the commands in the help of the whole program, by name */
 export function usage(command: Command, others?: ReadonlyMap<string, Command>): string {
   const { words, flags, examples, summary, signals = [], notes } = command;
   return [

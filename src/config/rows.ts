@@ -42,7 +42,7 @@ function withoutOf(declared: Key<unknown>): string {
 export const DURATIONS =
   'A duration is written as `"250ms"`, `"60s"`, `"1m30s"` or `"1h"`; from 1 ms to just under 25 days. A number without a unit is refused, except `0` where the type says so; in TypeScript it is milliseconds.';
 export const FILES =
-  "Every key may be left out unless it is required. Relative paths are taken from the folder of the configuration file. A file without a listener's certificates or without upstreams is refused: those built-in values are the demonstration's.";
+  "Every key may be left out unless it is required. Relative paths start from the folder of the configuration file. A file without a listener's certificates or without upstreams is refused: those built-in values are the demonstration's.";
 
 /** How an editor is told of the schema, by language. */
 export const EDITORS: readonly (readonly [language: string, line: string])[] = [

@@ -32,7 +32,7 @@ export function keyOf(client: string): Int32Array {
 
 /** The clients of all threads. */
 export class ClientTable {
-  /** Per row, when the client's bucket would be full, in milliseconds. */
+  /** Per row, when the client's bucket is full again, in milliseconds. */
   readonly fullAt: Float64Array;
   /** Per row, the client's open connections. */
   readonly open: Tally;

@@ -31,9 +31,9 @@ export interface SourceKey {
 
 /** The rows. */
 export class SourceTable {
-  /** Connections that hold on to the row. */
+  /** Connections that refer to the row. */
   readonly held: Tally;
-  /** Handshakes that TLS is being fed. */
+  /** Handshakes that TLS may read. */
   readonly active: Tally;
   /** Admitted connections. */
   readonly open: Tally;
