@@ -1,6 +1,6 @@
 // Checks a client's certificate by the current rules: for every connection at its beginning, when TLS has verified a
-// chain once,
-// and again after later changes. It applies RFC 5280, section 6, and checks for weak cryptography and revocation. Pure.
+// chain once, and again after later changes. It applies RFC 5280, section 6, and checks for weak cryptography and
+// revocation. Pure.
 
 import { X509Certificate } from "node:crypto";
 import { readCertificate, type Certificate } from "./certificate.ts";

@@ -1,5 +1,4 @@
-// A certificate as RFC 5280 defines it: the fields that decide whether it may be part of a client's
-// chain. Pure.
+// A certificate as RFC 5280 defines it: the fields that decide whether it may be part of a client's chain. Pure.
 
 import { X509Certificate, createHash } from "node:crypto";
 import {

@@ -1,6 +1,5 @@
 // Revocation lists (RFC 5280, section 5): read, indexed and verified in steps, so that a long one delays no connection,
-// and
-// stored in memory that threads share. Pure.
+// and stored in memory that threads share. Pure.
 
 import { atOnce } from "../lib/portions.ts";
 import type { Certificate } from "./certificate.ts";

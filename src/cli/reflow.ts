@@ -1,5 +1,5 @@
-// Formats Markdown for a terminal: wraps paragraphs and list entries to its width, keeps code, and prints a table
-// that is too wide as a list of its rows. Pure.
+// Formats Markdown for a terminal: wraps paragraphs and list entries to its width, keeps code, and prints a table that
+// is too wide as a list of its rows. Pure.
 
 import { WIDTH, columns, widthFor, wrap } from "./columns.ts";
 

@@ -1,6 +1,5 @@
 // Reads the PEM files that the configuration names, checks them against each other, and keeps them for TLS. It reports
-// all faults at once,
-// before it opens or changes anything; no message ever contains a part of a private key.
+// all faults at once, before it opens or changes anything; no message ever contains a part of a private key.
 
 import { X509Certificate } from "node:crypto";
 import { createSecureContext } from "node:tls";

@@ -1,8 +1,7 @@
 // Finds keys that are given twice: the parsers of YAML and JSON silently keep the last one. This module adds a unique
-// mark to
-// each key of the text, so that the parser keeps them all. Two keys that differ only in their marks are one key that
-// is given twice. It refuses the text if a key has no mark, or if the marked text means anything else than the text:
-// what cannot be checked does not pass. Pure.
+// mark to each key of the text, so that the parser keeps them all. Two keys that differ only in their marks are one key
+// that is given twice. It refuses the text if a key has no mark, or if the marked text means anything else than the
+// text: what cannot be checked does not pass. Pure.
 
 import { quote } from "../lib/errors.ts";
 

@@ -1,5 +1,5 @@
-// The kinds of values of configuration keys, and how keys are declared. A kind defines how to read a value,
-// its name in the reference, its TypeScript type and its JSON Schema. The keys are in schema.ts. Pure.
+// The kinds of values of configuration keys, and how keys are declared. A kind defines how to read a value, its name in
+// the reference, its TypeScript type and its JSON Schema. The keys are in schema.ts. Pure.
 
 import type { Reader } from "./reader.ts";
 

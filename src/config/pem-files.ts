@@ -1,6 +1,5 @@
 // Reads PEM files: certificates, private keys, and blocks of any kind. A fault names the file, the line and the
-// problem;
-// it never contains a part of a private key.
+// problem; it never contains a part of a private key.
 
 import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";

@@ -1,6 +1,5 @@
 // Repeats in the log that the configuration on disk was refused. A single line is soon out of sight, and a proxy that
-// runs on
-// its previous configuration cannot start again with the refused one.
+// runs on its previous configuration cannot start again with the refused one.
 
 import type { Fault } from "../lib/errors.ts";
 

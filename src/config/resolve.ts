@@ -1,6 +1,5 @@
 // Turns a written configuration into the one that the proxy runs on. schema.ts declares the keys; this file adds what
-// depends on
-// several of them. Pure: it opens no file.
+// depends on several of them. Pure: it opens no file.
 
 import { isAbsolute, resolve as resolvePath } from "node:path";
 import { restOf } from "../auth/server-name.ts";

@@ -10,11 +10,9 @@
 //       └────────────┴───────────┴────────────────────┘
 //
 // A connection goes back from `relaying` to `dialing` only while neither side has had a byte of the other's. It goes
-// from `dialing` to
-// `dialing` with the next target. A connection that ends orderly is released in `closing`. Each event handler lists the
-// phases in which it can be called.
-// The first reason for an ending counts. `#release` gives back everything that a connection holds, once its sockets are
-// gone.
+// from `dialing` to `dialing` with the next target. A connection that ends orderly is released in `closing`. Each event
+// handler lists the phases in which it can be called. The first reason for an ending counts. `#release` gives back
+// everything that a connection holds, once its sockets are gone.
 
 import type { X509Certificate } from "node:crypto";
 import { formatAddress } from "../lib/address.ts";

@@ -1,7 +1,6 @@
 // Decides when a new connection begins or continues its TLS handshake. A handshake keeps the thread busy for most of a
 // millisecond, a hostile one for much longer, and nothing can interrupt it. So live connections come first, sources
-// take
-// turns, and the queue measures what strangers send before TLS reads it.
+// take turns, and the queue measures what strangers send before TLS reads it.
 //
 //   accept → waiting ─┬─→ free      a proven source: TLS reads all that comes; back after ROTATE_MS while others wait
 //               ↑     ├─→ reading   a stranger that has sent a flight: TLS reads it, then back to waiting

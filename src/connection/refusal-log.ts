@@ -1,8 +1,6 @@
 // Logs refusals so that a stranger cannot fill the disk. The log keeps one key per source and reason, or per client and
-// reason
-// if the client is known. It writes a key's first refusal at once, counts those that follow, and writes them as one
-// line
-// with `count` and `since` a few seconds later. Every refusal is in exactly one line. Pure: time and timer are
+// reason if the client is known. It writes a key's first refusal at once, counts those that follow, and writes them as
+// one line with `count` and `since` a few seconds later. Every refusal is in exactly one line. Pure: time and timer are
 // arguments.
 
 import type { RefusalReason } from "../lib/errors.ts";

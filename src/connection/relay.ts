@@ -24,8 +24,7 @@ export class Relay {
   finished = false;
 
   // Chunks that arrived while the sink was missing or busy. After a pause a TLS source may still deliver what it has
-  // decrypted, so that
-  // there can be several. One receive buffer of the runtime (512 KiB) limits their sum.
+  // decrypted, so that there can be several. One receive buffer of the runtime (512 KiB) limits their sum.
   #pending: Uint8Array[] | undefined;
 
   /** Holds bytes that the sink has not taken yet. */

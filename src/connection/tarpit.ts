@@ -1,7 +1,6 @@
 // Holds connections that are refused at accept for a moment before it resets them. A client that is reset at once
-// returns
-// at once, and the proxy pays for each accept. The proxy does not read from a held connection and does not count it
-// in `maxConnections`.
+// returns at once, and the proxy pays for each accept. The proxy does not read from a held connection and does not
+// count it in `maxConnections`.
 
 /** The part of a socket that the tarpit needs. */
 export interface HeldSocket {

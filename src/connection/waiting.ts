@@ -1,6 +1,5 @@
 // The handshakes that wait for a turn, by source. Sources take turns. Proven sources come first every other time,
-// however
-// many strangers wait. Pure.
+// however many strangers wait. Pure.
 
 import { EXEMPT, WaitingList, type Ticket } from "./ticket.ts";
 

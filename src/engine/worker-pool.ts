@@ -1,6 +1,5 @@
 // Runs several worker threads, one engine each, that share ports and counts. This thread carries no connections: it
-// starts the
-// workers, tells them of changes, writes their log lines, and replaces a worker that has died.
+// starts the workers, tells them of changes, writes their log lines, and replaces a worker that has died.
 
 import type { Address } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";

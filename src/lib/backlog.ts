@@ -1,6 +1,6 @@
 // Buffers lines for a reader that may stall. Nothing waits for the reader: lines that it does not take are kept, in
-// order and in limited
-// memory. Beyond the limit, lines are dropped and counted, and one line reports it when the reader continues. Pure.
+// order and in limited memory. Beyond the limit, lines are dropped and counted, and one line reports it when the reader
+// continues. Pure.
 
 /** The largest number of bytes that are kept. */
 const MAX_BYTES = 1024 * 1024;

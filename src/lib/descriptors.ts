@@ -1,7 +1,6 @@
 // Counts the descriptors that the process may still open. When none are left, the runtime's accept loop spins at full
-// speed, so
-// that the proxy counts them before it uses them. The process has one budget, however many proxies and threads live in
-// it.
+// speed, so that the proxy counts them before it uses them. The process has one budget, however many proxies and
+// threads live in it.
 
 /** Descriptors that a connection may need: one to the client, one to the target. */
 export const PER_CONNECTION = 2;

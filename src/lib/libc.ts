@@ -1,5 +1,5 @@
-// The few calls of the C library that the runtime does not offer. Linux only, and none is essential:
-// without them, some functions work a little less well.
+// The few calls of the C library that the runtime does not offer. Linux only, and none is essential: without them, some
+// functions work a little less well.
 
 import { endianness } from "node:os";
 import { getSystemErrorName } from "node:util";

@@ -1,6 +1,5 @@
 // The source of a connection, as the limits for strangers count it: an IPv4 address, or the /64 of an IPv6 address,
-// which
-// one subscriber commonly gets (RFC 6177). Pure.
+// which one subscriber commonly gets (RFC 6177). Pure.
 
 import { BlockList, isIPv4, isIPv6 } from "node:net";
 import { ipv6Groups } from "./address.ts";

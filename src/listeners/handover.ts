@@ -1,7 +1,7 @@
 // Leaves a port to another process that has it too, so that no client notices. When a process closes a listening
-// socket, the
-// kernel resets the connections that wait in it, although another socket could take them; and it gives the socket new
-// connections up to the last moment. So this module first sends new connections elsewhere and accepts those that wait.
+// socket, the kernel resets the connections that wait in it, although another socket could take them; and it gives the
+// socket new connections up to the last moment. So this module first sends new connections elsewhere and accepts those
+// that wait.
 
 import { libc, setOption, type Libc } from "../lib/libc.ts";
 

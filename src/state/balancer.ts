@@ -1,8 +1,7 @@
 // Chooses the target of a connection: the one with the fewest open connections for its weight, with ties broken in
-// turn. Backups
-// come after the others, and failing targets last. Pure: time is an argument. A target's open count is the number of
-// its living leases,
-// dialling ones included. The state of a target is in its slot of the ledger, for all threads and over reloads.
+// turn. Backups come after the others, and failing targets last. Pure: time is an argument. A target's open count is
+// the number of its living leases, dialling ones included. The state of a target is in its slot of the ledger, for all
+// threads and over reloads.
 
 import * as health from "./health.ts";
 import { WORD, type Ledger } from "./ledger.ts";

@@ -2,10 +2,9 @@
 // its place as long as its client is known, so that a lease can refer to the number.
 //
 // It has three parts: the rows; an index of row numbers, searched from a key's home onwards (linear probing, at most
-// half full);
-// and the order, which lists every row once, rows in use first, so that a walk over them costs no more than their
-// number. Only the rows matter: when a thread died halfway through a change, index and order are rebuilt from them.
-// Every operation runs under the ledger's lock.
+// half full); and the order, which lists every row once, rows in use first, so that a walk over them costs no more than
+// their number. Only the rows matter: when a thread died halfway through a change, index and order are rebuilt from
+// them. Every operation runs under the ledger's lock.
 
 import { hash } from "node:crypto";
 import type { Layout } from "./memory.ts";

@@ -80,8 +80,7 @@ export function failed(
   const { failures, failedAt, lastUntil } = targets;
   const wasOut = isEjected(targets, slot, rule);
   // Connections that were in progress at the last failure belong to the same failure: a short restart under many
-  // incoming
-  // connections must not look like a long outage.
+  // incoming connections must not look like a long outage.
   const same = wasOut && pickedAt < (failedAt[slot] as number);
   const inRow = Math.min((failures[slot] as number) + (same ? 0 : 1), MAX_FAILURES);
   failures[slot] = inRow;

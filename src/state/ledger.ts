@@ -1,6 +1,5 @@
 // The counts that all worker threads share, and the lock that guards them. The same code serves a single thread: its
-// memory
-// is its own, and its lock does nothing. limits.ts and balancer.ts define what the numbers mean.
+// memory is its own, and its lock does nothing. limits.ts and balancer.ts define what the numbers mean.
 
 import { ClientTable } from "./client-table.ts";
 import { Lock } from "./lock.ts";

@@ -1,6 +1,5 @@
-// One lock for all threads that share a ledger. Work under it takes about a microsecond, so that a thread first
-// spins and only then sleeps. The lock records its owner: a thread can die anywhere, and the thread that cleans up
-// after it
+// One lock for all threads that share a ledger. Work under it takes about a microsecond, so that a thread first spins
+// and only then sleeps. The lock records its owner: a thread can die anywhere, and the thread that cleans up after it
 // must know whether it held the lock.
 
 /** Set beside the owner when a thread may be asleep. Owner numbers are below it. */

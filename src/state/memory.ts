@@ -1,7 +1,6 @@
 // One buffer cut into arrays. Every thread that cuts the buffer in the same order to the same lengths gets the same
-// arrays.
-// Worker threads share state in this way, and so the buffer holds nothing but numbers. Fresh memory is all zeros, and
-// this module writes none of it: unused memory costs nothing.
+// arrays. Worker threads share state in this way, and so the buffer holds nothing but numbers. Fresh memory is all
+// zeros, and this module writes none of it: unused memory costs nothing.
 
 /** Each array begins on its own cache line. */
 const LINE = 64;

@@ -1,6 +1,5 @@
 // Assigns slots of the ledger to targets. The thread that reads the configuration keeps the one directory: a target
-// that
-// remains after a reload keeps its slot, and with it its open count and its health.
+// that remains after a reload keeps its slot, and with it its open count and its health.
 
 import { reset } from "./health.ts";
 import type { Ledger } from "./ledger.ts";

@@ -1,11 +1,10 @@
 // The state of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
 // an IPv6 /64.
 //
-// The table is a set-associative cache: a source hashes to a set of WAYS rows, under a secret seed. A
-// new source takes the row in its set that matters least. It never takes a row with connections, or a row of a source
-// that had a client
-// admitted lately. A source that finds no row shares row 0 with all others like it.
-// Every operation runs under the ledger's lock.
+// The table is a set-associative cache: a source hashes to a set of WAYS rows, under a secret seed. A new source takes
+// the row in its set that matters least. It never takes a row with connections, or a row of a source that had a client
+// admitted lately. A source that finds no row shares row 0 with all others like it. Every operation runs under the
+// ledger's lock.
 
 import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";

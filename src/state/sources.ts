@@ -1,6 +1,5 @@
 // Limits what strangers may cost, per source of connections (an IPv4 address or an IPv6 /64), over all threads. Pure:
-// time is an
-// argument. Failures are a bucket that refills by the clock, kept as one number like a client's tokens.
+// time is an argument. Failures are a bucket that refills by the clock, kept as one number like a client's tokens.
 
 import type { Ledger } from "./ledger.ts";
 import type { SourceKey } from "./source-table.ts";

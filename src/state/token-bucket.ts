@@ -1,7 +1,7 @@
 // The token bucket, as arithmetic on one number per client: the time at which the bucket would be full again.
 // This is the generic cell rate algorithm (ITU-T I.371, "virtual scheduling"): no timer refills anything. A bucket
-// whose time has passed is full and need not be stored.
-// All times are whole milliseconds of one monotonic clock; sums of whole numbers are exact.
+// whose time has passed is full and need not be stored. All times are whole milliseconds of one monotonic clock; sums
+// of whole numbers are exact.
 
 /** The size of a bucket and how fast it fills. */
 export interface BucketRule {

@@ -1,7 +1,6 @@
-// Dials a target: the only place that calls Bun.connect, over TCP or a Unix socket, plain or with TLS.
-// It hides facts of the runtime: an attempt cannot be cancelled and never times out by itself, a refusal is reported
-// twice,
-// and a TLS connection counts as open with any certificate at the other end.
+// Dials a target: the only place that calls Bun.connect, over TCP or a Unix socket, plain or with TLS. It hides facts
+// of the runtime: an attempt cannot be cancelled and never times out by itself, a refusal is reported twice, and a TLS
+// connection counts as open with any certificate at the other end.
 //
 // A PROXY header precedes everything, TLS too: HAProxy, nginx and Envoy write and expect it there.
 

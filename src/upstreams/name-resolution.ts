@@ -1,6 +1,5 @@
 // Checks at the start whether the names of targets resolve. A name that does not is only worth a warning: it may
-// resolve
-// in a minute, and each connection looks it up again.
+// resolve in a minute, and each connection looks it up again.
 
 import { isIP } from "node:net";
 import type { Config } from "../config/config.ts";
