@@ -97,13 +97,13 @@ class RunningProxy implements Proxy {
     );
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#slots = new Slots(this.#ledger);
-    const settings = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
+    const snapshot = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
     this.#runner =
       workers === 1
-        ? new Engine(settings, shared)
-        : new WorkerPool(settings, { ...shared, module: new URL("./worker", import.meta.url) });
-    this.#pools = makePools(settings, this.#ledger);
+        ? new Engine(snapshot, shared)
+        : new WorkerPool(snapshot, { ...shared, module: new URL("./worker", import.meta.url) });
+    this.#pools = makePools(snapshot, this.#ledger);
     this.#upkeep = new Upkeep({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
@@ -197,8 +197,8 @@ class RunningProxy implements Proxy {
       // Before the ports are open, a reload can still change them.
       const open = this.#listening === undefined ? loaded.config.listeners : this.#ports;
       const pairs = pairPorts(open, loaded.config.listeners);
-      const settings = this.#buildSnapshot(loaded, pairs);
-      await this.#runner.apply(settings);
+      const snapshot = this.#buildSnapshot(loaded, pairs);
+      await this.#runner.apply(snapshot);
       const running = { workers: this.#started.workers, ports: open };
       for (const [message, fields] of restartReport(running, loaded.config, pairs)) {
         this.#log.warn(message, fields);
@@ -213,7 +213,7 @@ class RunningProxy implements Proxy {
       this.#reminder.stop();
       if (this.#held > 0) this.#hold(heldBy(holding));
       const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
-      this.#pools = makePools(settings, this.#ledger, this.#pools);
+      this.#pools = makePools(snapshot, this.#ledger, this.#pools);
       for (const [name, { balancer }] of this.#pools) {
         // The reload has added or removed targets.
         if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(this.#log, name, balancer.healthy);

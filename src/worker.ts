@@ -29,8 +29,8 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
     case "start":
       return start(data);
     case "apply":
-      level = data.settings.config.logLevel;
-      engine?.apply(data.settings);
+      level = data.snapshot.config.logLevel;
+      engine?.apply(data.snapshot);
       return report({ kind: "applied" });
     case "close":
       return void engine?.close().then(() => report({ kind: "closed" }));
@@ -39,11 +39,11 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
   }
 };
 
-function start(order: Command & { kind: "start" }): void {
-  const { now, settings, ledger, worker, descriptors, column, prefix, ports } = order;
+function start(command: Command & { kind: "start" }): void {
+  const { now, snapshot, ledger, worker, descriptors, column, prefix, ports } = command;
   setClock(now);
-  level = settings.config.logLevel;
-  engine = new Engine(settings, {
+  level = snapshot.config.logLevel;
+  engine = new Engine(snapshot, {
     ledger: Ledger.attach(ledger, worker),
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),

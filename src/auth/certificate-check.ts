@@ -34,11 +34,11 @@ export interface Verdict {
 }
 
 /** The largest number of remembered chains; the oldest is forgotten first. */
-const MOST_CHAINS = 4_096;
+const MAX_CHAINS = 4_096;
 
 /** The largest number of certificates in a chain, and of issuers that are tried on the way. */
-const MOST_LINKS = 16;
-const MOST_TRIES = 24;
+const MAX_CHAIN_LENGTH = 16;
+const MAX_ISSUER_TRIES = 24;
 
 /**
  * Builds what a listener trusts.
@@ -115,7 +115,7 @@ function untrusted(detail: string): Verdict {
 }
 
 /** Which verdict is reported if several chains fail: the one that needs the smallest repair. */
-const GRAVITY: readonly Verdict["reason"][] = [
+const REPORT_ORDER: readonly Verdict["reason"][] = [
   "certificate_expired",
   "certificate_revoked",
   "certificate_weak",
@@ -148,10 +148,10 @@ class Search {
   #follow(chain: Chain, issuers: readonly Certificate[]): boolean {
     const last = chain.at(-1)!;
     if (this.#isRoot(last)) return this.#isGood(chain);
-    if (chain.length >= MOST_LINKS) return false;
+    if (chain.length >= MAX_CHAIN_LENGTH) return false;
     for (const issuer of this.#mayHaveIssued(last, issuers)) {
       if (chain.some(({ fingerprint }) => fingerprint === issuer.fingerprint)) continue;
-      if (++this.#tries > MOST_TRIES) throw new Error("too many paths to a CA");
+      if (++this.#tries > MAX_ISSUER_TRIES) throw new Error("too many paths to a CA");
       if (this.#hasSigned(issuer, last) && this.#follow([...chain, issuer], issuers)) return true;
     }
     return false;
@@ -193,7 +193,7 @@ class Search {
     const lasting = judgeChain(chain, this.#vouched);
     const verdict = lasting ?? judgeMoment(chain, this.#trust, this.#now);
     if (verdict !== undefined) {
-      const gravity = ({ reason }: Verdict) => GRAVITY.indexOf(reason);
+      const gravity = ({ reason }: Verdict) => REPORT_ORDER.indexOf(reason);
       if (this.worst === undefined || gravity(verdict) < gravity(this.worst)) this.worst = verdict;
       return false;
     }
@@ -204,7 +204,7 @@ class Search {
   #remember(chain: Chain): void {
     const { chains } = this.#trust.authorities;
     const [oldest] = chains.keys();
-    if (chains.size >= MOST_CHAINS && oldest !== undefined) chains.delete(oldest);
+    if (chains.size >= MAX_CHAINS && oldest !== undefined) chains.delete(oldest);
     chains.set(chain[0]!.fingerprint, chain);
   }
 }

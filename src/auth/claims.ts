@@ -5,7 +5,7 @@ import { escapeInvisible } from "../lib/errors.ts";
 import { commonNames } from "./identity.ts";
 
 /** The largest number of characters in one value. */
-const MAX_LENGTH = 256;
+const MAX_VALUE_LENGTH = 256;
 
 /** Escaped and bounded. Unreadable fields are left out. */
 export interface Claims {
@@ -41,12 +41,12 @@ function read(value: () => string | undefined): string | undefined {
     const text = value();
     return text === undefined || text === ""
       ? undefined
-      : short(escapeInvisible(text.slice(0, MAX_LENGTH + 1)));
+      : short(escapeInvisible(text.slice(0, MAX_VALUE_LENGTH + 1)));
   } catch {
     return undefined;
   }
 }
 
 function short(text: string): string {
-  return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text;
+  return text.length > MAX_VALUE_LENGTH ? `${text.slice(0, MAX_VALUE_LENGTH)}…` : text;
 }

@@ -24,7 +24,7 @@ export function identify(subject: string | undefined): Identity | undefined {
 
   const parts = client.split("@");
   const [user, group] = parts;
-  if (parts.length !== 2 || !user || !group || UNFIT.test(client)) return undefined;
+  if (parts.length !== 2 || !user || !group || FORBIDDEN_CHARACTER.test(client)) return undefined;
   return { client, user, group };
 }
 
@@ -43,7 +43,7 @@ export function identityFault(subject: string | undefined): string {
   const [name] = names;
   if (name === undefined) return "no Common Name";
   if (names.length > 1) return `${names.length} Common Names`;
-  const unfit = UNFIT.exec(name)?.[0].codePointAt(0);
+  const unfit = FORBIDDEN_CHARACTER.exec(name)?.[0].codePointAt(0);
   if (unfit !== undefined) {
     return `the forbidden character U+${unfit.toString(16).toUpperCase().padStart(4, "0")}`;
   }
@@ -58,14 +58,14 @@ export function identityFault(subject: string | undefined): string {
  * expects a pattern.
  */
 export function isGroupName(text: string): boolean {
-  return text !== "" && !/[@*]/.test(text) && !UNFIT.test(text);
+  return text !== "" && !/[@*]/.test(text) && !FORBIDDEN_CHARACTER.test(text);
 }
 
 /**
  * White space, control characters, unpaired surrogates, and characters that are invisible or look like a space: those
  * that Unicode calls default-ignorable, and the Braille blank.
  */
-const UNFIT = /[\p{Z}\p{C}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/u;
+const FORBIDDEN_CHARACTER = /[\p{Z}\p{C}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 function unescape(value: string): string {
   return value.replace(/\\([0-9A-F]{2}|.)/gsu, (_, escaped: string) =>

@@ -47,7 +47,7 @@ const IA5_STRING = 0x16;
 const HOST = /^[A-Za-z0-9_:.*-]+$/;
 
 /** The largest number of comparisons; a chain that needs more is not trusted. */
-const MOST_COMPARISONS = 10_000;
+const MAX_COMPARISONS = 10_000;
 
 export function readConstraints(der: Uint8Array, sequence: Element): Constraints {
   const parts = elements(der, expectTag(sequence, SEQUENCE));
@@ -119,7 +119,7 @@ export function violation(
   }
   if (isLeaf && names.host)
     return "a host name is only in the Common Name, not in the subject's alternative names";
-  if (all.length * (permitted.length + excluded.length) > MOST_COMPARISONS) return "too many names";
+  if (all.length * (permitted.length + excluded.length) > MAX_COMPARISONS) return "too many names";
   for (const name of all) {
     const own = ({ kind }: GeneralName) => kind === name.kind;
     const bases = permitted.filter(own);

@@ -15,7 +15,7 @@ export interface PemText {
   readonly damage: { readonly line: number; readonly problem: string } | undefined;
 }
 
-const MARK = "-----";
+const DASHES = "-----";
 const BOUNDARY = /^-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$/;
 
 /**
@@ -59,8 +59,8 @@ export function readPem(text: string): PemText {
 
 /** Where the next boundary begins, or what looks like one; -1 if there is none. */
 function nextMark(text: string, from: number): number {
-  for (let at = text.indexOf(MARK, from); at >= 0; at = text.indexOf(MARK, at + 1)) {
-    const after = at + MARK.length;
+  for (let at = text.indexOf(DASHES, from); at >= 0; at = text.indexOf(DASHES, at + 1)) {
+    const after = at + DASHES.length;
     if (at === 0 || text[at - 1] === "\n") return at;
     if (text.startsWith("BEGIN ", after) || text.startsWith("END ", after)) return at;
   }

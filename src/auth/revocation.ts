@@ -60,7 +60,7 @@ const CRL_EXTENSION = {
 const PORTION_ENTRIES = 1_024;
 
 /** The smallest size of an entry in bytes: a serial number and a time. */
-const SMALLEST_ENTRY = 20;
+const MIN_ENTRY_BYTES = 20;
 
 /**
  * Reads a list and indexes the revoked certificates.
@@ -134,7 +134,7 @@ function readAuthorityKeyId(der: Uint8Array, value: Range): RevocationList["auth
 
 function* indexEntries(der: Uint8Array, revoked: Element | undefined) {
   const { start, end } = revoked ?? { start: 0, end: 0 };
-  const most = Math.ceil((end - start) / SMALLEST_ENTRY);
+  const most = Math.ceil((end - start) / MIN_ENTRY_BYTES);
   const size = 2 ** Math.ceil(Math.log2(2 * most + 2));
   const table = new Uint32Array(new SharedArrayBuffer(4 * size));
   let [count, criticalEntries] = [0, false];
@@ -228,7 +228,7 @@ export function isInForce({ thisUpdate, nextUpdate = Infinity }: RevocationList,
 }
 
 /** The largest number of keys that are tried on a list that was not verified at loading. */
-const MOST_CLAIMS = 8;
+const MAX_SIGNER_CHECKS = 8;
 
 /** Signatures checked since the lists were loaded, by the signers' keys. */
 const claims = new WeakMap<RevocationList, Map<string, boolean>>();
@@ -241,7 +241,7 @@ export function isSignedBy(list: RevocationList, issuer: Certificate): boolean {
   const before = known.get(issuer.keyId);
   if (before !== undefined) return before;
   // A client sent this authority. Verifying a long list takes time, so that the number of tries is bounded.
-  if (known.size >= MOST_CLAIMS) return false;
+  if (known.size >= MAX_SIGNER_CHECKS) return false;
   const signed = atOnce(verifyList(list, issuer));
   known.set(issuer.keyId, signed);
   return signed;

@@ -6,12 +6,12 @@ import { fill } from "../lib/wrap.ts";
 export const WIDTH = 80;
 
 /** A space that is never a line end. */
-export const TIED = "\u00a0";
+export const NO_BREAK_SPACE = "\u00a0";
 
 /** Wraps at spaces; a word that is longer than a line gets a line to itself. Line ends in the text stay. */
 export function wrap(text: string, width = WIDTH): string[] {
   return text.split("\n").flatMap((line) => {
-    return fill(line.split(" "), width).map((each) => each.replaceAll(TIED, " "));
+    return fill(line.split(" "), width).map((each) => each.replaceAll(NO_BREAK_SPACE, " "));
   });
 }
 

@@ -5,7 +5,7 @@ import type { Config, Target, Upstream } from "../config/config.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import type { Expiry } from "../config/expiry.ts";
-import { TIED, columns, widthFor } from "./columns.ts";
+import { NO_BREAK_SPACE, columns, widthFor } from "./columns.ts";
 import type { Difference } from "./differences.ts";
 
 /** What is not in the configuration itself. */
@@ -61,7 +61,7 @@ export function summary(
 }
 
 function whole(text: string): string {
-  return escapeInvisible(text).replaceAll(" ", TIED);
+  return escapeInvisible(text).replaceAll(" ", NO_BREAK_SPACE);
 }
 
 function settings(differences: readonly Difference[]): string[] {

@@ -1,6 +1,6 @@
 // The help of each command, from its flag table. Pure.
 
-import { TIED, columns, widthFor, wrap } from "./columns.ts";
+import { NO_BREAK_SPACE, columns, widthFor, wrap } from "./columns.ts";
 import type { Command } from "./command.ts";
 import type { Flag, Flags } from "./flags.ts";
 
@@ -36,7 +36,7 @@ function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
     `--${name} ${flag.valueHint}`,
     flag.description +
-      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`),
+      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", NO_BREAK_SPACE)}`),
   ]);
   return [...rows, ["-h, --help", "print this help"], ["-v, --version", "print the version"]];
 }

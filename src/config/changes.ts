@@ -4,7 +4,7 @@ import { formatAddress } from "../lib/address.ts";
 import type { Config } from "./config.ts";
 
 /** The largest number of characters that {@link listed} writes for more than one name. */
-const LONGEST_LIST = 1_000;
+const MAX_LIST_LENGTH = 1_000;
 
 /**
  * The keys whose values differ between two configurations, such as `upstreams[0].authorizedGroups`. If a list of
@@ -33,7 +33,7 @@ export function listed(names: readonly string[]): string {
   let text = names[0] ?? "none";
   for (const [i, name] of names.entries()) {
     if (i === 0) continue;
-    if (text.length + name.length >= LONGEST_LIST) return `${text},and ${names.length - i} more`;
+    if (text.length + name.length >= MAX_LIST_LENGTH) return `${text},and ${names.length - i} more`;
     text += `,${name}`;
   }
   return text;

@@ -21,11 +21,11 @@ export interface ExpiryWarning {
   readonly text: string;
 }
 
-const DAY = 86_400_000;
-const STAGES = [30 * DAY, 7 * DAY, DAY];
+const DAY_MS = 86_400_000;
+const WARNING_STAGES_MS = [30 * DAY_MS, 7 * DAY_MS, DAY_MS];
 
 /** Warnings about a list begin in this last fraction of its life; lists are replaced often. */
-const SHARE_OF_LIST = 0.1;
+const LIST_WARNING_FRACTION = 0.1;
 
 /** What expires in a listener's files: the proxy's certificate, the CAs, the lists. */
 export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "ca" | "crl">): Expiry[] {
@@ -76,9 +76,11 @@ const OUTDATED = ": clients of that CA are refused until a newer list is loaded"
 
 /** From the longest to the shortest. */
 function stagesOf({ kind, from, until }: Expiry): number[] {
-  if (kind !== "crl") return STAGES;
+  if (kind !== "crl") return WARNING_STAGES_MS;
   const life = until - from;
-  return [...STAGES.filter((stage) => stage <= life / 2), life * SHARE_OF_LIST].sort((a, b) => b - a);
+  return [...WARNING_STAGES_MS.filter((stage) => stage <= life / 2), life * LIST_WARNING_FRACTION].sort(
+    (a, b) => b - a,
+  );
 }
 
 function date(time: number): string {
@@ -87,8 +89,8 @@ function date(time: number): string {
 
 function rough(ms: number): string {
   const [count, unit] =
-    ms >= 2 * DAY
-      ? [ms / DAY, "days"]
+    ms >= 2 * DAY_MS
+      ? [ms / DAY_MS, "days"]
       : ms >= 7_200_000
         ? [ms / 3_600_000, "hours"]
         : [ms / 60_000, "minutes"];

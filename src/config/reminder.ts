@@ -4,7 +4,7 @@
 import type { Fault } from "../lib/errors.ts";
 
 /** How often to repeat it, in milliseconds. */
-const EVERY = 3_600_000;
+const REMIND_INTERVAL_MS = 3_600_000;
 
 /** A fault, or an error that has no key. */
 type Trouble = { readonly [name in keyof Fault]: Fault[name] | undefined };
@@ -25,7 +25,7 @@ export class Reminder {
   #faults: readonly Trouble[] = [];
   #timer: Timer | undefined;
 
-  constructor(say: (what: StillRefused) => void, every = EVERY) {
+  constructor(say: (what: StillRefused) => void, every = REMIND_INTERVAL_MS) {
     this.#say = say;
     this.#every = every;
   }

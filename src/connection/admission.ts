@@ -66,7 +66,7 @@ export type ClientSocket = Pick<
 export interface Circumstances {
   readonly rules: ActiveConfig;
   readonly limits: Limits;
-  readonly entrance: ListenerState;
+  readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
   /** Names the connection, for the log and the upstream. */
@@ -163,7 +163,7 @@ export function admit(
   socket: ClientSocket,
   success: boolean,
   error: Error | null,
-  { rules, limits, entrance, generation, id, now }: Circumstances,
+  { rules, limits, listener, generation, id, now }: Circumstances,
 ): Admission | Refusal {
   // `success` is true for a stranger's certificate too; `authorized` decides.
   if (!success || error !== null || !socket.authorized) {
@@ -172,8 +172,8 @@ export function admit(
     return weak ? weak : { reason, detail };
   }
   const serverName = serverNameOf(socket);
-  const from = presentedBy(socket, entrance, generation);
-  const decision = decide({ listener: entrance, from, serverName, date: Date.now() }, rules);
+  const from = presentedBy(socket, listener, generation);
+  const decision = decide({ listener, from, serverName, date: Date.now() }, rules);
   if ("reason" in decision) return decision;
   const { client, upstream, pool } = decision;
 
@@ -194,7 +194,7 @@ export function admit(
 /** What {@link reauthorize} needs besides the connection. */
 export interface Reauthorizing {
   readonly rules: Pick<ActiveConfig, "config" | "router" | "pools">;
-  readonly entrance: ListenerState;
+  readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
   /** Whether the certificate is checked again, because the listener's trust has changed. */
@@ -209,18 +209,18 @@ export interface Reauthorizing {
 export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
-  { rules, entrance, generation, judged }: Reauthorizing,
+  { rules, listener, generation, judged }: Reauthorizing,
 ): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
-  if (entrance.removed) return "listener_removed";
+  if (listener.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
-  const question = { listener: entrance, serverName, date: Date.now() };
+  const question = { listener, serverName, date: Date.now() };
   const rights = decide({ ...question, from: identity }, rules);
   if ("reason" in rights && rights.upstream === undefined) return rights.reason;
   if (rights.upstream !== pool.upstream.name) return "upstream_changed";
   if ("reason" in rights) return rights.reason;
   if (!judged) return undefined;
-  const decision = decide({ ...question, from: presentedBy(socket, entrance, generation) }, rules);
+  const decision = decide({ ...question, from: presentedBy(socket, listener, generation) }, rules);
   if (!("reason" in decision)) return undefined;
   const expiredOnly = decision.reason === "certificate_expired" && !rules.config.disconnectExpired;
   return expiredOnly ? undefined : decision.reason;

@@ -28,7 +28,7 @@ import {
 import { claimsOf } from "../auth/claims.ts";
 import type { Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
-import { PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
+import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
@@ -77,10 +77,10 @@ const NO_SINK: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {
 /** Handlers for clients' sockets. A socket's `data` is its connection, or undefined if the client was turned away. */
 export function clientHandlers(
   shared: Shared,
-  entrance: ListenerState,
+  listener: ListenerState,
 ): Bun.SocketHandler<Connection | undefined> {
   return {
-    open: (socket) => accept(shared, entrance, socket as Socket),
+    open: (socket) => accept(shared, listener, socket as Socket),
     handshake: (socket, success, error) => socket.data?.handshakeDone(success, error),
     data: (socket, chunk) => socket.data?.clientSent(chunk),
     drain: (socket) => socket.data?.clientDrained(),
@@ -99,34 +99,34 @@ const dial = createDial<Connection>({
   error: (socket, error) => socket.data.upstreamFailed(socket, error),
 });
 
-function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
+function accept(shared: Shared, listener: ListenerState, socket: Socket): void {
   const { sources, handshakes, rules, tarpit, now } = shared;
   const remote = remoteOf(socket);
   const { remoteAddress } = socket as Partial<Socket>;
   if (remoteAddress === undefined) {
     // The client has already reset its connection. Its address is unknown, so TLS must not read from it.
     socket.terminate();
-    return turnedAway(shared, entrance, remote, "handshake_failed", "the client left");
+    return turnedAway(shared, listener, remote, "handshake_failed", "the client left");
   }
   const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
   const row = source && sources.enter(source, now());
   if (source !== undefined && row === undefined) {
     tarpit.hold(socket);
-    return turnedAway(shared, entrance, remote, "source_limited");
+    return turnedAway(shared, listener, remote, "source_limited");
   }
   const makeRoom = () => (tarpit.clear() && takeSlot(shared)) || (handshakes.evict(row) && takeSlot(shared));
   if (!takeSlot(shared) && !makeRoom()) {
     if (row !== undefined) sources.leave(row);
     // A reset, unlike an end, leaves nothing behind in the kernel.
     socket.terminate();
-    return turnedAway(shared, entrance, remote, "overloaded");
+    return turnedAway(shared, listener, remote, "overloaded");
   }
-  socket.data = new Connection(shared, entrance, socket, remote, row);
+  socket.data = new Connection(shared, listener, socket, remote, row);
 }
 
 function takeSlot({ ledger, budget, rules }: Shared): boolean {
   if (!ledger.takeConnection(rules.config.maxConnections)) return false;
-  if (budget.take(PER_CONNECTION)) return true;
+  if (budget.take(DESCRIPTORS_PER_CONNECTION)) return true;
   ledger.giveBackConnection();
   return false;
 }
@@ -159,7 +159,7 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 /** One client's connection and, once admitted, the one to its target. */
 export class Connection implements Dialer, HandshakeOwner {
   readonly #shared: Shared;
-  readonly #entrance: ListenerState;
+  readonly #listener: ListenerState;
   /** The listener's generation when the handshake began. */
   readonly #generation: number;
   readonly #number = ++made;
@@ -192,14 +192,14 @@ export class Connection implements Dialer, HandshakeOwner {
 
   constructor(
     shared: Shared,
-    entrance: ListenerState,
+    listener: ListenerState,
     client: Socket,
     remote: string,
     row: number | undefined,
   ) {
     this.#shared = shared;
-    this.#entrance = entrance;
-    this.#generation = entrance.generation;
+    this.#listener = listener;
+    this.#generation = listener.generation;
     this.#client = client;
     this.#row = row;
     this.#remote = remote;
@@ -223,7 +223,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const admission = admit(this.#client, success, error, {
       rules,
       limits,
-      entrance: this.#entrance,
+      listener: this.#listener,
       generation: this.#generation,
       id: this.#id,
       now: now(),
@@ -254,7 +254,7 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       client,
       remote: this.#remote,
-      listener: this.#entrance.address,
+      listener: this.#listener.address,
       serverName: serverName?.slice(0, 255),
       upstream: pool.upstream.name,
     });
@@ -507,7 +507,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (before && this.#clientGone) return false;
     const why = reauthorize(this.#client, this.#admission, {
       rules,
-      entrance: this.#entrance,
+      listener: this.#listener,
       generation: this.#generation,
       // A client that has left has no certificate to check; what it sent is already on its way.
       judged: (trustChanged || before) && !this.#clientGone,
@@ -524,8 +524,8 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 
   /** The listener that accepted the connection. */
-  get entrance(): ListenerState {
-    return this.#entrance;
+  get listener(): ListenerState {
+    return this.#listener;
   }
 
   // ---- endings, release
@@ -558,7 +558,7 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       client,
       remote: this.#remote,
-      listener: this.#entrance.address,
+      listener: this.#listener.address,
       serverName: serverNameOf(this.#client)?.slice(0, 255),
       upstream,
       reason,
@@ -619,14 +619,14 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#admission?.lease.release();
     if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();
-    budget.giveBack(PER_CONNECTION);
+    budget.giveBack(DESCRIPTORS_PER_CONNECTION);
     ledger.giveBackConnection();
     if (this.#ending !== "refused") {
       log.info("closed", {
         id: this.#id,
         client: this.#admission?.client,
         remote: this.#remote,
-        listener: this.#entrance.address,
+        listener: this.#listener.address,
         serverName: this.#admission?.serverName?.slice(0, 255),
         ...this.#whereTo,
         bytesIn: this.#toUpstream.bytes,

@@ -7,7 +7,7 @@ import { EXEMPT, type Ticket, type WaitingList } from "./ticket.ts";
 const EVICT_MS = 100;
 
 /** The largest number of sockets to check. */
-const MAX_LOOKS = 64;
+const MAX_SOCKET_CHECKS = 64;
 
 /** The handshakes to choose from. */
 export interface Candidates {
@@ -35,7 +35,7 @@ export function victimFor(
   }
   const own = row === undefined ? 0 : (waiting.get(row)?.size ?? 0);
   if (most !== undefined && most.size > own + 1) return most.last();
-  let looks = MAX_LOOKS;
+  let looks = MAX_SOCKET_CHECKS;
   let slow: Ticket | undefined;
   for (const ticket of all) {
     if (now - ticket.enteredAt < EVICT_MS || looks-- === 0) break;

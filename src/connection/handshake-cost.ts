@@ -30,12 +30,12 @@ export function worthOfBytes(bytes: number): number {
 }
 
 /** The bytes assumed for a proven source's handshake that its client has reset. */
-export const UNKNOWN_BYTES = 8_192;
+export const ASSUMED_BYTES = 8_192;
 
 /** Failures that a handshake counts as, by what can be measured. */
 export function worthOf(ticket: Ticket, meter: Meter): number {
   if (ticket.stolen) return Math.max(worthOfBytes(ticket.received), worthOfTime(ticket.cpu));
   if (ticket.watched) return worthOfTime(ticket.cpu);
   // A connection that its client has reset cannot be measured any more; it may have cost a lot.
-  return worthOfBytes(meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);
+  return worthOfBytes(meter.received(ticket.socket.fd) ?? ASSUMED_BYTES);
 }

@@ -10,7 +10,7 @@
 // After a turn of the event loop that begins a handshake, one turn belongs to live connections alone.
 
 import { victimFor } from "./eviction.ts";
-import { ORDINARY_MS, UNKNOWN_BYTES, worthOf } from "./handshake-cost.ts";
+import { ORDINARY_MS, ASSUMED_BYTES, worthOf } from "./handshake-cost.ts";
 import { Readiness } from "./readiness.ts";
 import type { Meter } from "./socket-meter.ts";
 import { EXEMPT, type Ticket, type WaitingList } from "./ticket.ts";
@@ -18,18 +18,18 @@ import { Waiting } from "./waiting.ts";
 import type { Sources } from "../state/sources.ts";
 
 /** Turns of the event loop between the starts of two handshakes. */
-const TURNS = 2;
+const START_TURNS = 2;
 
 /** Turns of the event loop in which TLS reads what a stranger has sent. */
 const READING_TURNS = 2;
 
 /** How often strangers' sockets are polled, in milliseconds: soon at first, then less often. */
-const LOOK_MS = 2;
-const IDLE_LOOK_MS = 10;
-const SOON = 50;
+const FIRST_POLL_MS = 2;
+const IDLE_POLL_MS = 10;
+const FIRST_POLLS = 50;
 
 /** The largest number of sockets to check, and of sources to ask for a turn, at a time. */
-const MAX_LOOKS = 64;
+const MAX_SOCKET_CHECKS = 64;
 
 /** How long a handshake may take, in milliseconds, before it gives way to others that wait. */
 const ROTATE_MS = 30;
@@ -39,7 +39,7 @@ const ROTATE_MS = 30;
  * this many times the time it took: in a flood many clients leave at once, and they must not delay the others.
  */
 const STRANGER_PACE_MS = 5;
-const STRANGER_PACE = 10;
+const MAX_PAUSE_FACTOR = 10;
 /** The longest such wait. The bucket for large flights limits what costs more. */
 const MAX_STRANGER_PAUSE_MS = 150;
 
@@ -74,7 +74,7 @@ export class HandshakeQueue {
   #turn = 0;
   #scheduled = false;
   #asleep = false;
-  #looksInVain = 0;
+  #idlePolls = 0;
   #strangersFrom = 0;
 
   constructor({ sources, meter, max, now, schedule = setImmediate, wait = setTimeout }: QueueOptions) {
@@ -93,7 +93,7 @@ export class HandshakeQueue {
     this.#all.add(ticket);
     ticket.socket.pause();
     this.#wait(ticket);
-    this.#looksInVain = 0;
+    this.#idlePolls = 0;
     this.#again();
   }
 
@@ -103,7 +103,7 @@ export class HandshakeQueue {
    */
   ended(ticket: Ticket): void {
     if (ticket.state !== "waiting") return;
-    const received = this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES;
+    const received = this.#meter.received(ticket.socket.fd) ?? ASSUMED_BYTES;
     if (received <= ticket.received) return;
     ticket.received = received;
     ticket.fed = ticket.stolen = true;
@@ -140,7 +140,7 @@ export class HandshakeQueue {
     this.#sources.failed(row, worth, now);
     if (ticket.watched || ticket.stolen) {
       const took = ticket.stolen ? Infinity : ticket.cpu;
-      const pause = Math.min(worth * STRANGER_PACE_MS, took * STRANGER_PACE, MAX_STRANGER_PAUSE_MS);
+      const pause = Math.min(worth * STRANGER_PACE_MS, took * MAX_PAUSE_FACTOR, MAX_STRANGER_PAUSE_MS);
       this.#strangersFrom = Math.max(this.#strangersFrom, now + pause);
     }
     // Other handshakes of the same source wait for another turn.
@@ -190,10 +190,10 @@ export class HandshakeQueue {
       // An earlier handshake of this loop may have put it back.
       if (this.#reading.has(ticket) && --ticket.turns <= 0) this.#stopReading(ticket);
     }
-    this.#turn = (this.#turn + 1) % TURNS;
+    this.#turn = (this.#turn + 1) % START_TURNS;
     const more = this.#turn !== 0 || this.#startOne();
     if (this.#reading.size > 0 || (more && this.#waiting.size > 0)) this.#again();
-    else if (this.#waiting.size > 0) this.#look();
+    else if (this.#waiting.size > 0) this.#schedulePoll();
   };
 
   /** TLS has read all that had arrived. The queue measures what comes next before TLS reads it. */
@@ -206,8 +206,8 @@ export class HandshakeQueue {
   /** Gives one turn to the next source that may have one. Returns false if none can. */
   #startOne(): boolean {
     if (this.#active.size >= this.max) return false;
-    this.#readiness.allow(MAX_LOOKS);
-    for (const [row, tickets] of this.#waiting.candidates(MAX_LOOKS)) {
+    this.#readiness.allow(MAX_SOCKET_CHECKS);
+    for (const [row, tickets] of this.#waiting.candidates(MAX_SOCKET_CHECKS)) {
       if (this.#waiting.ask(row, tickets) && this.#startFrom(row, tickets)) return true;
     }
     return false;
@@ -268,22 +268,22 @@ export class HandshakeQueue {
       ticket.turns = READING_TURNS;
       ticket.cpuAt = this.#meter.cpu();
       this.#reading.add(ticket);
-      this.#looksInVain = 0;
+      this.#idlePolls = 0;
     }
     ticket.socket.resume();
     return true;
   }
 
-  #look(): void {
+  #schedulePoll(): void {
     if (this.#asleep) return;
     this.#asleep = true;
-    this.#sleep(this.#looked, this.#looksInVain < SOON ? LOOK_MS : IDLE_LOOK_MS);
+    this.#sleep(this.#poll, this.#idlePolls < FIRST_POLLS ? FIRST_POLL_MS : IDLE_POLL_MS);
   }
 
-  readonly #looked = (): void => {
+  readonly #poll = (): void => {
     this.#asleep = false;
     if (this.#waiting.size === 0) return;
-    this.#looksInVain++;
+    this.#idlePolls++;
     const now = this.#now();
     for (const ticket of [...this.#active]) {
       if (now - ticket.startedAt < ROTATE_MS) break;

@@ -33,7 +33,7 @@ interface Entry {
 }
 
 /** A silent key gives way to another one this many intervals after its last line. */
-const FORGET = 6;
+const FORGET_INTERVALS = 6;
 
 export class RefusalLog {
   /** Milliseconds between two lines of one key if the options do not say. Tests shorten it. */
@@ -105,7 +105,7 @@ export class RefusalLog {
     const most = stranger ? keys / 2 : keys;
     if (this.#entries.size < most) return true;
     for (const [key, { writtenAt, count }] of this.#entries) {
-      if (count > 0 || now - writtenAt < FORGET * interval) break;
+      if (count > 0 || now - writtenAt < FORGET_INTERVALS * interval) break;
       this.#entries.delete(key);
     }
     return this.#entries.size < most;

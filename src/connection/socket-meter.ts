@@ -7,8 +7,8 @@ const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
 
 /** The offset of `tcpi_bytes_received` in struct tcp_info (linux/tcp.h), and the length of the struct up to its end. */
-const BYTES_RECEIVED = 128;
-const SIZE = 136;
+const BYTES_RECEIVED_OFFSET = 128;
+const TCP_INFO_BYTES = 136;
 
 /** Measures sockets. */
 export interface Meter {
@@ -26,7 +26,7 @@ export function socketMeter(): Meter {
   let calls: Libc | undefined;
   let finding: Promise<void> | undefined;
   let found = false;
-  const info = new Uint8Array(SIZE);
+  const info = new Uint8Array(TCP_INFO_BYTES);
   const length = new Uint32Array(1);
   return {
     cpu() {
@@ -42,10 +42,10 @@ export function socketMeter(): Meter {
         });
         return found ? undefined : -1;
       }
-      length[0] = SIZE;
+      length[0] = TCP_INFO_BYTES;
       if (calls.getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, length) !== 0) return undefined;
       // Read from memory: optimized code would not know that the call has changed the array.
-      return calls.read.u32(calls.ptr(info), BYTES_RECEIVED);
+      return calls.read.u32(calls.ptr(info), BYTES_RECEIVED_OFFSET);
     },
   };
 }

@@ -37,8 +37,8 @@ const REAUTHORIZE_BATCH = 20;
 /** A port that is or was open. */
 interface OpenListener {
   readonly port: Port;
-  readonly entrance: ListenerState;
-  settings: ListenerSnapshot;
+  readonly state: ListenerState;
+  snapshot: ListenerSnapshot;
 }
 
 export class Engine {
@@ -49,7 +49,7 @@ export class Engine {
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: EngineOptions;
   readonly #shared: Shared;
-  #settings: Snapshot;
+  #snapshot: Snapshot;
   /** One for each port of the start; undefined for ports that a reload had removed before this engine began. */
   #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
@@ -58,22 +58,22 @@ export class Engine {
   #closed = false;
   #cut = 0;
 
-  constructor(settings: Snapshot, options: EngineOptions) {
+  constructor(snapshot: Snapshot, options: EngineOptions) {
     const { ledger, budget, log, prefix } = options;
     this.over = this.#over.promise;
     this.#options = options;
-    this.#settings = settings;
-    const sources = new Sources(ledger, settings.config.handshakes);
+    this.#snapshot = snapshot;
+    const sources = new Sources(ledger, snapshot.config.handshakes);
     this.#shared = {
-      rules: activate(settings, makePools(settings, ledger)),
+      rules: activate(snapshot, makePools(snapshot, ledger)),
       ledger,
       budget,
-      limits: new Limits(ledger, settings.config.rateLimit),
+      limits: new Limits(ledger, snapshot.config.rateLimit),
       sources,
       handshakes: new HandshakeQueue({
         sources,
         meter: socketMeter(),
-        max: this.#ownHandshakes(settings),
+        max: this.#ownHandshakes(snapshot),
         now: monotonic,
       }),
       tarpit: new Tarpit(budget, monotonic),
@@ -94,12 +94,12 @@ export class Engine {
    */
   listen(ports: readonly (number | undefined)[] = []): Address[] {
     try {
-      this.#settings.entrances.forEach((settings, i) => {
-        if (settings === undefined) return this.#openListeners.push(undefined);
-        const { listener, credentials } = settings;
+      this.#snapshot.listeners.forEach((snapshot, i) => {
+        if (snapshot === undefined) return this.#openListeners.push(undefined);
+        const { listener, credentials } = snapshot;
         const { upstream } = listener;
         const configured = formatAddress(listener.address);
-        const entrance = {
+        const state = {
           address: configured,
           upstream,
           trust: trustIn(credentials),
@@ -108,56 +108,56 @@ export class Engine {
           removed: false,
         };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
-        const handlers = clientHandlers(this.#shared, entrance);
+        const handlers = clientHandlers(this.#shared, state);
         const { worker, memory } = this.#options.ledger;
         const sockets = { count: memory.shape.workers, last: worker === 0 };
         const port = listen({ ...listener, address }, credentials, handlers, sockets);
-        return this.#openListeners.push({ port, entrance, settings });
+        return this.#openListeners.push({ port, state, snapshot });
       });
     } catch (error) {
-      for (const gate of this.#openListeners) void gate?.port.stop(true);
+      for (const opened of this.#openListeners) void opened?.port.stop(true);
       this.#openListeners = [];
       throw error;
     }
-    return this.#openListeners.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
+    return this.#openListeners.flatMap((opened) => (opened === undefined ? [] : [opened.port.address]));
   }
 
   /**
    * Replaces the snapshot and ends connections that it no longer allows. All others continue undisturbed.
    * @throws if TLS cannot use the credentials; then nothing has changed
    */
-  apply(settings: Snapshot): void {
-    const { config } = settings;
+  apply(snapshot: Snapshot): void {
+    const { config } = snapshot;
     const changed = new Set<ListenerState>();
-    this.#replaceContexts(settings);
-    this.#openListeners.forEach((gate, i) => {
-      const next = settings.entrances[i];
-      if (gate === undefined) return;
+    this.#replaceContexts(snapshot);
+    this.#openListeners.forEach((opened, i) => {
+      const next = snapshot.listeners[i];
+      if (opened === undefined) return;
       if (next === undefined) {
-        gate.entrance.removed = true;
-        return void gate.port.stop();
+        opened.state.removed = true;
+        return void opened.port.stop();
       }
       const { listener, credentials } = next;
-      gate.entrance.upstream = listener.upstream;
-      if (!isSameTrust(credentials, gate.settings.credentials)) {
-        const { authorities } = gate.entrance.trust;
-        gate.entrance.trust = trustIn(credentials, gate.entrance.trust);
-        gate.entrance.generation++;
-        if (gate.entrance.trust.authorities !== authorities) {
+      opened.state.upstream = listener.upstream;
+      if (!isSameTrust(credentials, opened.snapshot.credentials)) {
+        const { authorities } = opened.state.trust;
+        opened.state.trust = trustIn(credentials, opened.state.trust);
+        opened.state.generation++;
+        if (opened.state.trust.authorities !== authorities) {
           // A port that is closing keeps its old context.
-          gate.entrance.authoritiesSince = this.#closing ? Infinity : gate.entrance.generation;
+          opened.state.authoritiesSince = this.#closing ? Infinity : opened.state.generation;
         }
-        changed.add(gate.entrance);
+        changed.add(opened.state);
       }
-      gate.settings = next;
+      opened.snapshot = next;
     });
     const { ledger, limits, sources, handshakes, now } = this.#shared;
-    const before = this.#settings.config;
-    this.#settings = settings;
-    this.#shared.rules = activate(settings, makePools(settings, ledger, this.#shared.rules.pools));
+    const before = this.#snapshot.config;
+    this.#snapshot = snapshot;
+    this.#shared.rules = activate(snapshot, makePools(snapshot, ledger, this.#shared.rules.pools));
     limits.setRule(config.rateLimit, now());
     sources.setRule(config.handshakes);
-    handshakes.max = this.#ownHandshakes(settings);
+    handshakes.max = this.#ownHandshakes(snapshot);
     // Only on a change: otherwise reloads in quick succession would keep it from ever ticking.
     if (tickEvery(config) !== tickEvery(before)) {
       clearInterval(this.#ticking);
@@ -174,21 +174,21 @@ export class Engine {
   }
 
   /** Replaces all TLS contexts, or none. */
-  #replaceContexts({ entrances }: Snapshot): void {
+  #replaceContexts({ listeners }: Snapshot): void {
     // The engine accepts no connections any more; the rules decide on the open ones.
     if (this.#closing) return;
     const done: OpenListener[] = [];
     const replace = ({ port }: OpenListener, { credentials, listener }: ListenerSnapshot) =>
       port.replace(credentials, listener.sessionTickets);
     try {
-      this.#openListeners.forEach((gate, i) => {
-        const next = entrances[i];
-        if (gate === undefined || next === undefined || isSameContext(next, gate.settings)) return;
-        replace(gate, next);
-        done.push(gate);
+      this.#openListeners.forEach((opened, i) => {
+        const next = listeners[i];
+        if (opened === undefined || next === undefined || isSameContext(next, opened.snapshot)) return;
+        replace(opened, next);
+        done.push(opened);
       });
     } catch (error) {
-      for (const gate of done) replace(gate, gate.settings);
+      for (const opened of done) replace(opened, opened.snapshot);
       throw error;
     }
   }
@@ -199,7 +199,7 @@ export class Engine {
    */
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all(this.#openListeners.map((gate) => gate?.port.stop()));
+    await Promise.all(this.#openListeners.map((opened) => opened?.port.stop()));
     this.#closed = true;
     this.#shared.tarpit.clear();
     this.#changed();
@@ -207,7 +207,7 @@ export class Engine {
 
   /** Closes the ports that are still closing, and cuts every connection. */
   cut(): void {
-    for (const gate of this.#openListeners) void gate?.port.stop(true);
+    for (const opened of this.#openListeners) void opened?.port.stop(true);
     for (const connection of this.#shared.connections) {
       this.#cut++;
       connection.cut();
@@ -220,7 +220,7 @@ export class Engine {
     let revoked = 0;
     let done = 0;
     for (const connection of [...connections]) {
-      if (connection.reauthorize(changed.has(connection.entrance))) revoked++;
+      if (connection.reauthorize(changed.has(connection.listener))) revoked++;
       if (++done % REAUTHORIZE_BATCH === 0) await new Promise(setImmediate);
     }
     if (revoked > 0) log.warn("connections lost their authorization", { connections: revoked });
@@ -237,7 +237,7 @@ export class Engine {
     if (done || (connections.size === 0 && limits.size === 0)) {
       clearInterval(this.#ticking);
       this.#ticking = undefined;
-    } else this.#ticking ??= setInterval(() => this.#tick(), tickEvery(this.#settings.config));
+    } else this.#ticking ??= setInterval(() => this.#tick(), tickEvery(this.#snapshot.config));
   }
 
   #tick(): void {

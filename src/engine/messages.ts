@@ -12,7 +12,7 @@ export type Command =
       readonly kind: "start";
       /** The main thread's clock. */
       readonly now: number;
-      readonly settings: Snapshot;
+      readonly snapshot: Snapshot;
       readonly ledger: LedgerMemory;
       /** Its number in the ledger. */
       readonly worker: number;
@@ -23,7 +23,7 @@ export type Command =
       /** Ports that the system has picked for another worker. */
       readonly ports: readonly number[];
     }
-  | { readonly kind: "apply"; readonly settings: Snapshot }
+  | { readonly kind: "apply"; readonly snapshot: Snapshot }
   | { readonly kind: "close" }
   | { readonly kind: "cut" };
 

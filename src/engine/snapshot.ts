@@ -19,7 +19,7 @@ export const MAX_CLIENTS = 262_144;
 export interface Snapshot {
   readonly config: RunConfig;
   /** One for each port that was opened at the start, in that order; undefined if a reload removed it. */
-  readonly entrances: readonly (ListenerSnapshot | undefined)[];
+  readonly listeners: readonly (ListenerSnapshot | undefined)[];
   /** In the order of the configuration's upstreams; undefined for those without TLS. */
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
   /** In the order of the configuration's upstreams and their targets. */
@@ -79,14 +79,14 @@ export function buildSnapshot({
   pairs,
   slots,
 }: SnapshotParts): Snapshot {
-  const entrances = pairs.map((i) => {
+  const listeners = pairs.map((i) => {
     const listener = i === undefined ? undefined : config.listeners[i];
     const own = i === undefined ? undefined : credentials.listeners[i];
     return listener && own && { listener, credentials: own };
   });
   return {
     config: { ...config, maxConnections },
-    entrances,
+    listeners,
     upstreamCredentials: credentials.upstreams,
     slots,
   };

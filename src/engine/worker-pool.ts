@@ -19,7 +19,7 @@ const DEATHS_WINDOW_MS = 60_000;
 const EXIT_WAIT_MS = 1_000;
 
 /** The source excerpt that Bun prints before an error; strip it. In the binary it is thousands of characters long. */
-const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
+const SOURCE_EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
 /** What a worker pool needs besides its snapshot. */
 export interface WorkerPoolOptions {
@@ -48,8 +48,8 @@ export class WorkerPool {
   readonly over: Promise<{ cut: number }>;
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: WorkerPoolOptions;
-  readonly #members = new Map<number, WorkerThread>();
-  #settings: Snapshot;
+  readonly #workers = new Map<number, WorkerThread>();
+  #snapshot: Snapshot;
   #addresses: readonly Address[] = [];
   /** Claims on the ports that are not shared, by their places among the snapshot's listeners. */
   #claims = new Map<number, Claim>();
@@ -59,8 +59,8 @@ export class WorkerPool {
   #cut = 0;
   #deaths: number[] = [];
 
-  constructor(settings: Snapshot, options: WorkerPoolOptions) {
-    this.#settings = settings;
+  constructor(snapshot: Snapshot, options: WorkerPoolOptions) {
+    this.#snapshot = snapshot;
     this.#options = options;
     this.over = this.#over.promise;
   }
@@ -93,14 +93,14 @@ export class WorkerPool {
     } catch (error) {
       this.#addresses = [];
       this.#release();
-      const members = [...this.#members.values()];
-      this.#members.clear();
-      for (const member of members) {
-        this.#tell(member, { kind: "close" });
-        this.#tell(member, { kind: "cut" });
+      const workers = [...this.#workers.values()];
+      this.#workers.clear();
+      for (const worker of workers) {
+        this.#tell(worker, { kind: "close" });
+        this.#tell(worker, { kind: "cut" });
       }
       // Another attempt reuses the worker numbers.
-      await Promise.all(members.map(({ gone }) => gone.promise));
+      await Promise.all(workers.map(({ gone }) => gone.promise));
       throw error;
     }
     return [...this.#addresses];
@@ -110,18 +110,18 @@ export class WorkerPool {
    * Tells all workers, and waits until each has changed. A worker that dies meanwhile is replaced by one that has the
    * change.
    */
-  async apply(settings: Snapshot): Promise<void> {
-    this.#settings = settings;
+  async apply(snapshot: Snapshot): Promise<void> {
+    this.#snapshot = snapshot;
     await Promise.all(
-      Array.from(this.#members.values(), (member) => {
+      Array.from(this.#workers.values(), (worker) => {
         const applied = Promise.withResolvers<void>();
-        member.applied.push(applied);
-        this.#tell(member, { kind: "apply", settings });
+        worker.applied.push(applied);
+        this.#tell(worker, { kind: "apply", snapshot });
         return applied.promise;
       }),
     );
-    settings.entrances.forEach((entrance, i) => {
-      if (entrance !== undefined) return;
+    snapshot.listeners.forEach((listener, i) => {
+      if (listener !== undefined) return;
       this.#claims.get(i)?.release();
       this.#claims.delete(i);
     });
@@ -129,20 +129,20 @@ export class WorkerPool {
 
   async close(): Promise<void> {
     this.#closing = true;
-    const members = [...this.#members.values()];
-    for (const member of members) this.#tell(member, { kind: "close" });
+    const workers = [...this.#workers.values()];
+    for (const worker of workers) this.#tell(worker, { kind: "close" });
     this.#endIfOver();
-    await Promise.all(members.map(({ closed }) => closed.promise));
+    await Promise.all(workers.map(({ closed }) => closed.promise));
     this.#release();
   }
 
   cut(): void {
-    for (const member of this.#members.values()) this.#tell(member, { kind: "cut" });
+    for (const worker of this.#workers.values()) this.#tell(worker, { kind: "cut" });
   }
 
   /** Listeners whose ports this process does not share. */
   #unshared(): [number, ListenerSnapshot][] {
-    return [...this.#settings.entrances.entries()].filter(
+    return [...this.#snapshot.listeners.entries()].filter(
       (entry): entry is [number, ListenerSnapshot] => entry[1]?.listener.reusePort === false,
     );
   }
@@ -152,8 +152,8 @@ export class WorkerPool {
     this.#claims.clear();
   }
 
-  #tell({ thread }: WorkerThread, order: Command): void {
-    thread.postMessage(order);
+  #tell({ thread }: WorkerThread, command: Command): void {
+    thread.postMessage(command);
   }
 
   async #start(number: number): Promise<readonly Address[]> {
@@ -161,7 +161,7 @@ export class WorkerPool {
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
-    const member: WorkerThread = {
+    const worker: WorkerThread = {
       thread,
       column,
       listening: Promise.withResolvers(),
@@ -169,16 +169,16 @@ export class WorkerPool {
       closed: Promise.withResolvers(),
       gone: Promise.withResolvers(),
     };
-    this.#members.set(number, member);
+    this.#workers.set(number, worker);
     thread.addEventListener("message", ({ data }: MessageEvent<WorkerEvent>) =>
-      this.#heard(number, member, data),
+      this.#heard(number, worker, data),
     );
     thread.addEventListener("error", ({ message }) => {
-      const error = message.replace(EXCERPT, "").trimEnd();
+      const error = message.replace(SOURCE_EXCERPT, "").trimEnd();
       this.#options.log.error("worker failed", { worker: number, error });
     });
-    thread.addEventListener("close", () => this.#died(number, member));
-    return member.listening.promise;
+    thread.addEventListener("close", () => this.#died(number, worker));
+    return worker.listening.promise;
   }
 
   #startCommand(worker: number, { column }: WorkerThread): Command {
@@ -186,7 +186,7 @@ export class WorkerPool {
     return {
       kind: "start",
       now: monotonic(),
-      settings: this.#settings,
+      snapshot: this.#snapshot,
       ledger: ledger.memory,
       worker,
       descriptors: budget.memory,
@@ -196,34 +196,34 @@ export class WorkerPool {
     };
   }
 
-  #heard(number: number, member: WorkerThread, report: WorkerEvent): void {
+  #heard(number: number, worker: WorkerThread, event: WorkerEvent): void {
     const { log } = this.#options;
-    switch (report.kind) {
+    switch (event.kind) {
       case "ready":
-        if (this.#members.get(number) === member && !this.#closing) {
-          return this.#tell(member, this.#startCommand(number, member));
+        if (this.#workers.get(number) === worker && !this.#closing) {
+          return this.#tell(worker, this.#startCommand(number, worker));
         }
         // The pool was closed before the worker had begun.
-        if (this.#members.get(number) === member) this.#members.delete(number);
-        member.listening.reject(new StartError("closed before it was open"));
-        member.thread.terminate();
+        if (this.#workers.get(number) === worker) this.#workers.delete(number);
+        worker.listening.reject(new StartError("closed before it was open"));
+        worker.thread.terminate();
         return this.#endIfOver();
       case "log":
-        return log[report.level](report.message, report.fields);
+        return log[event.level](event.message, event.fields);
       case "listening":
-        return member.listening.resolve(report.addresses);
+        return worker.listening.resolve(event.addresses);
       case "failed":
-        return member.listening.reject(new StartError(report.message));
+        return worker.listening.reject(new StartError(event.message));
       case "applied":
-        return member.applied.shift()?.resolve();
+        return worker.applied.shift()?.resolve();
       case "closed":
-        return member.closed.resolve();
+        return worker.closed.resolve();
       case "over":
-        this.#cut += report.cut;
-        member.closed.resolve();
-        if (this.#members.get(number) === member) this.#members.delete(number);
+        this.#cut += event.cut;
+        worker.closed.resolve();
+        if (this.#workers.get(number) === worker) this.#workers.delete(number);
         // The worker has nothing left to do: terminating it interrupts nothing.
-        member.thread.terminate();
+        worker.thread.terminate();
         return this.#endIfOver();
     }
   }
@@ -231,21 +231,21 @@ export class WorkerPool {
   /**
    * A worker died, and its sockets are closed. The pool gives back what the worker had counted and starts another one.
    */
-  #died(number: number, member: WorkerThread): void {
+  #died(number: number, worker: WorkerThread): void {
     const { ledger, budget, log } = this.#options;
-    budget.forget(member.column);
-    returnColumn(member.column);
-    for (const applied of member.applied) applied.resolve();
-    member.closed.resolve();
-    member.gone.resolve();
+    budget.forget(worker.column);
+    returnColumn(worker.column);
+    for (const applied of worker.applied) applied.resolve();
+    worker.closed.resolve();
+    worker.gone.resolve();
     // A worker that was terminated below may hold the ledger's lock: no thread takes it any more.
     if (this.#failed) return;
     ledger.forget(number);
     // A worker that was told to stop is no longer in the list.
-    if (this.#members.get(number) !== member) return;
-    this.#members.delete(number);
+    if (this.#workers.get(number) !== worker) return;
+    this.#workers.delete(number);
     log.error("worker died", { worker: number });
-    member.listening.reject(new StartError("a worker thread died while it was starting"));
+    worker.listening.reject(new StartError("a worker thread died while it was starting"));
     if (this.#closing) return this.#endIfOver();
     const now = performance.now();
     this.#deaths = [...this.#deaths.filter((at) => now - at < DEATHS_WINDOW_MS), now];
@@ -255,16 +255,16 @@ export class WorkerPool {
         () => log.info("worker replaced", { worker: number }),
         (error: unknown) => {
           log.error("worker not replaced", { worker: number, error: String(error) });
-          this.#members.get(number)?.thread.terminate();
+          this.#workers.get(number)?.thread.terminate();
         },
       );
       return;
     }
     this.#failed = true;
-    const members = [...this.#members.values()];
-    this.#members.clear();
-    for (const { thread } of members) thread.terminate();
-    const gone = Promise.all(members.map((each) => each.gone.promise));
+    const workers = [...this.#workers.values()];
+    this.#workers.clear();
+    for (const { thread } of workers) thread.terminate();
+    const gone = Promise.all(workers.map((each) => each.gone.promise));
     void Promise.race([gone, Bun.sleep(EXIT_WAIT_MS)]).then(() => {
       this.#release();
       this.#over.reject(
@@ -274,6 +274,6 @@ export class WorkerPool {
   }
 
   #endIfOver(): void {
-    if (this.#closing && !this.#failed && this.#members.size === 0) this.#over.resolve({ cut: this.#cut });
+    if (this.#closing && !this.#failed && this.#workers.size === 0) this.#over.resolve({ cut: this.#cut });
   }
 }

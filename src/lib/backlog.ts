@@ -3,7 +3,7 @@
 // continues. Pure.
 
 /** The largest number of bytes that are kept. */
-const MAX_BYTES = 1024 * 1024;
+const MAX_KEPT_BYTES = 1024 * 1024;
 
 export class Backlog {
   readonly #take: (line: string) => boolean;
@@ -18,7 +18,7 @@ export class Backlog {
    * @param take always takes the line, and returns whether it could take another one before {@link drained} is called
    * @param report returns the line that says how many lines were dropped
    */
-  constructor(take: (line: string) => boolean, report: (dropped: number) => string, most = MAX_BYTES) {
+  constructor(take: (line: string) => boolean, report: (dropped: number) => string, most = MAX_KEPT_BYTES) {
     this.#take = take;
     this.#report = report;
     this.#most = most;

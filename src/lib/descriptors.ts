@@ -3,7 +3,7 @@
 // threads live in it.
 
 /** Descriptors that a connection may need: one to the client, one to the target. */
-export const PER_CONNECTION = 2;
+export const DESCRIPTORS_PER_CONNECTION = 2;
 
 /**
  * Kept free for everything else: standard streams, files, name resolution, the runtime's own, and {@link
@@ -12,10 +12,10 @@ export const PER_CONNECTION = 2;
 const RESERVED_DESCRIPTORS = 64;
 
 /** Descriptors that all proxies of the process may hold besides their connections without being counted. */
-const SMALL = 16;
+const UNCOUNTED_DESCRIPTORS = 16;
 
 /** A worker thread's own descriptors, as measured: an epoll and an eventfd. */
-const PER_WORKER = 2;
+const DESCRIPTORS_PER_WORKER = 2;
 
 /** What a proxy holds besides its connections. */
 export interface Holding {
@@ -30,16 +30,16 @@ export interface Holding {
  * each port.
  */
 export function heldBy({ workers, listeners, checks }: Holding): number {
-  return checks + (workers === 1 ? listeners : workers * (PER_WORKER + listeners) + listeners);
+  return checks + (workers === 1 ? listeners : workers * (DESCRIPTORS_PER_WORKER + listeners) + listeners);
 }
 
 /** How many of them exceed what is kept free anyway. */
 function beyond(held: number): number {
-  return Math.max(0, held - SMALL);
+  return Math.max(0, held - UNCOUNTED_DESCRIPTORS);
 }
 
 /** The largest number of counting threads at a time, over all proxies of the process. */
-const COLUMNS = 1_024;
+const MAX_COLUMNS = 1_024;
 
 /** What a thread needs to count with the others; it can be sent to the thread. */
 export interface DescriptorMemory {
@@ -62,7 +62,7 @@ export class DescriptorBudget {
   constructor(memory: DescriptorMemory | number, column = 1) {
     this.memory =
       typeof memory === "number"
-        ? { limit: memory, cells: new SharedArrayBuffer(4 * (COLUMNS + 1)) }
+        ? { limit: memory, cells: new SharedArrayBuffer(4 * (MAX_COLUMNS + 1)) }
         : memory;
     this.#cells = new Int32Array(this.memory.cells);
     this.#mine = column;
@@ -120,13 +120,13 @@ let budget: DescriptorBudget | undefined;
 
 /** How many connections a proxy can have that is alone in this process; less than one if it has too few descriptors. */
 export function mostConnections(holding: Holding): number {
-  return Math.floor((processBudget().limit - beyond(heldBy(holding))) / PER_CONNECTION);
+  return Math.floor((processBudget().limit - beyond(heldBy(holding))) / DESCRIPTORS_PER_CONNECTION);
 }
 
 /** Why a proxy cannot run under this process's limit; undefined if it can. */
 export function descriptorShortage(holding: Holding): string | undefined {
   if (mostConnections(holding) >= 1) return undefined;
-  const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + PER_CONNECTION;
+  const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + DESCRIPTORS_PER_CONNECTION;
   const { workers, listeners, checks } = holding;
   return (
     `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, but one connection needs ${needed} ` +
@@ -137,7 +137,7 @@ export function descriptorShortage(holding: Holding): string | undefined {
 
 /** A column for a thread, in which no other thread counts; undefined if all are taken. */
 export function takeColumn(): number | undefined {
-  for (let column = 2; column <= COLUMNS; column++) {
+  for (let column = 2; column <= MAX_COLUMNS; column++) {
     if (columns.has(column)) continue;
     columns.add(column);
     return column;

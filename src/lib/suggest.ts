@@ -1,7 +1,7 @@
 // Finds the known name that a person most likely meant by an unknown one: the nearest by edit distance. Pure.
 
 /** Longer names get no suggestion: the time of a comparison grows with the square of the length. */
-const MAX_LENGTH = 64;
+const MAX_NAME_LENGTH = 64;
 
 /**
  * The known name that is nearest to `name`, or undefined if none is near enough: at most one edit for every three
@@ -9,7 +9,7 @@ const MAX_LENGTH = 64;
  * count. Of several equally near names, the first wins.
  */
 export function suggest(name: string, known: readonly string[]): string | undefined {
-  if (name.length > MAX_LENGTH) return undefined;
+  if (name.length > MAX_NAME_LENGTH) return undefined;
   const written = fold(name);
   let nearest: string | undefined;
   let least = Math.floor(written.length / 3) + 1;

@@ -27,7 +27,7 @@ const RETURN = 0x06;
 /**
  * Drops the packets that begin a connection, and passes the rest. A client repeats a lost first packet after a second.
  */
-const NO_BEGINNINGS: readonly Instruction[] = [
+const DROP_SYN: readonly Instruction[] = [
   // The TCP flags: SYN without ACK begins a connection.
   [0x30, 0, 0, 13],
   [0x54, 0, 0, 0x12],
@@ -64,7 +64,7 @@ export async function leave(fd: number, { count, last }: Sockets, signal: AbortS
   // usual.
   const sent = attach(calls, fd, SO_ATTACH_REUSEPORT_CBPF, [[RETURN, 0, 0, count]]);
   // Covers a connection that the kernel sends here all the same. Newer kernels allow this only with CAP_NET_ADMIN.
-  const shut = attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS);
+  const shut = attach(calls, fd, SO_ATTACH_FILTER, DROP_SYN);
   if (sent || shut) {
     await sleep(last ? DRAIN_WAIT_MS + LAST_SOCKET_EXTRA_MS : DRAIN_WAIT_MS, signal);
     const waiting = Int32Array.of(fd, POLLIN);

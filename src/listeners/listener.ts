@@ -99,7 +99,7 @@ export interface Claim {
 }
 
 /** How long to ask for a name's user when there is no answer, in milliseconds: a proxy's claim always answers. */
-const ASKING = 500;
+const CLAIM_ANSWER_WAIT_MS = 500;
 
 /**
  * Claims a port for this process. Its threads open the port in a way that the kernel also allows other processes of the
@@ -171,7 +171,7 @@ async function keeps(names: readonly string[]): Promise<boolean> {
   const calls = await libc();
   // The owner cannot be determined: refusing is better than sharing a port unnoticed.
   if (calls === undefined) return true;
-  const deadline = performance.now() + ASKING;
+  const deadline = performance.now() + CLAIM_ANSWER_WAIT_MS;
   for (let left = names; left.length > 0 && performance.now() < deadline; await Bun.sleep(1)) {
     const users = left.map((name) => listenerOf(calls, name));
     if (users.includes(process.geteuid?.())) return true;

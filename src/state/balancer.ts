@@ -6,7 +6,7 @@
 import * as health from "./health.ts";
 import { WORD, type Ledger } from "./ledger.ts";
 
-export { PENALTY, type HealthRule, type TargetHealth } from "./health.ts";
+export { PENALTY_MS, type HealthRule, type TargetHealth } from "./health.ts";
 export { Slots } from "./slots.ts";
 
 /** The configuration of one target. */

@@ -11,7 +11,7 @@ import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
 /** 32-bit words in a key. */
-const WORDS = 4;
+const KEY_WORDS = 4;
 
 /** The places of {@link ClientTable.counters}. */
 const SIZE = 0;
@@ -24,8 +24,8 @@ const REACHED = 1;
  */
 export function keyOf(client: string): Int32Array {
   const digest = hash("sha256", client, "buffer");
-  const key = new Int32Array(WORDS);
-  for (let i = 0; i < WORDS; i++) key[i] = digest.readInt32LE(4 * i);
+  const key = new Int32Array(KEY_WORDS);
+  for (let i = 0; i < KEY_WORDS; i++) key[i] = digest.readInt32LE(4 * i);
   return key;
 }
 
@@ -45,17 +45,17 @@ export class ClientTable {
   readonly #index: Int32Array;
   readonly #mask: number;
 
-  constructor(cutter: Layout, rows: number, threads: number, own: number) {
+  constructor(layout: Layout, rows: number, threads: number, own: number) {
     const places = 2 ** Math.ceil(Math.log2(2 * rows));
     this.#rows = rows;
     this.#mask = places - 1;
-    this.#counters = cutter.int32(2);
-    this.fullAt = cutter.float64(rows);
-    this.open = new Tally(cutter, rows, threads, own);
-    this.#keys = cutter.int32(WORDS * rows);
-    this.#used = cutter.int32(rows);
-    this.#order = cutter.int32(rows);
-    this.#index = cutter.int32(places);
+    this.#counters = layout.int32(2);
+    this.fullAt = layout.float64(rows);
+    this.open = new Tally(layout, rows, threads, own);
+    this.#keys = layout.int32(KEY_WORDS * rows);
+    this.#used = layout.int32(rows);
+    this.#order = layout.int32(rows);
+    this.#index = layout.int32(places);
   }
 
   /** Rows in use. */
@@ -78,7 +78,7 @@ export class ClientTable {
     for (let i = this.#home(key, 0); ; i = (i + 1) & this.#mask) {
       const row = (this.#index[i] as number) - 1;
       if (row === -1) return -1;
-      const at = WORDS * row;
+      const at = KEY_WORDS * row;
       if (
         keys[at] === key[0] &&
         keys[at + 1] === key[1] &&
@@ -94,7 +94,7 @@ export class ClientTable {
   insert(key: Int32Array): number {
     const place = this.size;
     const row = this.rowAt(place);
-    for (let i = 0; i < WORDS; i++) this.#keys[WORDS * row + i] = key[i] as number;
+    for (let i = 0; i < KEY_WORDS; i++) this.#keys[KEY_WORDS * row + i] = key[i] as number;
     this.fullAt[row] = 0;
     this.#counters[REACHED] = Math.max(this.#counters[REACHED] as number, place + 1);
     this.#used[row] = 1;
@@ -132,7 +132,7 @@ export class ClientTable {
   }
 
   #home(keys: Int32Array, row: number): number {
-    return (keys[WORDS * row] as number) & this.#mask;
+    return (keys[KEY_WORDS * row] as number) & this.#mask;
   }
 
   #put(place: number, row: number): void {

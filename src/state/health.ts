@@ -7,7 +7,7 @@ import type { TargetFields } from "./ledger.ts";
 /**
  * How long a target that failed is tried last, in milliseconds; once it is ejected, twice as long with each failure.
  */
-export const PENALTY = 2_000;
+export const PENALTY_MS = 2_000;
 
 /** The longest a target is tried last, in milliseconds. */
 const MAX_PENALTY_MS = 60_000;
@@ -132,5 +132,5 @@ function isEjected({ failures }: TargetFields, slot: number, { fall }: HealthRul
 }
 
 function penalty(failures: number, { fall }: HealthRule): number {
-  return Math.min(MAX_PENALTY_MS, PENALTY * 2 ** Math.max(0, failures - fall));
+  return Math.min(MAX_PENALTY_MS, PENALTY_MS * 2 ** Math.max(0, failures - fall));
 }

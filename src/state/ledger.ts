@@ -69,25 +69,25 @@ export class Ledger {
     // If there is a supervisor, it counts apart from the workers.
     const threads = shape.workers === 1 ? 1 : shape.workers + 1;
     const own = shape.workers === 1 ? 0 : worker + 1;
-    const cutter = new Layout(buffer);
+    const layout = new Layout(buffer);
     this.worker = worker;
-    this.#lock = new Lock(cutter.int32(1), own);
-    this.words = cutter.float64(Object.keys(WORD).length);
-    this.#connections = new Tally(cutter, 1, threads, own);
+    this.#lock = new Lock(layout.int32(1), own);
+    this.words = layout.float64(Object.keys(WORD).length);
+    this.#connections = new Tally(layout, 1, threads, own);
     this.targets = {
-      open: new Tally(cutter, shape.targets, threads, own),
-      failures: cutter.int32(shape.targets),
-      down: cutter.int32(shape.targets),
-      failedAt: cutter.float64(shape.targets),
-      lastUntil: cutter.float64(shape.targets),
-      warmAt: cutter.float64(shape.targets),
-      turn: cutter.float64(shape.targets),
+      open: new Tally(layout, shape.targets, threads, own),
+      failures: layout.int32(shape.targets),
+      down: layout.int32(shape.targets),
+      failedAt: layout.float64(shape.targets),
+      lastUntil: layout.float64(shape.targets),
+      warmAt: layout.float64(shape.targets),
+      turn: layout.float64(shape.targets),
     };
-    this.clients = new ClientTable(cutter, shape.clients, threads, own);
-    this.sources = new SourceTable(cutter, threads, own);
+    this.clients = new ClientTable(layout, shape.clients, threads, own);
+    this.sources = new SourceTable(layout, threads, own);
     this.memory = {
       shape,
-      buffer: buffer ?? new (shape.workers === 1 ? ArrayBuffer : SharedArrayBuffer)(cutter.bytes),
+      buffer: buffer ?? new (shape.workers === 1 ? ArrayBuffer : SharedArrayBuffer)(layout.bytes),
     };
   }
 

@@ -13,7 +13,7 @@ export interface ClientRule extends BucketRule {
 }
 
 /** Rows swept at a time, some tens of microseconds, before other threads get the ledger again. */
-const SWEEP_PORTION = 4_096;
+const SWEEP_PORTION_ROWS = 4_096;
 
 /** One admitted connection of a client. */
 export class ClientLease {
@@ -110,10 +110,10 @@ export class Limits {
 
   /** Forgets clients that have a full bucket and nothing open. Call it at intervals, in any one thread. */
   sweep(now: number): void {
-    for (let to = this.size; to > 0; to -= SWEEP_PORTION) {
+    for (let to = this.size; to > 0; to -= SWEEP_PORTION_ROWS) {
       this.#ledger.lock();
       try {
-        this.#sweepPlaces(Math.max(0, to - SWEEP_PORTION), to, now);
+        this.#sweepPlaces(Math.max(0, to - SWEEP_PORTION_ROWS), to, now);
       } finally {
         this.#ledger.unlock();
       }
@@ -157,7 +157,7 @@ export class Limits {
   #makeRoom(now: number): boolean {
     const { clients, words } = this.#ledger;
     if (now < (words[WORD.sweepAt] as number)) return false;
-    words[WORD.sweepAt] = now + Math.ceil(clients.size / SWEEP_PORTION);
+    words[WORD.sweepAt] = now + Math.ceil(clients.size / SWEEP_PORTION_ROWS);
     this.#sweepPlaces(0, clients.size, now);
     return !clients.full;
   }

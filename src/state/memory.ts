@@ -3,7 +3,7 @@
 // zeros, and this module writes none of it: unused memory costs nothing.
 
 /** Each array begins on its own cache line. */
-const LINE = 64;
+const CACHE_LINE_BYTES = 64;
 
 /** Cuts arrays off a buffer, one after the other; without a buffer, only measures. */
 export class Layout {
@@ -33,7 +33,7 @@ export class Layout {
 
   #take(bytes: number): number {
     const at = this.#bytes;
-    this.#bytes += Math.ceil(bytes / LINE) * LINE;
+    this.#bytes += Math.ceil(bytes / CACHE_LINE_BYTES) * CACHE_LINE_BYTES;
     return at;
   }
 }

@@ -1,7 +1,7 @@
 // The state of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
 // an IPv6 /64.
 //
-// The table is a set-associative cache: a source hashes to a set of WAYS rows, under a secret seed. A new source takes
+// The table is a set-associative cache: a source hashes to a set of ROWS_PER_SET rows, under a secret seed. A new source takes
 // the row in its set that matters least. It never takes a row with connections, or a row of a source that had a client
 // admitted lately. A source that finds no row shares row 0 with all others like it. Every operation runs under the
 // ledger's lock.
@@ -13,7 +13,7 @@ import { Tally } from "./tally.ts";
 export const MAX_SOURCES = 65_536;
 
 /** Rows in a set. */
-const WAYS = 8;
+const ROWS_PER_SET = 8;
 
 /** The row shared by all sources that found no other. */
 export const SHARED_ROW = 0;
@@ -50,21 +50,21 @@ export class SourceTable {
   readonly #seed: Int32Array;
   readonly #sets: number;
 
-  constructor(cutter: Layout, threads: number, own: number, rows = MAX_SOURCES) {
+  constructor(layout: Layout, threads: number, own: number, rows = MAX_SOURCES) {
     // Row 0 is shared.
     const all = rows + 1;
-    this.#sets = rows / WAYS;
-    this.#seed = cutter.int32(2);
-    this.#family = cutter.int32(all);
-    this.#high = cutter.int32(all);
-    this.#low = cutter.int32(all);
-    this.forgivenAt = cutter.float64(all);
-    this.provenAt = cutter.float64(all);
-    this.pausedUntil = cutter.float64(all);
-    this.grown = cutter.int32(all);
-    this.held = new Tally(cutter, all, threads, own);
-    this.active = new Tally(cutter, all, threads, own);
-    this.open = new Tally(cutter, all, threads, own);
+    this.#sets = rows / ROWS_PER_SET;
+    this.#seed = layout.int32(2);
+    this.#family = layout.int32(all);
+    this.#high = layout.int32(all);
+    this.#low = layout.int32(all);
+    this.forgivenAt = layout.float64(all);
+    this.provenAt = layout.float64(all);
+    this.pausedUntil = layout.float64(all);
+    this.grown = layout.int32(all);
+    this.held = new Tally(layout, all, threads, own);
+    this.active = new Tally(layout, all, threads, own);
+    this.open = new Tally(layout, all, threads, own);
   }
 
   /** Makes the places of sources unpredictable. Call it once, before the table is used. */
@@ -76,7 +76,7 @@ export class SourceTable {
   /** @returns the source's row, or -1 */
   find({ family, high, low }: SourceKey): number {
     const from = this.#setOf(family, high, low);
-    for (let row = from; row < from + WAYS; row++) {
+    for (let row = from; row < from + ROWS_PER_SET; row++) {
       if (this.#family[row] === family && this.#high[row] === high && this.#low[row] === low) return row;
     }
     return -1;
@@ -87,7 +87,7 @@ export class SourceTable {
     const from = this.#setOf(family, high, low);
     let best = SHARED_ROW;
     let least = Infinity;
-    for (let row = from; row < from + WAYS; row++) {
+    for (let row = from; row < from + ROWS_PER_SET; row++) {
       const owed = this.#family[row] === 0 ? -Infinity : (this.forgivenAt[row] as number);
       if (owed >= least || this.held.total[row] !== 0 || this.isProven(row, now)) continue;
       best = row;
@@ -121,6 +121,6 @@ export class SourceTable {
       hash = Math.imul(hash, 0x85ebca6b);
       hash ^= hash >>> 13;
     }
-    return 1 + ((hash >>> 0) % this.#sets) * WAYS;
+    return 1 + ((hash >>> 0) % this.#sets) * ROWS_PER_SET;
   }
 }

@@ -15,7 +15,7 @@ export const PACE_MS = 20;
 /**
  * The most that a source can owe, in full buckets of failures: the table forgets an attack within minutes of its end.
  */
-export const MAX_DEBT = 15;
+export const MAX_DEBT_BUCKETS = 15;
 
 /** The configuration of the limits for sources. */
 export interface SourceRule {
@@ -123,7 +123,7 @@ export class Sources {
     const { failures, failuresRefill } = this.#rule;
     this.#change(() => {
       const owed = Math.max(sources.forgivenAt[row] as number, now) + worth * failuresRefill;
-      sources.forgivenAt[row] = Math.min(owed, now + MAX_DEBT * failures * failuresRefill);
+      sources.forgivenAt[row] = Math.min(owed, now + MAX_DEBT_BUCKETS * failures * failuresRefill);
       sources.grown[row] = Math.floor((sources.grown[row] as number) / 2);
       sources.pausedUntil[row] = Math.max(sources.pausedUntil[row] as number, now + worth * PACE_MS);
     });

@@ -12,9 +12,9 @@ export class Tally {
   readonly #own: number;
 
   /** @param own this thread's number among `threads`, from 0 */
-  constructor(cutter: Layout, things: number, threads: number, own: number) {
-    this.total = cutter.int32(things);
-    this.#perThread = cutter.int32(things * threads);
+  constructor(layout: Layout, things: number, threads: number, own: number) {
+    this.total = layout.int32(things);
+    this.#perThread = layout.int32(things * threads);
     this.#threads = threads;
     this.#own = own;
   }

@@ -34,7 +34,7 @@ export interface Caller {
  * arrives in pieces; one packet of any IPv6 path carries this much. With everything else at its longest, 273 bytes are
  * left for the Common Name: enough for 64 characters of any script (RFC 5280, ub-common-name).
  */
-export const LONGEST_HEADER = 1_024;
+export const MAX_HEADER_BYTES = 1_024;
 
 /**
  * Writes the header. Addresses of two families are both written as IPv6. An IPv6 zone is left out: it means nothing on
@@ -120,7 +120,7 @@ function binary(family: 4 | 6, addresses: IP[], ports: number[], caller: Caller)
     ]),
   ];
   const header = [...SIGNATURE, PROXY, FAMILY[family], ...uint16(rest.length), ...rest];
-  return header.length <= LONGEST_HEADER ? Uint8Array.from(header) : undefined;
+  return header.length <= MAX_HEADER_BYTES ? Uint8Array.from(header) : undefined;
 }
 
 function tlv(type: number, value: number[]): number[] {
@@ -137,7 +137,7 @@ function utf8(text: string): number[] {
 }
 
 /** Visible ASCII, of limited length. */
-function isWord(text: string, longest = LONGEST_HEADER): boolean {
+function isWord(text: string, longest = MAX_HEADER_BYTES): boolean {
   return text.length <= longest && /^[!-~]+$/.test(text);
 }
 
@@ -145,7 +145,7 @@ function isWord(text: string, longest = LONGEST_HEADER): boolean {
  * Accepts what can be a host or a client's name: no white space, no control or invisible formatting character, no
  * unpaired surrogate, and a limited number of UTF-8 bytes. HAProxy accepts up to 255; host names have up to 253.
  */
-function isName(text: string, longest = LONGEST_HEADER): boolean {
+function isName(text: string, longest = MAX_HEADER_BYTES): boolean {
   return text !== "" && !/[\p{Z}\p{C}]/u.test(text) && Buffer.byteLength(text) <= longest;
 }
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import {
   Balancer,
-  PENALTY,
+  PENALTY_MS,
   type HealthRule,
   type TargetLease,
   type TargetRule,
@@ -85,8 +85,8 @@ test("what has been tried is not offered again, and in the end nothing is", () =
 test("a target that failed is tried last for a while, however few it has open", () => {
   const balancer = equal(2);
   balancer.pick(0)!.failed(0);
-  for (let i = 0; i < 5; i++) expect(balancer.pick(PENALTY - 1)!.slot).toBe(1);
-  expect(balancer.pick(PENALTY - 1, new Set([1]))!.slot).toBe(0);
+  for (let i = 0; i < 5; i++) expect(balancer.pick(PENALTY_MS - 1)!.slot).toBe(1);
+  expect(balancer.pick(PENALTY_MS - 1, new Set([1]))!.slot).toBe(0);
 });
 
 test("after that while one connection finds out, and the others wait for what it finds", () => {
@@ -94,11 +94,11 @@ test("after that while one connection finds out, and the others wait for what it
   balancer.pick(0)!.failed(0);
   const busy = [balancer.pick(1)!, balancer.pick(1)!];
   expect(busy.map(({ slot }) => slot)).toEqual([1, 1]);
-  const probe = balancer.pick(PENALTY)!;
+  const probe = balancer.pick(PENALTY_MS)!;
   expect(probe.slot).toBe(0);
-  expect(balancer.pick(PENALTY)!.slot).toBe(1);
-  probe.succeeded(PENALTY);
-  expect(balancer.pick(PENALTY)!.slot).toBe(0);
+  expect(balancer.pick(PENALTY_MS)!.slot).toBe(1);
+  probe.succeeded(PENALTY_MS);
+  expect(balancer.pick(PENALTY_MS)!.slot).toBe(0);
 });
 
 test("where all have failed, all are still tried", () => {
@@ -142,7 +142,7 @@ test("a target ejected from a number of failures in a row on, and that is answer
   const balancer = equal(2);
   expect(fail(balancer, 0, 2, 0, 2)).toEqual([false, false]);
   expect(balancer.health(0, 0)).toBe("suspect");
-  expect(balancer.health(0, PENALTY)).toBe("up");
+  expect(balancer.health(0, PENALTY_MS)).toBe("up");
   expect(fail(balancer, 0, 3, 0, 2)).toEqual([true, false, false]);
   expect(balancer.health(0, later)).toBe("ejected");
   expect(balancer.health(1, 0)).toBe("up");
@@ -174,12 +174,12 @@ test("a lease that is over has no say any more", () => {
 });
 
 test.each([
-  [1, PENALTY],
-  [2, PENALTY],
-  [3, PENALTY],
-  [4, 2 * PENALTY],
-  [5, 4 * PENALTY],
-  [7, 16 * PENALTY],
+  [1, PENALTY_MS],
+  [2, PENALTY_MS],
+  [3, PENALTY_MS],
+  [4, 2 * PENALTY_MS],
+  [5, 4 * PENALTY_MS],
+  [7, 16 * PENALTY_MS],
   [8, 60_000],
   [5_000, 60_000],
 ])("after %d failures in a row a target is tried last for %d ms", (times, penalty) => {
@@ -218,12 +218,12 @@ test("what was under way when a target went out does not make its outage longer,
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   const together = Array.from({ length: 8 }, () => balancer.pick(0)!);
   expect(together.map((lease) => lease.failed(10))).toEqual([true, ...Array<boolean>(7).fill(false)]);
-  expect(balancer.health(0, 10 + PENALTY - 1)).toBe("ejected");
+  expect(balancer.health(0, 10 + PENALTY_MS - 1)).toBe("ejected");
   const second = equal(2, { fall: 1, slowStart: 0 });
   const all = Array.from({ length: 16 }, () => second.pick(0)!);
   for (const lease of all.filter(({ slot }) => slot === 0)) lease.failed(10);
   // Out for the shortest time, and then it is tried again.
-  expect(second.pick(10 + PENALTY)!.slot).toBe(0);
+  expect(second.pick(10 + PENALTY_MS)!.slot).toBe(0);
 });
 
 test("a check's verdict counts once; coming up forgets failures and begins the slow start", () => {
@@ -291,7 +291,7 @@ test("over random schedules counts are those of the living leases, and zero at r
     const living: TargetLease[] = [];
     let now = 0;
     for (let step = 0; step < 500; step++) {
-      now += random.int(0, PENALTY / 3);
+      now += random.int(0, PENALTY_MS / 3);
       if (random.int(0, 9) === 0) balancer.mark(random.int(0, count - 1), random.int(0, 1) === 0, now);
       if (living.length === 0 || random.int(0, 1) === 0) {
         const before = open(balancer, count);
