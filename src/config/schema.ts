@@ -8,7 +8,7 @@ import { RANGES, group, hostName, listenAddress, range, serverName, targetAddres
 import { builtIn, demonstration, list, optional, required, shorthand, table, type Keys } from "./kinds.ts";
 import { choice, count, duration, durationOrZero, flag, pemPath, text } from "./values.ts";
 
-/** The most threads, and the most that `"auto"` starts. */
+/** The largest number of threads, for `"auto"` too. */
 export const MAX_WORKERS = 64;
 
 const MILLION = 1_000_000;
@@ -51,7 +51,7 @@ const LISTENER = {
   ),
 } satisfies Keys;
 
-/** In a list nothing that identifies a listener is built in. */
+/** In a list, the keys that identify a listener have no built-in value. */
 const LISTENER_ENTRY = table(
   {
     ...LISTENER,
@@ -72,7 +72,7 @@ const TARGET = table(
   "TargetConfig",
 );
 
-/** How targets are checked, where they are. `fall` counts failed dials too, with checks or without. */
+/** How targets are checked, if at all. `fall` also counts failed dials, with or without checks. */
 export const HEALTH_CHECK = table({
   interval: builtIn(duration, "2s", "From one check of a target to the next."),
   timeout: builtIn(duration, "1s", "The time limit of one check."),

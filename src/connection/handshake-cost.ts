@@ -10,8 +10,8 @@ import type { Ticket } from "./ticket.ts";
 export const ORDINARY_MS = 4;
 
 /**
- * Used when processor time cannot be attributed: the bytes of a normal handshake; each further such amount counts as
- * one more failure.
+ * The bytes of a normal handshake, for handshakes whose processor time cannot be measured. Each further `CHUNK_BYTES`
+ * count as one more failure.
  */
 const ORDINARY_BYTES = 4_096;
 const CHUNK_BYTES = 512;

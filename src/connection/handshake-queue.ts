@@ -35,8 +35,9 @@ const MAX_SOCKET_CHECKS = 64;
 const ROTATE_MS = 30;
 
 /**
- * How long strangers wait after one of them failed, in milliseconds per failure that it counted as. The wait is at most
- * this many times the time it took: in a flood many clients leave at once, and they must not delay the others.
+ * How long strangers wait after one of them failed, in milliseconds per failure that it counted as. In a
+ * flood many clients leave at once, and they must not delay the others: the wait is at most `MAX_PAUSE_FACTOR` times
+ * the processor time that the failed one took.
  */
 const STRANGER_PACE_MS = 5;
 const MAX_PAUSE_FACTOR = 10;

@@ -7,7 +7,7 @@ import type { Ticket, WaitingList } from "./ticket.ts";
 
 /**
  * A flight of more bytes may hold a certificate chain that takes long to verify, or the client's first data. TLS reads
- * this many such flights of strangers at once, and one more at each interval.
+ * at most `capacity` such flights of strangers at once, and one more every `fillRate` milliseconds.
  */
 const LARGE_BYTES = 8_192;
 const LARGE_RULE = { capacity: 4, fillRate: 5_000 };

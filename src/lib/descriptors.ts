@@ -129,7 +129,7 @@ export function descriptorShortage(holding: Holding): string | undefined {
   const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + DESCRIPTORS_PER_CONNECTION;
   const { workers, listeners, checks } = holding;
   return (
-    `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, but one connection needs ${needed} ` +
+    `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, but a proxy with one connection needs ${needed} ` +
     `(workers: ${workers}, listeners: ${listeners}, targets with health checks: ${checks}): ` +
     `raise it (ulimit -n, LimitNOFILE), or use fewer workers`
   );

@@ -78,23 +78,23 @@ export function failed(
   now: number,
 ): boolean {
   const { failures, failedAt, lastUntil } = targets;
-  const wasOut = isEjected(targets, slot, rule);
+  const wasEjected = isEjected(targets, slot, rule);
   // Connections that were in progress at the last failure belong to the same failure: a short restart under many
   // incoming connections must not look like a long outage.
-  const same = wasOut && pickedAt < (failedAt[slot] as number);
+  const same = wasEjected && pickedAt < (failedAt[slot] as number);
   const inRow = Math.min((failures[slot] as number) + (same ? 0 : 1), MAX_FAILURES);
   failures[slot] = inRow;
   failedAt[slot] = now;
   lastUntil[slot] = now + penalty(inRow, rule);
-  return !wasOut && isEjected(targets, slot, rule);
+  return !wasEjected && isEjected(targets, slot, rule);
 }
 
 /** @returns whether the target was ejected and is no longer */
 export function succeeded(targets: TargetFields, slot: number, rule: HealthRule, now: number): boolean {
-  const wasOut = isEjected(targets, slot, rule);
-  if (wasOut) comeBack(targets, slot, rule, now);
+  const wasEjected = isEjected(targets, slot, rule);
+  if (wasEjected) comeBack(targets, slot, rule, now);
   targets.failures[slot] = 0;
-  return wasOut;
+  return wasEjected;
 }
 
 /** @returns whether the check's verdict has changed; at first a target counts as up */

@@ -17,7 +17,7 @@ export interface Caller {
   readonly tlsVersion: string;
   /** Such as `TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string;
-  /** The server name that the client asked for (SNI); undefined where it asked for none, never empty. */
+  /** The server name that the client asked for (SNI); undefined if it asked for none, never empty. */
   readonly serverName: string | undefined;
   /** The negotiated protocol (ALPN); undefined if there is none, never empty. */
   readonly alpn: string | undefined;
