@@ -72,7 +72,7 @@ export class Balancer {
   readonly #ledger: Ledger;
   #targets: readonly TargetRule[];
   #rule: health.HealthRule;
-  #turn: boolean | undefined;
+  #healthChange: boolean | undefined;
 
   /** @param targets at least one; among targets that were never picked, the first comes first */
   constructor(ledger: Ledger, targets: readonly TargetRule[], rule: health.HealthRule) {
@@ -144,10 +144,10 @@ export class Balancer {
    * one again (true). Undefined if it did neither, and on a second call. Of all threads, only the one that made a
    * change sees it.
    */
-  takeTurn(): boolean | undefined {
-    const turn = this.#turn;
-    this.#turn = undefined;
-    return turn;
+  takeHealthChange(): boolean | undefined {
+    const change = this.#healthChange;
+    this.#healthChange = undefined;
+    return change;
   }
 
   /** The health of a target, for people and their monitoring. */
@@ -211,7 +211,7 @@ export class Balancer {
     if (now === before || !changed) return changed;
     const others = this.#targets.filter((target) => target.slot !== slot);
     const isOurs = others.length < this.#targets.length;
-    if (isOurs && !others.some((other) => this.#isHealthy(other.slot))) this.#turn = now;
+    if (isOurs && !others.some((other) => this.#isHealthy(other.slot))) this.#healthChange = now;
     return changed;
   }
 

@@ -5,7 +5,7 @@ import type { Logger } from "../lib/log.ts";
 
 /** Writes the line if a target's change also changed the upstream. Called after the target's own line. */
 export function logHealth(log: Logger, pool: Pool | undefined): void {
-  const healthy = pool?.balancer.takeTurn();
+  const healthy = pool?.balancer.takeHealthChange();
   if (pool !== undefined && healthy !== undefined && !pool.removed) {
     logUpstream(log, pool.upstream.name, healthy);
   }
