@@ -237,7 +237,7 @@ class RunningProxy implements Proxy {
     const keys = targetKeys(loaded.config);
     const slots = this.#slots.assign(keys.flat());
     if (slots === undefined) {
-      const problem = `have more targets than there is room for, which is ${MAX_TARGETS}`;
+      const problem = `have more targets than the limit of ${MAX_TARGETS}`;
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));

@@ -74,7 +74,7 @@ export function* loadConfig(
   if (shortage === undefined && (config.maxConnections ?? 0) > most) {
     faults.push({
       key: "maxConnections",
-      problem: `${config.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
+      problem: `${config.maxConnections} needs more descriptors than this process has; set at most ${most}, or raise the limit on open files`,
     });
   }
   if (faults.length > 0) throw new ConfigError(faults);
@@ -89,7 +89,7 @@ export function* loadConfig(
   if (!fromFile && usesDemonstration(input)) {
     warnings.unshift("running with the demonstration's certificates, whose private keys are public");
   }
-  if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
+  if (shortage !== undefined) warnings.push(`the proxy will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
   return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
 }

@@ -68,7 +68,9 @@ export function privateKey(path: string, found: Findings): { pem: string; object
   const pem = textOf(path, "privateKey", found);
   if (pem === undefined || blocksOf(pem, path, "privateKey", found) === undefined) return undefined;
   if (isOpenToOthers(path)) {
-    found.warn(`the private key ${quote(path)} can be read by other users; chmod 600 keeps it to its owner`);
+    found.warn(
+      `the private key ${quote(path)} can be read by other users; chmod 600 restricts it to its owner`,
+    );
   }
   try {
     return { pem, object: createPrivateKey(pem) };

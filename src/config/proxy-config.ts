@@ -25,8 +25,8 @@ export interface ProxyConfig {
   /** How long a graceful shutdown waits for open connections. Built in: `"30s"`. */
   shutdownTimeout?: Duration;
   /**
-   * How long a connection may last, busy or not. Each gets a random part, up to a tenth, less, so that
-   * connections that began together do not end together. Built in: no such limit.
+   * How long a connection may last, busy or not. Each limit is shortened at random by up to a tenth, so that
+   * connections that began together do not end together. Built in: no limit.
    */
   maxConnectionDuration?: Duration;
   /** Whether a connection is closed when its client's certificate expires. Built in: `true`. */
@@ -37,9 +37,9 @@ export interface ProxyConfig {
    */
   revocationGrace?: Duration;
   /**
-   * Whole number, 1 to 1,000,000. Connections of all clients together, handshaking ones included; one above
-   * is closed at once. At most (descriptor limit - 64) / 2, or less where the proxy itself needs more than 16
-   * descriptors. Built in: that maximum.
+   * Whole number, 1 to 1,000,000. Connections of all clients together, handshaking ones included; the proxy
+   * closes any further one at once. At most (descriptor limit - 64) / 2, or less if the proxy itself needs
+   * more than 16 descriptors. Built in: that limit.
    */
   maxConnections?: number;
   /**
@@ -93,8 +93,7 @@ export interface ProxyConfig {
     /** How often one token comes back. Built in: `"1s"`. */
     fillRate?: Duration;
     /**
-     * Whole number, 1 to 1,000,000. Connections that one client may have open at a time. Built in: no such
-     * limit.
+     * Whole number, 1 to 1,000,000. Connections that one client may have open at a time. Built in: no limit.
      */
     maxConnections?: number;
   };
@@ -156,8 +155,8 @@ export interface UpstreamConfig {
    */
   serverNames?: string[];
   /**
-   * Checks targets by connecting to them, over TLS where the upstream has it. Built in: no checks; failed
-   * dials still count.
+   * Checks targets by connecting to them, over TLS if the upstream uses it. Built in: no checks; failed dials
+   * still count.
    */
   healthCheck?: {
     /** From one check of a target to the next. Built in: `"2s"`. */
@@ -189,7 +188,7 @@ export interface UpstreamConfig {
     /** Path of a PEM file. That certificate's private key, not encrypted. Built in: none. */
     privateKey?: string;
     /**
-     * Host name. The name that the targets' certificates must hold. It is required where a target is a Unix
+     * Host name. The name that the targets' certificates must hold. It is required if a target is a Unix
      * socket. Built in: the host of each target.
      */
     serverName?: string;

@@ -91,7 +91,7 @@ const UPSTREAM_TLS = table(
     privateKey: optional(pemPath, "That certificate's private key, not encrypted."),
     serverName: optional(
       hostName,
-      "The name that the targets' certificates must hold. It is required where a target is a Unix socket.",
+      "The name that the targets' certificates must hold. It is required if a target is a Unix socket.",
       "the host of each target",
     ),
   },
@@ -120,7 +120,7 @@ const UPSTREAM = table(
     ),
     healthCheck: optional(
       HEALTH_CHECK,
-      "Checks targets by connecting to them, over TLS where the upstream has it.",
+      "Checks targets by connecting to them, over TLS if the upstream uses it.",
       "no checks; failed dials still count",
     ),
     slowStart: builtIn(
@@ -168,8 +168,8 @@ export const SCHEMA = table(
     shutdownTimeout: builtIn(duration, "30s", "How long a graceful shutdown waits for open connections."),
     maxConnectionDuration: optional(
       duration,
-      "How long a connection may last, busy or not. Each gets a random part, up to a tenth, less, so that connections that began together do not end together.",
-      "no such limit",
+      "How long a connection may last, busy or not. Each limit is shortened at random by up to a tenth, so that connections that began together do not end together.",
+      "no limit",
     ),
     disconnectExpired: builtIn(
       flag,
@@ -183,8 +183,8 @@ export const SCHEMA = table(
     ),
     maxConnections: optional(
       count(MILLION),
-      "Connections of all clients together, handshaking ones included; one above is closed at once. At most (descriptor limit - 64) / 2, or less where the proxy itself needs more than 16 descriptors.",
-      "that maximum",
+      "Connections of all clients together, handshaking ones included; the proxy closes any further one at once. At most (descriptor limit - 64) / 2, or less if the proxy itself needs more than 16 descriptors.",
+      "that limit",
     ),
     workers: builtIn(
       count(MAX_WORKERS, "auto"),
@@ -244,7 +244,7 @@ export const SCHEMA = table(
         maxConnections: optional(
           count(MILLION),
           "Connections that one client may have open at a time.",
-          "no such limit",
+          "no limit",
         ),
       }),
       {},

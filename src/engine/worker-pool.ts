@@ -78,7 +78,7 @@ export class WorkerPool {
         this.#claims.set(i, await claimPort(listener.address));
         await probePort(listener.address);
       }
-      if (this.#closing) throw new StartError("closed before it was open");
+      if (this.#closing) throw new StartError("the proxy was closed while it was starting");
       // If the system picks the ports, the first worker's ports apply to all.
       this.#addresses = await this.#start(0);
       for (const [i] of this.#unshared()) {
@@ -205,7 +205,7 @@ export class WorkerPool {
         }
         // The pool was closed before the worker had begun.
         if (this.#workers.get(number) === worker) this.#workers.delete(number);
-        worker.listening.reject(new StartError("closed before it was open"));
+        worker.listening.reject(new StartError("the proxy was closed while it was starting"));
         worker.thread.terminate();
         return this.#endIfOver();
       case "log":
