@@ -92,7 +92,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       pools,
     },
     limits,
-    entrance: {
+    listener: {
       address: ":5000",
       upstream: undefined,
       trust: trusting(),
@@ -350,13 +350,13 @@ function reauthorize(
   const { circumstances, pools } = world();
   const config = { ...circumstances.rules.config, disconnectExpired };
   pools.set(inside.pool.upstream.name, inside.pool);
-  return reauthorizeUnder(socket, inside, { ...how, entrance, rules: { config, router, pools } });
+  return reauthorizeUnder(socket, inside, { ...how, listener: entrance, rules: { config, router, pools } });
 }
 
 describe("the admission decision", () => {
   const ask = (over: Partial<Parameters<typeof decide>[0]> = {}, entrance: Partial<ListenerState> = {}) => {
     const { circumstances, limits } = world(entrance);
-    const { entrance: listener, rules } = circumstances;
+    const { listener, rules } = circumstances;
     const certificate = new X509Certificate(alice.cert);
     const from = { certificate, chain: () => [], vouched: false };
     const question = { listener, from, serverName: "db.example.com", date: Date.now(), ...over };
@@ -402,14 +402,14 @@ describe("re-authorization after a reload", () => {
     const { circumstances, pools } = world();
     const db = inside(pools.get("db")!);
     expect(
-      reauthorize(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, judged),
+      reauthorize(socketOf([alice.cert]), db, circumstances.listener, circumstances.rules.router, judged),
     ).toBeUndefined();
   });
 
   test("an open connection ends when its server name or its listener now leads to another upstream", () => {
     const { circumstances, pools } = world();
     const { config, router } = circumstances.rules;
-    const { entrance } = circumstances;
+    const { listener: entrance } = circumstances;
     const db = inside(pools.get("db")!);
     const socket = socketOf([alice.cert]);
     expect(reauthorize(socket, db, { ...entrance, upstream: "others" }, router, judged)).toBe(
@@ -426,7 +426,7 @@ describe("re-authorization after a reload", () => {
 
   test("an open connection ends for its listener first, then its upstream, its group, its certificate", () => {
     const { circumstances, pools } = world({ trust: trusting([revoke([501])]) });
-    const { entrance } = circumstances;
+    const { listener: entrance } = circumstances;
     const socket = socketOf([alice.cert]);
     const db = pools.get("db")!;
     expect(reauthorize(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
@@ -451,7 +451,7 @@ describe("re-authorization after a reload", () => {
     const rest = { ...judged, judged: false };
     const db = inside(pools.get("db")!);
     expect(
-      reauthorize(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, rest),
+      reauthorize(socketOf([alice.cert]), db, circumstances.listener, circumstances.rules.router, rest),
     ).toBeUndefined();
   });
 
@@ -466,7 +466,7 @@ describe("re-authorization after a reload", () => {
       return reauthorize(
         socketOf([late.cert]),
         inside(pools.get("db")!),
-        circumstances.entrance,
+        circumstances.listener,
         circumstances.rules.router,
         how,
       );

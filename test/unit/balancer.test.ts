@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import {
   Balancer,
-  PENALTY,
+  PENALTY_MS,
   type HealthRule,
   type TargetLease,
   type TargetRule,
@@ -87,8 +87,8 @@ test("the balancer never offers a target that was tried, and nothing when all we
 test("a target that failed is tried last for a while, however few connections it has", () => {
   const balancer = equal(2);
   balancer.pick(0)!.failed(0);
-  for (let i = 0; i < 5; i++) expect(balancer.pick(PENALTY - 1)!.slot).toBe(1);
-  expect(balancer.pick(PENALTY - 1, new Set([1]))!.slot).toBe(0);
+  for (let i = 0; i < 5; i++) expect(balancer.pick(PENALTY_MS - 1)!.slot).toBe(1);
+  expect(balancer.pick(PENALTY_MS - 1, new Set([1]))!.slot).toBe(0);
 });
 
 test("a target whose penalty is over gets one connection, and more only once that one succeeds", () => {
@@ -96,11 +96,11 @@ test("a target whose penalty is over gets one connection, and more only once tha
   balancer.pick(0)!.failed(0);
   const busy = [balancer.pick(1)!, balancer.pick(1)!];
   expect(busy.map(({ slot }) => slot)).toEqual([1, 1]);
-  const probe = balancer.pick(PENALTY)!;
+  const probe = balancer.pick(PENALTY_MS)!;
   expect(probe.slot).toBe(0);
-  expect(balancer.pick(PENALTY)!.slot).toBe(1);
-  probe.succeeded(PENALTY);
-  expect(balancer.pick(PENALTY)!.slot).toBe(0);
+  expect(balancer.pick(PENALTY_MS)!.slot).toBe(1);
+  probe.succeeded(PENALTY_MS);
+  expect(balancer.pick(PENALTY_MS)!.slot).toBe(0);
 });
 
 test("the balancer still tries all targets when all have failed", () => {
@@ -144,7 +144,7 @@ test("a target is ejected after `fall` failures in a row, and only the last of t
   const balancer = equal(2);
   expect(fail(balancer, 0, 2, 0, 2)).toEqual([false, false]);
   expect(balancer.health(0, 0)).toBe("suspect");
-  expect(balancer.health(0, PENALTY)).toBe("up");
+  expect(balancer.health(0, PENALTY_MS)).toBe("up");
   expect(fail(balancer, 0, 3, 0, 2)).toEqual([true, false, false]);
   expect(balancer.health(0, later)).toBe("ejected");
   expect(balancer.health(1, 0)).toBe("up");
@@ -176,12 +176,12 @@ test("a target lease that is over changes nothing any more", () => {
 });
 
 test.each([
-  [1, PENALTY],
-  [2, PENALTY],
-  [3, PENALTY],
-  [4, 2 * PENALTY],
-  [5, 4 * PENALTY],
-  [7, 16 * PENALTY],
+  [1, PENALTY_MS],
+  [2, PENALTY_MS],
+  [3, PENALTY_MS],
+  [4, 2 * PENALTY_MS],
+  [5, 4 * PENALTY_MS],
+  [7, 16 * PENALTY_MS],
   [8, 60_000],
   [5_000, 60_000],
 ])("a target with %d failures in a row is tried last for %d ms", (times, penalty) => {
@@ -220,12 +220,12 @@ test("an ejected target's outage does not grow by failures of connections that w
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   const together = Array.from({ length: 8 }, () => balancer.pick(0)!);
   expect(together.map((lease) => lease.failed(10))).toEqual([true, ...Array<boolean>(7).fill(false)]);
-  expect(balancer.health(0, 10 + PENALTY - 1)).toBe("ejected");
+  expect(balancer.health(0, 10 + PENALTY_MS - 1)).toBe("ejected");
   const second = equal(2, { fall: 1, slowStart: 0 });
   const all = Array.from({ length: 16 }, () => second.pick(0)!);
   for (const lease of all.filter(({ slot }) => slot === 0)) lease.failed(10);
   // The target is out for the shortest time, and is then tried again.
-  expect(second.pick(10 + PENALTY)!.slot).toBe(0);
+  expect(second.pick(10 + PENALTY_MS)!.slot).toBe(0);
 });
 
 test("a health check reports a change once; coming up clears failures and begins the slow start", () => {
@@ -293,7 +293,7 @@ test("the balancer's counts equal the open leases over random schedules, and are
     const living: TargetLease[] = [];
     let now = 0;
     for (let step = 0; step < 500; step++) {
-      now += random.int(0, PENALTY / 3);
+      now += random.int(0, PENALTY_MS / 3);
       if (random.int(0, 9) === 0) balancer.mark(random.int(0, count - 1), random.int(0, 1) === 0, now);
       if (living.length === 0 || random.int(0, 1) === 0) {
         const before = open(balancer, count);

@@ -491,7 +491,7 @@ describe("faults of a configuration", () => {
     for (const group of ["*", "team-*"]) {
       const { faults } = resolved({ upstreams: [{ ...upstream, authorizedGroups: [group] }] });
       expect(faults.map(({ problem }) => problem)).toEqual([
-        `"${group}" is not a group; a group cannot be called so, and there are no patterns: list each group by its name`,
+        `"${group}" is not a group; a group cannot have this name, and there are no patterns: list each group by its name`,
       ]);
     }
   });

@@ -49,6 +49,6 @@ test.each([
 
 test("the refusal detail of a client that leaves names the proxy's certificate only once the client has seen it", () => {
   const left = error("the socket was closed", "ECONNRESET");
-  expect(handshakeRefusal(false, left, true)[1]).toMatch(/had seen the proxy's certificate.*ECONNRESET/);
+  expect(handshakeRefusal(false, left, true)[1]).toMatch(/saw the proxy's certificate.*ECONNRESET/);
   expect(handshakeRefusal(false, left, false)[1]).toBe("ECONNRESET");
 });

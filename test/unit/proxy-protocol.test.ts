@@ -1,7 +1,7 @@
 // PROXY protocol headers, byte by byte, and the values for which none is written.
 
 import { describe, expect, test } from "bun:test";
-import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
+import { encodeProxyHeader, MAX_HEADER_BYTES, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { Random } from "../support/random.ts";
 
 const caller: Caller = {
@@ -186,12 +186,12 @@ describe("limits of PROXY headers", () => {
   const notAscii = ["é", "漢"];
 
   test.each<[keyof Caller, string[]]>([
-    ["client", [...control, "a".repeat(LONGEST_HEADER)]],
+    ["client", [...control, "a".repeat(MAX_HEADER_BYTES)]],
     ["serverName", [...control, "a".repeat(256), `${"a".repeat(254)}é`]],
     ["alpn", [...control, ...notAscii, "a".repeat(256)]],
     ["uniqueId", [...control, ...notAscii, "a".repeat(129)]],
-    ["tlsVersion", [...control, ...notAscii, "a".repeat(LONGEST_HEADER)]],
-    ["cipher", [...control, ...notAscii, "a".repeat(LONGEST_HEADER)]],
+    ["tlsVersion", [...control, ...notAscii, "a".repeat(MAX_HEADER_BYTES)]],
+    ["cipher", [...control, ...notAscii, "a".repeat(MAX_HEADER_BYTES)]],
   ])("a version 2 header is not written for invalid values of %s", (field, values) => {
     for (const value of values) {
       expect([value, encodeProxyHeader("v2", { ...caller, [field]: value })]).toEqual([value, undefined]);
@@ -204,7 +204,7 @@ describe("limits of PROXY headers", () => {
 
   test("a version 2 header has at most 1024 bytes", () => {
     const length = encodeProxyHeader("v2", { ...caller, client: "a" })!.length;
-    const room = LONGEST_HEADER - length + 1;
+    const room = MAX_HEADER_BYTES - length + 1;
     expect(encodeProxyHeader("v2", { ...caller, client: "a".repeat(room) })).toHaveLength(1_024);
     expect(encodeProxyHeader("v2", { ...caller, client: "a".repeat(room + 1) })).toBeUndefined();
     expect(encodeProxyHeader("v2", { ...caller, client: "é".repeat(room / 2 + 1) })).toBeUndefined();

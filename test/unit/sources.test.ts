@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { Ledger } from "../../src/state/ledger.ts";
 import { MAX_SOURCES, SHARED_ROW, type SourceKey } from "../../src/state/source-table.ts";
-import { FIRST_WINDOW, MAX_DEBT, PACE_MS, PROVEN_MS, Sources } from "../../src/state/sources.ts";
+import { FIRST_WINDOW, MAX_DEBT_BUCKETS, PACE_MS, PROVEN_MS, Sources } from "../../src/state/sources.ts";
 import { small } from "../support/ledger.ts";
 
 const RULE = { perSource: 8, failures: 4, failuresRefill: 1_000 };
@@ -129,7 +129,7 @@ describe("the failures of a source", () => {
     const { sources } = make();
     const row = sources.enter(key(1), NOW)!;
     for (let i = 0; i < 1_000; i++) sources.failed(row, 200, NOW);
-    const last = NOW + (MAX_DEBT - 1) * RULE.failures * RULE.failuresRefill;
+    const last = NOW + (MAX_DEBT_BUCKETS - 1) * RULE.failures * RULE.failuresRefill;
     expect(sources.enter(key(1), last)).toBeUndefined();
     expect(sources.enter(key(1), last + RULE.failures * RULE.failuresRefill)).toBe(row);
   });

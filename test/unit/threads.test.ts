@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { Balancer } from "../../src/state/balancer.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import { Limits } from "../../src/state/limits.ts";
-import { CLIENTS, FLAG, MOST, RULE, type HammerOrder, type HammerReport } from "../support/hammer.ts";
+import { CLIENTS, FLAG, MAX, RULE, type HammerOrder, type HammerReport } from "../support/hammer.ts";
 
 const THREADS = 3;
 
@@ -34,7 +34,7 @@ async function steps(flags: Int32Array, worker: number, count: number): Promise<
 }
 
 test("the ledger's totals are exact over threads, some of which are terminated in the middle", async () => {
-  const ledger = Ledger.make({ workers: THREADS, targets: MOST.targets, clients: MOST.clients });
+  const ledger = Ledger.make({ workers: THREADS, targets: MAX.targets, clients: MAX.clients });
   const flags = new Int32Array(new SharedArrayBuffer(4 * (FLAG.steps + THREADS)));
   const order = (worker: number): HammerOrder => ({ memory: ledger.memory, worker, flags });
   const threads = Array.from({ length: THREADS }, (_, worker) => start(order(worker)));
@@ -61,7 +61,7 @@ test("the ledger's totals are exact over threads, some of which are terminated i
   expect(Atomics.load(flags, FLAG.beyond)).toBe(0);
   expect(ledger.connections()).toBe(sum(({ connections }) => connections));
   for (const name of CLIENTS) expect(limits.open(name)).toBe(sum(({ clients }) => clients[name]!));
-  for (let slot = 0; slot < MOST.targets; slot++) {
+  for (let slot = 0; slot < MAX.targets; slot++) {
     expect(balancer.open(slot)).toBe(sum(({ targets }) => targets[slot]!));
   }
 
@@ -70,13 +70,13 @@ test("the ledger's totals are exact over threads, some of which are terminated i
   await Promise.all(released);
   for (const thread of living) thread.terminate();
   expect(ledger.connections()).toBe(0);
-  for (let slot = 0; slot < MOST.targets; slot++) expect(balancer.open(slot)).toBe(0);
+  for (let slot = 0; slot < MAX.targets; slot++) expect(balancer.open(slot)).toBe(0);
   limits.sweep(Number.MAX_SAFE_INTEGER);
   expect(limits.size).toBe(0);
 });
 
 test("a thread that is terminated while it holds the lock blocks the others only until the ledger forgets it", async () => {
-  const ledger = Ledger.make({ workers: 2, targets: MOST.targets, clients: MOST.clients });
+  const ledger = Ledger.make({ workers: 2, targets: MAX.targets, clients: MAX.clients });
   const flags = new Int32Array(new SharedArrayBuffer(4 * (FLAG.steps + 2)));
   const order = (worker: number): HammerOrder => ({ memory: ledger.memory, worker, flags });
   const stuck = start({ ...order(1), stuck: true });

@@ -24,7 +24,7 @@ test("an upstream turns with its last healthy target and with the first that is 
     [0, true],
   ] as const) {
     balancer.mark(slot, up, 0);
-    turns.push(balancer.takeTurn(), balancer.takeTurn());
+    turns.push(balancer.takeHealthChange(), balancer.takeHealthChange());
   }
   expect(turns).toEqual([undefined, undefined, false, undefined, true, undefined, undefined, undefined]);
 });
@@ -32,25 +32,25 @@ test("an upstream turns with its last healthy target and with the first that is 
 test("a target that is both down and ejected causes no turn until both are over", () => {
   const [balancer] = threads(1, 1) as [Balancer];
   balancer.mark(0, false, 0);
-  expect(balancer.takeTurn()).toBe(false);
+  expect(balancer.takeHealthChange()).toBe(false);
   const lease = balancer.pick(0)!;
   expect([balancer.pick(0)!.failed(1), balancer.pick(0)!.failed(1)]).toEqual([false, true]);
-  expect(balancer.takeTurn()).toBeUndefined();
+  expect(balancer.takeHealthChange()).toBeUndefined();
   // The target answers, but its health check has not passed yet.
   expect(lease.succeeded(2)).toBe(true);
-  expect(balancer.takeTurn()).toBeUndefined();
+  expect(balancer.takeHealthChange()).toBeUndefined();
   balancer.mark(0, true, 3);
-  expect(balancer.takeTurn()).toBe(true);
+  expect(balancer.takeHealthChange()).toBe(true);
 });
 
 test("a target that a reload removed causes no turn", () => {
   const [balancer] = threads(1, 2) as [Balancer];
   balancer.update([{ slot: 1, weight: 1, backup: false }], rule);
   balancer.mark(1, false, 0);
-  expect(balancer.takeTurn()).toBe(false);
+  expect(balancer.takeHealthChange()).toBe(false);
   balancer.mark(0, false, 0);
   balancer.mark(0, true, 0);
-  expect(balancer.takeTurn()).toBeUndefined();
+  expect(balancer.takeHealthChange()).toBeUndefined();
 });
 
 test.each(Array.from({ length: 10 }, (_, seed) => seed))(
@@ -70,7 +70,7 @@ test.each(Array.from({ length: 10 }, (_, seed) => seed))(
         else lease.succeeded(now);
         lease.release();
       }
-      const turn = balancer.takeTurn();
+      const turn = balancer.takeHealthChange();
       if (turn !== undefined) {
         expect(turn).toBe(!healthy);
         healthy = turn;
