@@ -56,8 +56,8 @@ export class Counters {
   readonly #own: Float64Array;
 
   /** @param own which of the `threads` this one is, from 0 */
-  constructor(cutter: Layout, threads: number, own: number) {
-    this.#columns = Array.from({ length: threads }, () => cutter.float64(AT.end));
+  constructor(layout: Layout, threads: number, own: number) {
+    this.#columns = Array.from({ length: threads }, () => layout.float64(AT.end));
     this.#own = this.#columns[own] as Float64Array;
   }
 
