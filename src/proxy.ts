@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { version } from "../package.json";
 import { formatAddress, type Address } from "./lib/address.ts";
 import type { CloseOptions, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
-import { makePools, poolStats, type Pool } from "./upstreams/pool.ts";
+import { poolStats } from "./upstreams/pool.ts";
 import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
@@ -17,26 +17,16 @@ import { Engine } from "./engine/engine.ts";
 import type { Runner } from "./engine/runner.ts";
 import { ConfigError, StartError } from "./lib/errors.ts";
 import type { Expiry } from "./config/expiry.ts";
-import { logUpstream } from "./upstreams/health-log.ts";
 import { mayShare } from "./listeners/listener.ts";
 import { createLogger, guarded, type Logger } from "./lib/log.ts";
 import { atOnce, inPortions } from "./lib/portions.ts";
-import { Reminder } from "./config/reminder.ts";
+import { ReloadLog } from "./config/reload-log.ts";
 import { Upkeep } from "./engine/upkeep.ts";
-import {
-  MAX_CLIENTS,
-  MAX_TARGETS,
-  buildSnapshot,
-  pairPorts,
-  targetKeys,
-  type Snapshot,
-} from "./engine/snapshot.ts";
-import type { ReloadRecord, Subject } from "./admin/subject.ts";
+import { MAX_CLIENTS, MAX_TARGETS, pairPorts } from "./engine/snapshot.ts";
+import { SnapshotBuilder, portsLeft } from "./engine/snapshot-builder.ts";
+import { subjectOf, type Subject } from "./admin/subject.ts";
 import type { Windows } from "./admin/windows.ts";
-import type { Block } from "./auth/blocks.ts";
-import { CounterRows, type RowNumbers } from "./engine/counter-rows.ts";
 import { EventHub } from "./lib/events.ts";
-import { Slots } from "./state/balancer.ts";
 import { Ledger } from "./state/ledger.ts";
 import { FileStamps, Watch } from "./config/watch.ts";
 
@@ -57,17 +47,12 @@ async function openWindows({ metrics, admin }: Config, subject: () => Subject): 
   return Windows.open(subject());
 }
 
-function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
 class RunningProxy implements Proxy {
   readonly ended: Promise<{ cut: number }>;
   readonly #options: ProxyOptions;
   readonly #log: Logger;
   readonly #ledger: Ledger;
-  readonly #slots: Slots;
-  readonly #rows: CounterRows;
+  readonly #builder: SnapshotBuilder;
   readonly #events = new EventHub();
   readonly #budget: DescriptorBudget = processBudget();
   /** Descriptors held besides those of connections. */
@@ -78,19 +63,14 @@ class RunningProxy implements Proxy {
   readonly #started: Config;
   /** The listener that each open port was opened for; undefined if a reload has closed it. */
   #ports: readonly (Listener | undefined)[];
-  #pools: Map<string, Pool>;
   /** The configuration as written; a reload without an argument reads it again. */
   #input: ProxyConfig;
   #loaded: LoadedConfig;
   #addresses: readonly Address[] = [];
-  #rowNumbers!: RowNumbers;
-  readonly #startedAt = Date.now();
-  #reloads: ReloadRecord;
+  readonly #reloads: ReloadLog;
   #windows: Windows | undefined;
-  #blocks: readonly Block[] = [];
   #listening: Promise<Address> | undefined;
   #watch: Watch | undefined;
-  readonly #reminder = new Reminder((what) => this.#log.error("reload refused", { ...what }));
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
@@ -115,17 +95,16 @@ class RunningProxy implements Proxy {
       () => this.#loaded.config.logLevel,
     );
     this.#log = this.#events.tap(written);
-    this.#reloads = { succeeded: 0, refused: 0, succeededAt: Date.now(), triedAt: undefined, faults: [] };
+    this.#reloads = new ReloadLog(this.#log);
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
-    this.#slots = new Slots(this.#ledger);
-    this.#rows = new CounterRows(this.#ledger);
-    const snapshot = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
+    this.#builder = new SnapshotBuilder(this.#ledger);
+    const snapshot = this.#builder.build(loaded, [...config.listeners.keys()]);
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
     this.#runner =
       workers === 1
         ? new Engine(snapshot, shared)
         : new WorkerPool(snapshot, { ...shared, module: new URL("./worker", import.meta.url) });
-    this.#pools = makePools(snapshot, this.#ledger);
+    this.#builder.follow(snapshot);
     this.#upkeep = new Upkeep({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
@@ -193,56 +172,22 @@ class RunningProxy implements Proxy {
 
   /** What the windows look at. */
   #subject(): Subject {
-    const proxy = this;
     const { configFile } = this.#options;
-    return {
+    return subjectOf({
       version,
-      startedAt: this.#startedAt,
       configFile: configFile && resolve(configFile),
       ledger: this.#ledger,
       runner: this.#runner,
+      builder: this.#builder,
       events: this.#events,
       log: this.#log,
-      get phase() {
-        return proxy.#closing ? "draining" : proxy.#addresses.length === 0 ? "starting" : "running";
-      },
-      get config() {
-        return proxy.#loaded.config;
-      },
-      get maxConnections() {
-        return proxy.#loaded.maxConnections;
-      },
-      get warnings() {
-        return proxy.#loaded.warnings;
-      },
-      get expiries() {
-        return proxy.#loaded.expiries;
-      },
-      get reloads() {
-        return proxy.#reloads;
-      },
-      get addresses() {
-        return proxy.#addresses;
-      },
-      get ports() {
-        return proxy.#ports;
-      },
-      get pools() {
-        return proxy.#pools;
-      },
-      get rows() {
-        return proxy.#rowNumbers;
-      },
-      get blocks() {
-        return proxy.#blocks;
-      },
-      reload: () => proxy.reload(),
-      async setBlocks(blocks) {
-        proxy.#blocks = blocks;
-        const answers = await proxy.#runner.ask({ about: "block", blocks });
-        return answers.reduce((sum, { closed }) => sum + closed, 0);
-      },
-    };
+      phase: () => (this.#closing ? "draining" : this.#addresses.length === 0 ? "starting" : "running"),
+      loaded: () => this.#loaded,
+      reloads: () => this.#reloads.record,
+      addresses: () => this.#addresses,
+      ports: () => this.#ports,
+      reload: () => this.reload(),
+    });
   }
 
   /** Holds this many descriptors from now on, besides those of connections. */
@@ -276,59 +221,33 @@ class RunningProxy implements Proxy {
       // Before the ports are open, a reload can still change them.
       const open = this.#listening === undefined ? loaded.config.listeners : this.#ports;
       const pairs = pairPorts(open, loaded.config.listeners);
-      const snapshot = this.#buildSnapshot(loaded, pairs);
+      const snapshot = this.#builder.build(loaded, pairs);
       await this.#runner.apply(snapshot);
       const { workers, metrics, admin } = this.#started;
       const running = { workers, metrics, admin, ports: open };
       for (const [message, fields] of restartReport(running, loaded.config, pairs)) {
         this.#log.warn(message, fields);
       }
-      this.#ports = open.map((port, i) => (pairs[i] === undefined ? undefined : port));
+      this.#ports = portsLeft(open, pairs);
       const changes = {
         keys: listed(changedKeys(this.config, loaded.config)),
         files: listed(seen.changedSince(this.#loaded.seen)),
       };
       this.#input = input;
       this.#loaded = loaded;
-      const at = Date.now();
-      const succeeded = this.#reloads.succeeded + 1;
-      this.#reloads = { ...this.#reloads, succeeded, succeededAt: at, triedAt: at, faults: [] };
-      this.#reminder.stop();
+      this.#reloads.succeeded();
       if (this.#held > 0) this.#hold(heldBy(holding));
-      const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
-      this.#pools = makePools(snapshot, this.#ledger, this.#pools);
-      for (const [name, { balancer }] of this.#pools) {
-        // The reload has added or removed targets.
-        if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(this.#log, name, balancer.healthy);
-      }
+      this.#builder.follow(snapshot, this.#log);
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
       this.#log.info("reloaded", changes);
       this.#windows?.follow();
       if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
-      const faults =
-        error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
-      const refused = this.#reloads.refused + 1;
-      this.#reloads = { ...this.#reloads, refused, triedAt: Date.now(), faults };
-      for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
-      if (given === undefined && !this.#closing) this.#reminder.refused(faults);
+      this.#reloads.refused(error, given === undefined && !this.#closing);
       // The operator may fix it in any file that is named now or was named before.
       this.#watch?.follow(before.and(seen));
       throw error;
     }
-  }
-
-  /** @throws ConfigError if there are more targets than room, including removed ones that still have connections */
-  #buildSnapshot(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
-    const keys = targetKeys(loaded.config);
-    const slots = this.#slots.assign(keys.flat());
-    if (slots === undefined) {
-      const problem = `have more targets than the limit of ${MAX_TARGETS}`;
-      throw new ConfigError([{ key: "upstreams", problem }]);
-    }
-    const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
-    const rows = (this.#rowNumbers = this.#rows.assign(loaded.config, pairs));
-    return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.#blocks, rows });
   }
 
   /**
@@ -344,14 +263,14 @@ class RunningProxy implements Proxy {
       this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
     } else this.#watch.follow(seen);
     if (this.#closing) return;
-    this.#upkeep.follow(config, expiries.flat(), this.#pools);
+    this.#upkeep.follow(config, expiries.flat(), this.#builder.pools);
   }
 
   /** Stops accepting. Files are still watched: connections that are no longer authorized are closed without waiting. */
   #stopAttending(): void {
     this.#closing = true;
     clearTimeout(this.#deadline);
-    this.#reminder.stop();
+    this.#reloads.stop();
     this.#upkeep.stop();
     if (this.#over || this.#addresses.length === 0) this.#watch?.stop();
   }
@@ -385,7 +304,7 @@ class RunningProxy implements Proxy {
     return {
       connections: this.#ledger.connections(),
       clients: this.#ledger.clients.size,
-      upstreams: poolStats(this.#pools, now),
+      upstreams: poolStats(this.#builder.pools, now),
     };
   }
 }

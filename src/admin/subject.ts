@@ -2,26 +2,17 @@
 
 import type { Block } from "../auth/blocks.ts";
 import type { Config, Listener } from "../config/config.ts";
+import type { LoadedConfig } from "../config/load.ts";
+import type { ReloadRecord } from "../config/reload-log.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Runner } from "../engine/runner.ts";
+import type { SnapshotBuilder } from "../engine/snapshot-builder.ts";
 import type { Address } from "../lib/address.ts";
-import type { Fault } from "../lib/errors.ts";
 import type { EventHub } from "../lib/events.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Ledger } from "../state/ledger.ts";
 import type { Pool } from "../upstreams/pool.ts";
-
-/** How reloads went. Times are milliseconds since 1970. */
-export interface ReloadRecord {
-  readonly succeeded: number;
-  readonly refused: number;
-  /** When a configuration last came into force: at the start, or by a reload. */
-  readonly succeededAt: number;
-  /** When the last attempt was, if there was one, and what was wrong with it; empty where it succeeded. */
-  readonly triedAt: number | undefined;
-  readonly faults: readonly Pick<Fault, "problem">[];
-}
 
 /** A running proxy. Each field says how it is at the moment of asking. */
 export interface Subject {
@@ -64,4 +55,70 @@ export interface Window {
   follow(): void;
   /** Closes it, with all that is connected to it. */
   close(): void;
+}
+
+/** What a subject is made of. */
+export interface SubjectParts extends Pick<
+  Subject,
+  "version" | "configFile" | "ledger" | "runner" | "events" | "log" | "reload"
+> {
+  readonly builder: SnapshotBuilder;
+  phase(): Subject["phase"];
+  loaded(): LoadedConfig;
+  reloads(): ReloadRecord;
+  addresses(): readonly Address[];
+  ports(): Subject["ports"];
+}
+
+/** Shows a running proxy to its windows. */
+export function subjectOf(parts: SubjectParts): Subject {
+  const { version, configFile, ledger, runner, events, log, builder } = parts;
+  return {
+    version,
+    configFile,
+    startedAt: Date.now(),
+    ledger,
+    runner,
+    events,
+    log,
+    get phase() {
+      return parts.phase();
+    },
+    get config() {
+      return parts.loaded().config;
+    },
+    get maxConnections() {
+      return parts.loaded().maxConnections;
+    },
+    get warnings() {
+      return parts.loaded().warnings;
+    },
+    get expiries() {
+      return parts.loaded().expiries;
+    },
+    get reloads() {
+      return parts.reloads();
+    },
+    get addresses() {
+      return parts.addresses();
+    },
+    get ports() {
+      return parts.ports();
+    },
+    get pools() {
+      return builder.pools;
+    },
+    get rows() {
+      return builder.rows;
+    },
+    get blocks() {
+      return builder.blocks;
+    },
+    reload: () => parts.reload(),
+    async setBlocks(blocks) {
+      builder.blocks = blocks;
+      const answers = await runner.ask({ about: "block", blocks });
+      return answers.reduce((sum, { closed }) => sum + closed, 0);
+    },
+  };
 }

@@ -1,0 +1,67 @@
+// Makes the snapshots that threads run on, and keeps what has to stay the same from one to the next: the slots of targets, the
+// rows of counters, the pools and the blocks. One for a proxy, in the thread that reads the configuration.
+
+import type { Block } from "../auth/blocks.ts";
+import type { Listener } from "../config/config.ts";
+import type { LoadedConfig } from "../config/load.ts";
+import { ConfigError } from "../lib/errors.ts";
+import type { Logger } from "../lib/log.ts";
+import { Slots } from "../state/balancer.ts";
+import type { Ledger } from "../state/ledger.ts";
+import { logUpstream } from "../upstreams/health-log.ts";
+import { makePools, type Pool } from "../upstreams/pool.ts";
+import { CounterRows, type RowNumbers } from "./counter-rows.ts";
+import { MAX_TARGETS, buildSnapshot, targetKeys, type Snapshot } from "./snapshot.ts";
+
+export class SnapshotBuilder {
+  /** The pools of the snapshot in force, as this thread sees them. */
+  pools: ReadonlyMap<string, Pool> = new Map();
+  /** The blocks in force. */
+  blocks: readonly Block[] = [];
+  /** Where the snapshot in force is counted. */
+  rows: RowNumbers = { upstreams: new Map(), groups: new Map(), routes: [] };
+  readonly #ledger: Ledger;
+  readonly #slots: Slots;
+  readonly #rows: CounterRows;
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+    this.#slots = new Slots(ledger);
+    this.#rows = new CounterRows(ledger);
+  }
+
+  /**
+   * @param pairs for each open port the place of its listener, as `pairPorts` answers it
+   * @throws ConfigError if there are more targets than room, including removed ones that still have connections
+   */
+  build(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
+    const keys = targetKeys(loaded.config);
+    const slots = this.#slots.assign(keys.flat());
+    if (slots === undefined) {
+      const problem = `have more targets than the limit of ${MAX_TARGETS}`;
+      throw new ConfigError([{ key: "upstreams", problem }]);
+    }
+    const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
+    this.rows = this.#rows.assign(loaded.config, pairs);
+    return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.blocks, rows: this.rows });
+  }
+
+  /** The snapshot is in force. Logs upstreams that have lost their last healthy target by it, or got one. */
+  follow(snapshot: Snapshot, log?: Logger): void {
+    const before = new Map(Array.from(this.pools, ([name, { balancer }]) => [name, balancer.healthy]));
+    this.pools = makePools(snapshot, this.#ledger, this.pools);
+    if (log === undefined) return;
+    for (const [name, { balancer }] of this.pools) {
+      // The reload has added or removed targets.
+      if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(log, name, balancer.healthy);
+    }
+  }
+}
+
+/** The ports that stay open: `ports` without those whose listener a reload has removed. */
+export function portsLeft(
+  ports: readonly (Listener | undefined)[],
+  pairs: readonly (number | undefined)[],
+): readonly (Listener | undefined)[] {
+  return ports.map((port, i) => (pairs[i] === undefined ? undefined : port));
+}
