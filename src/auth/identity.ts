@@ -24,7 +24,7 @@ export function identify(subject: string | undefined): Identity | undefined {
 
   const parts = client.split("@");
   const [user, group] = parts;
-  if (parts.length !== 2 || !user || !group || UNFIT.test(client)) return undefined;
+  if (parts.length !== 2 || !user || !group || isUnfit(client)) return undefined;
   return { client, user, group };
 }
 
@@ -58,8 +58,14 @@ export function identityFault(subject: string | undefined): string {
  * it for a pattern.
  */
 export function isGroupName(text: string): boolean {
-  return text !== "" && !/[@*]/.test(text) && !UNFIT.test(text);
+  return text !== "" && !/[@*]/.test(text) && !isUnfit(text);
 }
+
+function isUnfit(text: string): boolean {
+  // Visible ASCII is spared the runtime's tables of characters, which take memory once they are asked.
+  return !VISIBLE_ASCII.test(text) && UNFIT.test(text);
+}
+const VISIBLE_ASCII = /^[!-~]*$/;
 
 /**
  * White space, control characters, unpaired surrogates, and what leaves no mark or looks like a space: what Unicode calls

@@ -78,6 +78,8 @@ function describe(value: unknown): string {
  * same.
  */
 export function escapeInvisible(text: string): string {
+  // Almost every text: it is spared the runtime's tables of characters, which take memory once they are asked.
+  if (PRINTABLE_ASCII.test(text)) return text;
   return text.replace(INVISIBLE, (char) =>
     Array.from(
       { length: char.length },
@@ -85,4 +87,5 @@ export function escapeInvisible(text: string): string {
     ).join(""),
   );
 }
+const PRINTABLE_ASCII = /^[ -~]*$/;
 const INVISIBLE = /(?! )[\p{C}\p{Z}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/gu;
