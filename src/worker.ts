@@ -40,7 +40,7 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
 };
 
 function start(order: Command & { kind: "start" }): void {
-  const { now, settings, ledger, worker, descriptors, column, prefix, ports } = order;
+  const { now, settings, ledger, worker, descriptors, column, prefix, refusalInterval, ports } = order;
   setClock(now);
   level = settings.config.logLevel;
   engine = new Engine(settings, {
@@ -48,6 +48,7 @@ function start(order: Command & { kind: "start" }): void {
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),
     prefix,
+    refusalInterval,
   });
   void engine.over.then(({ cut }) => report({ kind: "over", cut }));
   try {

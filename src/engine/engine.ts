@@ -29,6 +29,8 @@ export interface EngineOptions {
   readonly log: Logger;
   /** Begins the names of its connections. */
   readonly prefix: string;
+  /** Milliseconds between two lines of the refusal log for the same; undefined for the log's own. */
+  readonly refusalInterval?: number | undefined;
 }
 
 /** How many connections are judged again in one turn of the event loop: some milliseconds of work. */
@@ -57,7 +59,7 @@ export class Engine {
   #cut = 0;
 
   constructor(settings: Snapshot, options: EngineOptions) {
-    const { ledger, budget, log, prefix } = options;
+    const { ledger, budget, log, prefix, refusalInterval } = options;
     this.over = this.#over.promise;
     this.#options = options;
     this.#settings = settings;
@@ -76,7 +78,11 @@ export class Engine {
       }),
       tarpit: new Tarpit(budget, monotonic),
       log,
-      refusals: new RefusalLog({ write: (fields) => log.warn("refused", fields), now: monotonic }),
+      refusals: new RefusalLog({
+        write: (fields) => log.warn("refused", fields),
+        now: monotonic,
+        interval: refusalInterval,
+      }),
       connections: new Set<Connection>(),
       prefix,
       now: monotonic,

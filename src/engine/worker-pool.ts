@@ -28,6 +28,8 @@ export interface WorkerPoolOptions {
   readonly log: Logger;
   /** Begins the names of all its connections. */
   readonly prefix: string;
+  /** As each worker's engine is told. */
+  readonly refusalInterval?: number | undefined;
   /** The module that a worker thread runs. */
   readonly module: URL;
 }
@@ -179,7 +181,7 @@ export class WorkerPool {
   }
 
   #startCommand(worker: number, { column }: WorkerThread): Command {
-    const { ledger, budget, prefix } = this.#options;
+    const { ledger, budget, prefix, refusalInterval } = this.#options;
     return {
       kind: "start",
       now: monotonic(),
@@ -189,6 +191,7 @@ export class WorkerPool {
       descriptors: budget.memory,
       column,
       prefix: `${prefix}-${(this.#started++).toString(36)}`,
+      refusalInterval,
       ports: this.#addresses.map(({ port }) => port),
     };
   }
