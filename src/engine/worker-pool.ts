@@ -3,13 +3,12 @@
 
 import type { Address } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";
-import { returnColumn, takeColumn, type DescriptorBudget } from "../lib/descriptors.ts";
+import { returnColumn, takeColumn } from "../lib/descriptors.ts";
 import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
-import type { Logger } from "../lib/log.ts";
+import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
-import type { Ledger } from "../state/ledger.ts";
 
 /** So many deaths, over all workers, within so many milliseconds are too many. */
 const MAX_DEATHS = 5;
@@ -21,15 +20,8 @@ const EXIT_WAIT_MS = 1_000;
 /** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
 const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
-/** What a worker pool needs beside its snapshot. */
-export interface WorkerPoolOptions {
-  readonly ledger: Ledger;
-  readonly budget: DescriptorBudget;
-  readonly log: Logger;
-  /** Begins the names of all its connections. */
-  readonly prefix: string;
-  /** As each worker's engine is told. */
-  readonly refusalInterval?: number | undefined;
+/** What a worker pool needs beside its snapshot. Each worker's engine is given the same. */
+export interface WorkerPoolOptions extends EngineOptions {
   /** The module that a worker thread runs. */
   readonly module: URL;
 }
