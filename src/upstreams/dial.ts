@@ -142,8 +142,8 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
     connectError: (socket, error) => socket.data.failed(error),
   };
   // Until a socket is open its data is the attempt, and none of the handlers proper is called.
-  const plain = { ...handlers, ...own } as unknown as Own;
-  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as unknown as Own;
+  const plain = { ...handlers, ...own } as Own;
+  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as Own;
   // A plain socket that becomes a secure one: the two go together, and what happens is told of the latter.
   const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
   const upper: Own = { ...secure, open() {} };
