@@ -14,6 +14,7 @@ test.each<[string, ProxyConfig, [key: string, value: string, builtIn?: string][]
   ["another value is one", { timeout: "1m" }, [["timeout", '"1m"', '"5m"']]],
   ["the same time in another unit is none", { timeout: "300s" }, []],
   ["the same time as a number is none", { timeout: 300_000 }, []],
+  ["no time at all is none, however it is written", { revocationGrace: "0s" }, []],
   ["a word in place of a number is one", { workers: "auto" }, [["workers", '"auto"', "1"]]],
   ["a switch is one", { watch: false }, [["watch", "false", "true"]]],
   ["a key without a built-in value is one", { maxConnections: 5 }, [["maxConnections", "5"]]],
