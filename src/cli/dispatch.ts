@@ -1,4 +1,4 @@
-// From the words of a command line to the command they mean, or to what is wrong with them.
+// Finds the command that the words of a command line mean, or reports what is wrong with them.
 
 import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
@@ -27,7 +27,7 @@ async function load(
 }
 
 /**
- * Carries out a command line.
+ * Runs a command line.
  * @returns the exit code
  * @throws UsageError that names the word at fault
  */
@@ -54,7 +54,7 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   return command.run({ flags: parseFlags(args, command.flags), words });
 }
 
-/** A configuration file's name where an address belongs: everybody tries that once. */
+/** A configuration file's name in the place of an address, a common mistake. */
 const CONFIG_FILE = /\.(toml|ya?ml|json)$/i;
 
 function checkWords(words: readonly string[], command: Command): void {
@@ -73,7 +73,7 @@ function checkWords(words: readonly string[], command: Command): void {
   throw new UsageError(
     most === 0
       ? `unknown word ${quote(extra)}; this command takes none`
-      : `one ${name?.toLowerCase()} at most, not also ${quote(extra)}`,
+      : `at most one ${name?.toLowerCase()} is allowed; ${quote(extra)} is one too many`,
   );
 }
 

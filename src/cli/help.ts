@@ -9,7 +9,7 @@ import { reflow } from "./reflow.ts";
 import { TOPICS } from "./topics.ts";
 import { usage } from "./usage.ts";
 
-/** @param commands the other commands, by name, of which `proxy help COMMAND` prints the help */
+/** @param commands the other commands, by name; `proxy help COMMAND` prints the help of each */
 export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
   return {
     usage: "help [TOPIC]",

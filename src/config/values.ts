@@ -64,7 +64,7 @@ export const pemPath: Kind<string> = {
   read: (read, value, key) => read.path(value, key),
 };
 
-/** Any text but an empty one. */
+/** Any text except the empty one. */
 export function text(what: string): Kind<string> {
   return {
     type: what.replace(/^an? /, ""),
@@ -77,12 +77,12 @@ export function text(what: string): Kind<string> {
 /** A text of a certain form. */
 export function form<T>(rules: {
   readonly type: string;
-  /** What the text is not where it cannot be read. */
+  /** What the text should be, for the fault. */
   readonly what: string;
-  /** How it is written; it may depend on what was written. */
+  /** How to write it; it may depend on the written value. */
   readonly hint?: string | ((value: unknown) => string);
   parse(value: unknown): T | undefined;
-  /** What is read where the text is at fault. */
+  /** The result of reading a faulty text. */
   readonly harmless: T;
   readonly schema?: JsonSchema;
 }): Kind<T> {

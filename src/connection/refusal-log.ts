@@ -1,6 +1,7 @@
-// Refusals in the log: a stranger must not be able to fill the disk. Per source and reason, and per client and reason
-// once the client is known, the first refusal is written at once; those that follow are counted, and written as one line
-// with `count` and `since` a few seconds later. Every refusal is in exactly one line. Pure: time and timer are arguments.
+// Logs refusals so that a stranger cannot fill the disk. The log keeps one key per source and reason, or per client and
+// reason if the client is known. It writes a key's first refusal at once, counts those that follow, and writes them as
+// one line with `count` and `since` a few seconds later. Every refusal is in exactly one line. Pure: time and timer are
+// arguments.
 
 import type { RefusalReason } from "../lib/errors.ts";
 import type { Fields } from "../lib/log.ts";
@@ -9,15 +10,15 @@ import { sourceOf } from "../lib/source.ts";
 /** What a refusal log needs. */
 export interface RefusalLogOptions {
   write(fields: Fields): void;
-  /** Whole milliseconds of a clock that only goes forward. */
+  /** Whole milliseconds of a monotonic clock. */
   now(): number;
   /** Milliseconds since 1970. */
   date?(): number;
-  /** Calls back once after so many milliseconds, unless cancelled by what it returns. */
+  /** Calls back once after this many milliseconds, unless the returned function cancels it. */
   schedule?(call: () => void, ms: number): () => void;
   /** Milliseconds between two lines of one key. Default: 5 s. */
   interval?: number | undefined;
-  /** The most keys that are told apart at a time; strangers have half of them. Default: 1,024. */
+  /** The largest number of keys at a time; strangers get half of them. Default: 1,024. */
   keys?: number;
 }
 
@@ -27,22 +28,22 @@ interface Entry {
   writtenAt: number;
   /** Refusals since then. */
   count: number;
-  /** When the first of them was, in milliseconds since 1970, and what its line says. */
+  /** When the first of them happened, in milliseconds since 1970, and the fields of its line. */
   since: number;
   fields: Fields;
 }
 
-/** Milliseconds between two lines of one key, where the options do not say. */
+/** Milliseconds between two lines of one key if the options do not say. */
 const INTERVAL_MS = 5_000;
 
-/** So many intervals after its last line a key that is silent makes room for another one. */
-const FORGET = 6;
+/** A silent key gives way to another one this many intervals after its last line. */
+const FORGET_INTERVALS = 6;
 
 export class RefusalLog {
   readonly #options: Required<RefusalLogOptions> & { readonly interval: number };
   /** By reason and source or client, in the order of their last lines. */
   readonly #entries = new Map<string, Entry>();
-  /** By reason, for keys that there is no room for. */
+  /** By reason, for refusals whose key has no room. */
   readonly #rest = new Map<RefusalReason, Entry>();
   /** Entries with a count. */
   #pending = 0;
@@ -58,9 +59,9 @@ export class RefusalLog {
 
   /**
    * Writes or counts a refusal.
-   * @param client undefined where it is not known
-   * @param remote where it came from, `host:port`
-   * @param describe what the line says; called only for a refusal that a line speaks of
+   * @param client undefined if it is not known
+   * @param remote the client's address, `host:port`
+   * @param describe returns the line's fields; called only for a refusal that gets a line
    */
   add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): void {
     const now = this.#options.now();
@@ -73,7 +74,7 @@ export class RefusalLog {
     }
   }
 
-  /** Writes all that has been counted. */
+  /** Writes all counted refusals. */
   flush(): void {
     this.#write(Infinity);
   }
@@ -87,7 +88,7 @@ export class RefusalLog {
   ): void {
     const { interval, date, write } = this.#options;
     if (entry === undefined || (entry.count === 0 && now - entry.writtenAt >= interval)) {
-      // Last among its like: they stay in the order of their lines.
+      // Move it to the end: entries stay in the order of their lines.
       entries.delete(key);
       entries.set(key, { writtenAt: now, count: 0, since: 0, fields: {} });
       return write(describe());
@@ -99,19 +100,19 @@ export class RefusalLog {
     this.#wait();
   }
 
-  /** Whether there is room for another key. What strangers do must not hide what becomes of clients. */
+  /** Whether there is room for another key. Refusals of strangers must not hide those of clients. */
   #hasRoom(stranger: boolean, now: number): boolean {
     const { interval, keys } = this.#options;
     const most = stranger ? keys / 2 : keys;
     if (this.#entries.size < most) return true;
     for (const [key, { writtenAt, count }] of this.#entries) {
-      if (count > 0 || now - writtenAt < FORGET * interval) break;
+      if (count > 0 || now - writtenAt < FORGET_INTERVALS * interval) break;
       this.#entries.delete(key);
     }
     return this.#entries.size < most;
   }
 
-  /** Writes what has been counted for lines that are older than an interval at this time. */
+  /** Writes the counted refusals of keys whose last line is older than an interval. */
   #write(now: number): void {
     const { interval, write } = this.#options;
     const writtenAt = this.#options.now();
@@ -131,11 +132,11 @@ export class RefusalLog {
     this.#wait();
   }
 
-  /** There is a timer exactly as long as something is counted. */
+  /** A timer runs exactly while refusals are counted. */
   #wait(): void {
     if (this.#pending === 0 || this.#cancel !== undefined) return;
     const { schedule, interval, now } = this.#options;
-    // Lines that are due within a fifth of an interval come together.
+    // One timer serves all lines that are due within a fifth of an interval.
     this.#cancel = schedule(() => {
       this.#cancel = undefined;
       this.#write(now());

@@ -112,7 +112,7 @@ describe("mistakes on the command line", () => {
     ["c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
     ["check c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
     ["schema x", 'unknown word "x"; this command takes none'],
-    [":5000 :5001", 'one address at most, not also ":5001"'],
+    [":5000 :5001", 'at most one address is allowed; ":5001" is one too many'],
     ["check --timeout", "--timeout needs a value"],
     ["check --timeout 5 --timeout 6", "--timeout is given twice"],
     ["check --log-level loud", '--log-level: "loud" is none of debug, info, warn, error, silent'],
@@ -127,7 +127,7 @@ describe("mistakes on the command line", () => {
     ["check --fill-rate 1", '--fill-rate: "1" is not a duration; it has no unit: write "1s" or "1ms"'],
     [
       "check --groups *",
-      '--groups: "*" is not a group; a group cannot be called so, and there are no patterns: list each group by its name',
+      '--groups: "*" is not a group; a group cannot have this name, and there are no patterns: list each group by its name',
     ],
     [
       "check --targets a:1,b",
@@ -371,7 +371,7 @@ maxConnections = 4
     const config = await file("dates.json", JSON.stringify({ listener, upstreams: UPSTREAMS }));
     const { code, out } = await run(["check", "--config", config]);
     expect(code).toBe(0);
-    const dates = out.split("\n").filter((line) => line.startsWith("  runs out"));
+    const dates = out.split("\n").filter((line) => line.startsWith("  expires"));
     expect(dates.map((line) => line.split(", ")[1]?.split(" ").slice(0, 2).join(" "))).toEqual([
       "the proxy's",
       "the CA",

@@ -41,7 +41,7 @@ test("a proxy that has too few descriptors for its workers does not start, and s
     Run.start([...args, ...CERTIFICATE_FLAGS], { before: `ulimit -n ${limit}` });
   await using run = await start(240);
   expect(await run.exit()).toBe(1);
-  expect(run.stderr).toContain("the limit on open files is 240, and 243 are needed");
+  expect(run.stderr).toContain("the limit on open files is 240, but a proxy with one connection needs 243");
   expect(run.stderr.trimEnd().split("\n")).toHaveLength(1);
   // With exactly as many it starts, and serves.
   using origin = echoOrigin();

@@ -366,7 +366,7 @@ describe("flags", () => {
     writeFileSync(host.config, `${readFileSync(host.config, "utf8")}${more}`);
     run.child.kill("SIGHUP");
     expect((await run.line("reload refused"))["problem"]).toMatch(
-      /^--targets could be for any of 2 upstreams/,
+      /^--targets is ambiguous: the file has 2 upstreams/,
     );
     expect(await isServed(run.port)).toBe(true);
   });

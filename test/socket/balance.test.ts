@@ -1,7 +1,7 @@
 // Which target a connection reaches, and what happens when a target is no good: the client notices nothing.
 
 import { describe, expect, test } from "bun:test";
-import { PENALTY } from "../../src/state/balancer.ts";
+import { PENALTY_MS } from "../../src/state/balancer.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { startProxy, until } from "../support/proxy.ts";
@@ -287,7 +287,7 @@ describe("a target that is back", () => {
     expect(await echoes(await connect(proxy.port))).toBe(true);
     await proxy.log.line("target failed");
     using back = echoOrigin({ port });
-    const deadline = performance.now() + PENALTY + 5_000;
+    const deadline = performance.now() + PENALTY_MS + 5_000;
     while (back.accepted.length === 0 && performance.now() < deadline) {
       const client = await connect(proxy.port);
       expect(await echoes(client)).toBe(true);

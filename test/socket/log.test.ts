@@ -240,7 +240,7 @@ describe("a client that does not trust the proxy", () => {
     socket.terminate();
     expect(line).toMatchObject({
       reason: "handshake_failed",
-      detail: expect.stringContaining("had seen the proxy's certificate"),
+      detail: expect.stringContaining("saw the proxy's certificate"),
     });
   });
 });

@@ -1,7 +1,7 @@
 // The encoder against programs that were not written here.
 
 import { describe, expect, test } from "bun:test";
-import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
+import { encodeProxyHeader, MAX_HEADER_BYTES, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { consumers, present, type Reading } from "../support/consumers.ts";
 
 const caller: Caller = {
@@ -69,9 +69,9 @@ for (const consumer of consumers) {
     test("reads the longest header", async () => {
       await using running = await consumer.start();
       const length = encodeProxyHeader("v2", { ...overIPv6, client: "a" })!.length;
-      const client = "a".repeat(LONGEST_HEADER - length + 1);
+      const client = "a".repeat(MAX_HEADER_BYTES - length + 1);
       const header = encodeProxyHeader("v2", { ...overIPv6, client })!;
-      expect(header).toHaveLength(LONGEST_HEADER);
+      expect(header).toHaveLength(MAX_HEADER_BYTES);
       expect(await present(running.port, header)).toEqual({
         ...addressesIPv6,
         ...readable({ ...names, client }),

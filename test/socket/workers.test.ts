@@ -157,7 +157,8 @@ describe("closed while its workers start, a proxy leaves none behind", () => {
     if (ms > 0) await Bun.sleep(ms);
     await proxy.close();
     const port = await listening;
-    if (typeof port !== "number") expect(String(port)).toContain("closed before it was open");
+    if (typeof port !== "number")
+      expect(String(port)).toContain("the proxy was closed while it was starting");
     else await expect(connectPlain(port)).rejects.toThrow();
   });
 });

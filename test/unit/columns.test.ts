@@ -1,7 +1,7 @@
 // What the command line's help and summary are set in: wrapped text and two columns.
 
 import { describe, expect, test } from "bun:test";
-import { TIED, WIDTH, columns, widthFor, wrap } from "../../src/cli/columns.ts";
+import { NO_BREAK_SPACE, WIDTH, columns, widthFor, wrap } from "../../src/cli/columns.ts";
 
 test.each([
   ["", [""]],
@@ -9,8 +9,8 @@ test.each([
   ["one two3 four", ["one", "two3", "four"]],
   ["longerthanaline x", ["longerthanaline", "x"]],
   ["one\n\ntwo", ["one", "", "two"]],
-  [`a${TIED}b${TIED}c${TIED}d e`, ["a b c d", "e"]],
-  [`one [a:${TIED}5]`, ["one", "[a: 5]"]],
+  [`a${NO_BREAK_SPACE}b${NO_BREAK_SPACE}c${NO_BREAK_SPACE}d e`, ["a b c d", "e"]],
+  [`one [a:${NO_BREAK_SPACE}5]`, ["one", "[a: 5]"]],
 ])("the text %j is wrapped at 7 characters as %j", (text, lines) => {
   expect(wrap(text, 7)).toEqual(lines);
 });
