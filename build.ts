@@ -68,6 +68,8 @@ try {
     entrypoints: [`${import.meta.dir}/src/main.ts`, `${import.meta.dir}/src/worker.ts`],
     minify: true,
     bytecode: true,
+    // What a command imports when it runs is then a module of its own, and not read before.
+    splitting: true,
     format: "esm",
     compile: {
       outfile,

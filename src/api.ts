@@ -11,6 +11,8 @@ import type { UpstreamStats } from "./upstreams/pool.ts";
 export interface ProxyOptions extends LoadOptions {
   /** Where the log goes. Default: lines on standard error. */
   logger?: Logger;
+  /** Milliseconds between two log lines of refusals for the same reason and of the same source or client. Default: 5,000. */
+  refusalInterval?: number;
   /** Where `reload()` without an argument gets its configuration. Default: the last one, whose files are read again. */
   source?: () => ProxyConfig | Promise<ProxyConfig>;
 }

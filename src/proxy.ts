@@ -99,7 +99,8 @@ class RunningProxy implements Proxy {
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#builder = new SnapshotBuilder(this.#ledger);
     const snapshot = this.#builder.build(loaded, [...config.listeners.keys()]);
-    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
+    const { refusalInterval } = options;
+    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix, refusalInterval };
     this.#runner =
       workers === 1
         ? new Engine(snapshot, shared)

@@ -47,7 +47,7 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
 };
 
 function start(command: Command & { kind: "start" }): void {
-  const { now, snapshot, ledger, worker, descriptors, column, prefix, ports } = command;
+  const { now, snapshot, ledger, worker, descriptors, column, prefix, refusalInterval, ports } = command;
   setClock(now);
   level = eventLevel(snapshot);
   engine = new Engine(snapshot, {
@@ -55,6 +55,7 @@ function start(command: Command & { kind: "start" }): void {
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),
     prefix,
+    refusalInterval,
   });
   void engine.over.then(({ cut }) => report({ kind: "over", cut }));
   try {

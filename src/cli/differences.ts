@@ -2,7 +2,7 @@
 
 import { HEALTH_CHECK_BUILT_IN } from "../config/built-in.ts";
 import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
-import { parseDuration } from "../lib/duration.ts";
+import { isZeroDuration, parseDuration } from "../lib/duration.ts";
 import { quote } from "../lib/errors.ts";
 
 /** A key with its value and its built-in value; undefined if it has none. */
@@ -52,9 +52,9 @@ function memberOf(known: unknown, name: string): unknown {
   return isTable && Object.hasOwn(known, name) ? (known as Record<string, unknown>)[name] : undefined;
 }
 
-/** "60s" and "1m" are the same. */
+/** "60s" and "1m" are the same, and so are "0s" and 0. */
 function same(a: unknown, b: unknown): boolean {
-  const [left, right] = [parseDuration(a), parseDuration(b)];
+  const [left, right] = [a, b].map((each) => (isZeroDuration(each) ? 0 : parseDuration(each)));
   return Bun.deepEquals(a, b) || (left !== undefined && left === right);
 }
 

@@ -44,9 +44,9 @@ function valueOf({ kind, builtIn, demonstration }: Key<unknown>): unknown {
     : value;
 }
 
-export const BUILT_IN = valuesOf(SCHEMA.table!) as unknown as BuiltIn;
+export const BUILT_IN = valuesOf(SCHEMA) as BuiltIn;
 
 /** The health check of an empty table. */
-export const HEALTH_CHECK_BUILT_IN = valuesOf(HEALTH_CHECK.table!) as unknown as Required<
+export const HEALTH_CHECK_BUILT_IN = valuesOf(HEALTH_CHECK) as Required<
   NonNullable<UpstreamConfig["healthCheck"]>
 >;

@@ -100,7 +100,7 @@ export function table<const K extends Keys>(
       additionalProperties: false,
     },
     get table() {
-      return self as Table<Keys>;
+      return self;
     },
     read(read, value, key, skipped = []) {
       const given = read.table(value, key, names);
@@ -166,7 +166,7 @@ export function shorthand<K extends Keys>(long: Table<K>, short: keyof K & strin
     type: `${kind.type}, or table`,
     typescript: `${kind.typescript} | ${long.typescript}`,
     schema: { anyOf: [kind.schema, long.schema] },
-    table: long as unknown as Table<Keys>,
+    table: long,
     read(read, value, key) {
       if (typeof value === "object" && value !== null) return long.read(read, value, key);
       const others = rest.map(([name, each]) => [name, each.kind.read(read, each.builtIn, `${key}.${name}`)]);

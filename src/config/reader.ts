@@ -1,6 +1,6 @@
 // Reads written values one by one and collects their faults. Pure.
 
-import { MAX_DURATION_MS, formatDuration, parseDuration } from "../lib/duration.ts";
+import { MAX_DURATION_MS, formatDuration, isZeroDuration, parseDuration } from "../lib/duration.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 
@@ -115,9 +115,7 @@ export class Reader {
 
   /** A duration, or none: 0, "0s". */
   durationOrNone(value: unknown, key: string): number {
-    return value === 0 || (typeof value === "string" && /^0(h|m|s|ms)?$/.test(value))
-      ? 0
-      : this.duration(value, key);
+    return isZeroDuration(value) ? 0 : this.duration(value, key);
   }
 
   /** @param others what else would be valid */

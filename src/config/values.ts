@@ -27,7 +27,7 @@ export function count<W extends string>(most: number, word: W): Kind<number | W>
 export function count(most: number, word?: string): Kind<number | string> {
   const number = { type: "integer", minimum: 1, maximum: most };
   return {
-    type: `whole number, 1 to ${most.toLocaleString("en-US")}${word === undefined ? "" : `, or \`"${word}"\``}`,
+    type: `whole number, 1 to ${thousands(most)}${word === undefined ? "" : `, or \`"${word}"\``}`,
     typescript: word === undefined ? "number" : `number | "${word}"`,
     schema: word === undefined ? number : { anyOf: [number, { const: word }] },
     read: (read, value, key) =>
@@ -113,4 +113,9 @@ export function form<T>(rules: {
 export function written(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(written).join(", ")}]`;
   return typeof value === "string" ? quote(value) : String(value);
+}
+
+/** Not by toLocaleString: the runtime's knowledge of languages takes 2 MiB once it is asked. */
+function thousands(number: number): string {
+  return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }

@@ -5,6 +5,7 @@
 
 import type { RefusalReason } from "../lib/errors.ts";
 import type { Fields } from "../lib/log.ts";
+import { sourceOf } from "../lib/source.ts";
 
 /** What a refusal log needs. */
 export interface RefusalLogOptions {
@@ -16,7 +17,7 @@ export interface RefusalLogOptions {
   /** Calls back once after this many milliseconds, unless the returned function cancels it. */
   schedule?(call: () => void, ms: number): () => void;
   /** Milliseconds between two lines of one key. Default: 5 s. */
-  interval?: number;
+  interval?: number | undefined;
   /** The largest number of keys at a time; strangers get half of them. Default: 1,024. */
   keys?: number;
 }
@@ -32,14 +33,14 @@ interface Entry {
   fields: Fields;
 }
 
+/** Milliseconds between two lines of one key if the options do not say. */
+const INTERVAL_MS = 5_000;
+
 /** A silent key gives way to another one this many intervals after its last line. */
 const FORGET_INTERVALS = 6;
 
 export class RefusalLog {
-  /** Milliseconds between two lines of one key if the options do not say. Tests shorten it. */
-  static intervalMs = 5_000;
-
-  readonly #options: Required<RefusalLogOptions>;
+  readonly #options: Required<RefusalLogOptions> & { readonly interval: number };
   /** By reason and source or client, in the order of their last lines. */
   readonly #entries = new Map<string, Entry>();
   /** By reason, for refusals whose key has no room. */
@@ -48,12 +49,12 @@ export class RefusalLog {
   #pending = 0;
   #cancel: (() => void) | undefined;
 
-  constructor(options: RefusalLogOptions) {
+  constructor({ interval = INTERVAL_MS, ...options }: RefusalLogOptions) {
     const schedule = (call: () => void, ms: number) => {
       const timer = setTimeout(call, ms);
       return () => clearTimeout(timer);
     };
-    this.#options = { date: Date.now, schedule, interval: RefusalLog.intervalMs, keys: 1_024, ...options };
+    this.#options = { date: Date.now, schedule, keys: 1_024, ...options, interval };
   }
 
   /**
@@ -64,7 +65,7 @@ export class RefusalLog {
    */
   add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): void {
     const now = this.#options.now();
-    const key = `${reason} ${client ?? sourceOf(remote)}`;
+    const key = `${reason} ${client ?? partyOf(remote)}`;
     const known = this.#entries.get(key);
     if (known !== undefined || this.#hasRoom(client === undefined, now)) {
       this.#count(this.#entries, key, known, now, describe);
@@ -143,17 +144,8 @@ export class RefusalLog {
   }
 }
 
-/** The part of an address that identifies one party: an IPv4 address, or the first 64 bits of an IPv6 address. */
-export function sourceOf(remote: string): string {
-  // A listener on every interface sees IPv4 addresses as ::ffff:0:0/96.
-  const ipv4 = /^(?:\[::ffff:(\d+(?:\.\d+){3})\]|([^[\]]*)):\d+$/.exec(remote);
-  if (ipv4 !== null) return (ipv4[1] ?? ipv4[2]) as string;
-  const match = /^\[([^\]]*)\]:\d+$/.exec(remote);
-  if (match === null) return remote;
-  // The system prints lower case, no leading zeros, and at most one "::".
-  const [head = "", tail] = match[1]!.split("::");
-  const left = head === "" ? [] : head.split(":");
-  const right = tail === undefined || tail === "" ? [] : tail.split(":");
-  const zeros = Array<string>(tail === undefined ? 0 : Math.max(0, 8 - left.length - right.length)).fill("0");
-  return `${[...left, ...zeros, ...right].slice(0, 4).join(":")}::/64`;
+/** For whom a stranger is counted: its source, or all that is known of it. */
+function partyOf(remote: string): string {
+  const source = sourceOf(/^\[?([^\]]*?)\]?:\d+$/.exec(remote)?.[1]);
+  return source === undefined ? remote : `${source.family} ${source.high} ${source.low}`;
 }

@@ -33,6 +33,8 @@ export interface EngineOptions {
   readonly log: Logger;
   /** The start of its connections' names. */
   readonly prefix: string;
+  /** Milliseconds between two lines of the refusal log for the same; undefined for the log's own. */
+  readonly refusalInterval?: number | undefined;
 }
 
 /** How many connections are checked again in one turn of the event loop: some milliseconds of work. */
@@ -64,7 +66,7 @@ export class Engine {
   #cut = 0;
 
   constructor(snapshot: Snapshot, options: EngineOptions) {
-    const { ledger, budget, log, prefix } = options;
+    const { ledger, budget, log, prefix, refusalInterval } = options;
     this.over = this.#over.promise;
     this.#options = options;
     this.#snapshot = snapshot;
@@ -83,7 +85,11 @@ export class Engine {
       }),
       tarpit: new Tarpit(budget, monotonic),
       log,
-      refusals: new RefusalLog({ write: (fields) => log.warn("refused", fields), now: monotonic }),
+      refusals: new RefusalLog({
+        write: (fields) => log.warn("refused", fields),
+        now: monotonic,
+        interval: refusalInterval,
+      }),
       connections: new Set<Connection>(),
       prefix,
       now: monotonic,

@@ -21,6 +21,7 @@ export type Command =
       /** Its column in the count of descriptors. */
       readonly column: number;
       readonly prefix: string;
+      readonly refusalInterval: number | undefined;
       /** Ports that the system has picked for another worker. */
       readonly ports: readonly number[];
     }

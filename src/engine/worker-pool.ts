@@ -3,15 +3,14 @@
 
 import type { Address } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";
-import { returnColumn, takeColumn, type DescriptorBudget } from "../lib/descriptors.ts";
+import { returnColumn, takeColumn } from "../lib/descriptors.ts";
 import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
-import type { Logger } from "../lib/log.ts";
+import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
 import { CLOSE_CODE } from "../lib/reasons.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
-import type { Ledger } from "../state/ledger.ts";
 
 /** The pool gives up after this many deaths of workers within this many milliseconds. */
 const MAX_DEATHS = 5;
@@ -23,13 +22,8 @@ const EXIT_WAIT_MS = 1_000;
 /** The source excerpt that Bun prints before an error; strip it. In the binary it is thousands of characters long. */
 const SOURCE_EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
-/** What a worker pool needs besides its snapshot. */
-export interface WorkerPoolOptions {
-  readonly ledger: Ledger;
-  readonly budget: DescriptorBudget;
-  readonly log: Logger;
-  /** The start of all its connections' names. */
-  readonly prefix: string;
+/** What a worker pool needs beside its snapshot. Each worker's engine is given the same. */
+export interface WorkerPoolOptions extends EngineOptions {
   /** The module that a worker thread runs. */
   readonly module: URL;
 }
@@ -205,7 +199,7 @@ export class WorkerPool {
   }
 
   #startCommand(worker: number, { column }: WorkerThread): Command {
-    const { ledger, budget, prefix } = this.#options;
+    const { ledger, budget, prefix, refusalInterval } = this.#options;
     return {
       kind: "start",
       now: monotonic(),
@@ -215,6 +209,7 @@ export class WorkerPool {
       descriptors: budget.memory,
       column,
       prefix: `${prefix}-${(this.#started++).toString(36)}`,
+      refusalInterval,
       ports: this.#addresses.map(({ port }) => port),
     };
   }

@@ -15,6 +15,11 @@ export function parseDuration(input: unknown): number | undefined {
   return typeof ms === "number" && Number.isInteger(ms) && ms >= 1 && ms <= MAX_DURATION_MS ? ms : undefined;
 }
 
+/** Whether this says that there is no such time at all: `0`, `"0"`, `"0s"`. */
+export function isZeroDuration(input: unknown): boolean {
+  return input === 0 || (typeof input === "string" && /^0(h|m|s|ms)?$/.test(input));
+}
+
 function readText(text: string): number | undefined {
   const match = /^(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?$/.exec(text);
   if (match === null || text === "") return undefined;

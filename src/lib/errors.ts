@@ -78,6 +78,8 @@ function describe(value: unknown): string {
  * means the same.
  */
 export function escapeInvisible(text: string): string {
+  // Most texts: the runtime then does not load its Unicode tables, which take memory.
+  if (PRINTABLE_ASCII.test(text)) return text;
   return text.replace(INVISIBLE, (char) =>
     Array.from(
       { length: char.length },
@@ -85,4 +87,5 @@ export function escapeInvisible(text: string): string {
     ).join(""),
   );
 }
+const PRINTABLE_ASCII = /^[ -~]*$/;
 const INVISIBLE = /(?! )[\p{C}\p{Z}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/gu;

@@ -84,7 +84,7 @@ export function listen<Data>(
           close();
         }
         // Bun's types leave this out.
-        const { fd } = server as unknown as { fd: number };
+        const { fd } = server as typeof server & { readonly fd: number };
         return (closed ??= atOnce ? Promise.resolve() : leave(fd, sockets, hurry.signal).then(close));
       },
     };
@@ -207,7 +207,7 @@ export async function probePort({ hostname, port }: Address): Promise<void> {
  */
 function replaceContext(server: Bun.TCPSocketListener<unknown>, options: TlsOptions): void {
   const lender = createServer(options);
-  (lender as unknown as { _handle: unknown })._handle = server;
+  (lender as typeof lender & { _handle: unknown })._handle = server;
   lender.setSecureContext(options);
 }
 

@@ -146,8 +146,8 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
     connectError: (socket, error) => socket.data.failed(error),
   };
   // Until a socket is open its data is the attempt, and none of the caller's handlers is called.
-  const plain = { ...handlers, ...own } as unknown as Own;
-  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as unknown as Own;
+  const plain = { ...handlers, ...own } as Own;
+  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as Own;
   // A plain socket that becomes a secure one: both live together, and events are reported on the secure one.
   const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
   const upper: Own = { ...secure, open() {} };

@@ -4,9 +4,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { Run, binary } from "../support/binary.ts";
+import { CERTIFICATE_FLAGS, Run, binary } from "../support/binary.ts";
+import { freePort } from "../support/free-port.ts";
 import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
-import { until } from "../support/proxy.ts";
+import { testConfig, until } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
 import { echoes } from "../support/served.ts";
 
@@ -17,21 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** A configuration file with everything that a host needs. */
 function configFile(name: string, targets: string[], over: object = {}): string {
   const path = `${folder}/${name}.json`;
-  writeFileSync(
-    path,
-    JSON.stringify({
-      listener: {
-        address: "127.0.0.1:0",
-        ca: certPath("ca.crt"),
-        certificate: certPath("server.crt"),
-        privateKey: certPath("key.pem"),
-      },
-      upstreams: [{ name: "test", targets, authorizedGroups: ["admin"] }],
-      rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
-      workers: Run.workers,
-      ...over,
-    }),
-  );
+  writeFileSync(path, JSON.stringify({ ...testConfig(targets), workers: Run.workers, ...over }));
   return path;
 }
 
@@ -345,23 +332,9 @@ describe("under load", () => {
 
   test("a log that nobody reads stops nothing", async () => {
     using origin = echoOrigin();
-    const port = (() => {
-      using free = new Origin();
-      return free.port;
-    })();
+    const port = freePort();
     // The reader of the pipe sleeps; the pipe holds 64 KiB, a few hundred lines.
-    const flags = [
-      "--workers",
-      String(Run.workers),
-      "--targets",
-      origin.target,
-      "--ca",
-      certPath("ca.crt"),
-      "--cert",
-      certPath("server.crt"),
-      "--key",
-      certPath("key.pem"),
-    ];
+    const flags = ["--workers", String(Run.workers), "--targets", origin.target, ...CERTIFICATE_FLAGS];
     const stalled = Bun.spawn(
       ["sh", "-c", '"$@" 2>&1 >/dev/null | sleep 60', "sh", await binary(), `127.0.0.1:${port}`, ...flags],
       {

@@ -1,8 +1,8 @@
 // Few descriptors and many threads: what threads, listeners and health checks take is taken out of what connections may.
 
 import { expect, test } from "bun:test";
-import { Run } from "../support/binary.ts";
-import { certPath, connect, connectPlain, echoOrigin } from "../support/peer.ts";
+import { CERTIFICATE_FLAGS, Run } from "../support/binary.ts";
+import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 
 const refused = (run: Run) =>
@@ -37,8 +37,8 @@ test.if(process.platform === "linux")(
 
 test("a proxy that has too few descriptors for its workers does not start, and says how many it needs", async () => {
   const args = ["127.0.0.1:0", "--workers", "64", "--targets", "127.0.0.1:1"];
-  const files = ["--ca", certPath("ca.crt"), "--cert", certPath("server.crt"), "--key", certPath("key.pem")];
-  const start = (limit: number) => Run.start([...args, ...files], { before: `ulimit -n ${limit}` });
+  const start = (limit: number) =>
+    Run.start([...args, ...CERTIFICATE_FLAGS], { before: `ulimit -n ${limit}` });
   await using run = await start(240);
   expect(await run.exit()).toBe(1);
   expect(run.stderr).toContain("the limit on open files is 240, but a proxy with one connection needs 243");

@@ -3,10 +3,10 @@
 import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { binary } from "../support/binary.ts";
-import { certPath, connect, connectPlain, echoOrigin } from "../support/peer.ts";
-import { until, type Line } from "../support/proxy.ts";
-import { freePort } from "../support/served.ts";
+import { CERTIFICATE_FLAGS, binary } from "../support/binary.ts";
+import { freePort } from "../support/free-port.ts";
+import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
+import { testConfig, until, type Line } from "../support/proxy.ts";
 
 const TARGETS = 64;
 const CONNECTIONS = 200;
@@ -18,16 +18,7 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
   const targets = Array.from({ length: TARGETS }, (_, i) => `unix:${folder}/${"none".repeat(10)}${i}`);
   writeFileSync(
     `${folder}/proxy.json`,
-    JSON.stringify({
-      listener: {
-        address: `127.0.0.1:${port}`,
-        ca: certPath("ca.crt"),
-        certificate: certPath("server.crt"),
-        privateKey: certPath("key.pem"),
-      },
-      upstreams: [{ name: "test", targets, authorizedGroups: ["admin"] }],
-      rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
-    }),
+    JSON.stringify(testConfig(targets, { listener: { address: `127.0.0.1:${port}` } })),
   );
   expect(Bun.spawnSync(["mkfifo", `${folder}/fifo`]).exitCode).toBe(0);
   const reader = Bun.spawn([
@@ -111,14 +102,6 @@ test.skipIf(python === null)(
   async () => {
     using origin = echoOrigin();
     const port = freePort();
-    const certs = [
-      "--ca",
-      certPath("ca.crt"),
-      "--cert",
-      certPath("server.crt"),
-      "--key",
-      certPath("key.pem"),
-    ];
     const flags = [
       "--targets",
       origin.target,
@@ -130,7 +113,7 @@ test.skipIf(python === null)(
       "debug",
     ];
     const terminal = Bun.spawn(
-      [python!, "-c", STALLED_TERMINAL, await binary(), `127.0.0.1:${port}`, ...certs, ...flags],
+      [python!, "-c", STALLED_TERMINAL, await binary(), `127.0.0.1:${port}`, ...CERTIFICATE_FLAGS, ...flags],
       { stdin: "pipe", stdout: "pipe" },
     );
     const output = { text: "" };

@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { Run } from "../support/binary.ts";
-import { certPath, connect, echoOrigin } from "../support/peer.ts";
+import { CERTIFICATE_FLAGS, Run } from "../support/binary.ts";
+import { connect, echoOrigin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 import { echoes } from "../support/served.ts";
 
@@ -66,7 +66,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     using origin = echoOrigin();
     const run = await Run.start([
       ...["127.0.0.1:0", "--targets", origin.target, "--log-format", "json", ...flags],
-      ...["--ca", certPath("ca.crt"), "--cert", certPath("server.crt"), "--key", certPath("key.pem")],
+      ...CERTIFICATE_FLAGS,
     ]);
     await using _ = run;
     const status = `/proc/${run.child.pid}/status`;

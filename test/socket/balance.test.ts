@@ -5,7 +5,8 @@ import { PENALTY_MS } from "../../src/state/balancer.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { startProxy, until } from "../support/proxy.ts";
-import { echoes, freePort, open } from "../support/served.ts";
+import { freePort } from "../support/free-port.ts";
+import { echoes, open } from "../support/served.ts";
 
 describe("least connections", () => {
   test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {

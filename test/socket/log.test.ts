@@ -1,16 +1,15 @@
 // What the log says, and that nobody can make it say too much.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect as connectFrom } from "node:net";
-import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { cert, connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { issue } from "../support/issue.ts";
-import { startProxy, testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
+import * as support from "../support/proxy.ts";
+import { testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
 
 // How few lines there are is what is under test here: with the interval that users have.
-const { intervalMs } = RefusalLog;
-beforeAll(() => void (RefusalLog.intervalMs = 5_000));
-afterAll(() => void (RefusalLog.intervalMs = intervalMs));
+const startProxy: typeof support.startProxy = (targets, over) =>
+  support.startProxy(targets, over, { refusalInterval: 5_000 });
 
 const refused = ({ log }: TestProxy) => log.written.filter(({ msg }) => msg === "refused");
 const sum = (lines: Line[]) => lines.reduce((all, { count }) => all + Number(count ?? 1), 0);

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { ConfigError, createLogger, createProxy, type Proxy, type ProxyConfig } from "tcpproxy";
 import { issue, makeAuthority } from "../support/issue.ts";
 import { cert, certPath, connect, Origin, type ClientOptions, type Peer } from "../support/peer.ts";
-import { Log, testConfig, until } from "../support/proxy.ts";
+import { Log, REFUSAL_INTERVAL, testConfig, until } from "../support/proxy.ts";
 import { visit } from "../support/visit.ts";
 
 /** A server that says who it is, then sends back what it gets. */
@@ -31,7 +31,7 @@ interface Running extends AsyncDisposable {
 }
 
 async function start(config: ProxyConfig, log = new Log()): Promise<Running> {
-  const proxy = createProxy({ watch: false, ...config }, { logger: log });
+  const proxy = createProxy({ watch: false, ...config }, { logger: log, refusalInterval: REFUSAL_INTERVAL });
   await proxy.listen();
   return {
     proxy,

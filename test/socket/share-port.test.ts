@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { StartError } from "../../src/lib/errors.ts";
 import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
-import { freePort } from "../support/served.ts";
+import { freePort } from "../support/free-port.ts";
 import { createProxy } from "tcpproxy";
 
 /** A proxy that is started on a port that may be somebody else's: the error, if it is. */

@@ -7,6 +7,13 @@ import { until, type Line } from "./proxy.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 
+/** The certificates of test/certs, as flags. */
+export const CERTIFICATE_FLAGS: readonly string[] = [
+  ...["--ca", certPath("ca.crt")],
+  ...["--cert", certPath("server.crt")],
+  ...["--key", certPath("key.pem")],
+];
+
 /** Builds with build.ts, unless these very sources have been built before, and answers the path. */
 export async function binary(): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256");
@@ -78,14 +85,6 @@ export class Run implements AsyncDisposable {
     args: string[] = [],
     options: RunOptions = {},
   ): Promise<Run & { port: number }> {
-    const certs = [
-      "--ca",
-      certPath("ca.crt"),
-      "--cert",
-      certPath("server.crt"),
-      "--key",
-      certPath("key.pem"),
-    ];
     const run = await Run.start(
       [
         "127.0.0.1:0",
@@ -98,7 +97,7 @@ export class Run implements AsyncDisposable {
         "--fill-rate",
         "1ms",
         ...(args.includes("--workers") ? [] : ["--workers", String(Run.workers)]),
-        ...certs,
+        ...CERTIFICATE_FLAGS,
         ...args,
       ],
       options,

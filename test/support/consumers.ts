@@ -7,6 +7,7 @@
 import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { freePort } from "./free-port.ts";
 import { cert, connectPlain } from "./peer.ts";
 
 /** What a consumer was told, in its own words. What it was not told, or cannot read, is left out. */
@@ -249,11 +250,4 @@ function consumer({ command: [name, flag], expressions, tls, configuration, args
       }
     },
   };
-}
-
-/** A port that is free now. */
-function freePort(): number {
-  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  probe.stop(true);
-  return probe.port;
 }

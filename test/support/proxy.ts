@@ -1,19 +1,17 @@
 // A proxy inside the test's own process, with its log at hand.
 
-import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
-import { RefusalLog } from "../../src/connection/refusal-log.ts";
+import {
+  createProxy,
+  type Fields,
+  type Logger,
+  type Proxy,
+  type ProxyConfig,
+  type ProxyOptions,
+} from "tcpproxy";
 import { certPath } from "./peer.ts";
-import "./short-interval.ts";
 
-const { intervalMs } = RefusalLog;
-
-/** Worker threads have the interval that the main thread has. */
-globalThis.Worker = class extends Worker {
-  constructor(module: string | URL, options: WorkerOptions = {}) {
-    const short = RefusalLog.intervalMs === intervalMs;
-    super(module, { ...options, ...(short && { preload: [`${import.meta.dir}/short-interval.ts`] }) });
-  }
-};
+/** Tests that wait for a number of refusals wait for the line that counts them. */
+export const REFUSAL_INTERVAL = 50;
 
 /** One line of the log. */
 export interface Line extends Record<string, unknown> {
@@ -89,9 +87,17 @@ export function testConfig(targets: string[], over: Over = {}): ProxyConfig {
 }
 
 /** Starts a proxy in front of these targets. */
-export async function startProxy(targets: string[], over: Over = {}): Promise<TestProxy> {
+export async function startProxy(
+  targets: string[],
+  over: Over = {},
+  options: ProxyOptions = {},
+): Promise<TestProxy> {
   const log = new Log();
-  const proxy = createProxy(testConfig(targets, over), { logger: log });
+  const proxy = createProxy(testConfig(targets, over), {
+    logger: log,
+    refusalInterval: REFUSAL_INTERVAL,
+    ...options,
+  });
   const { port } = await proxy.listen();
   return {
     proxy,

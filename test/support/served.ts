@@ -1,7 +1,8 @@
 // What many tests ask: is this client served, where are the connections, and what does the log say of them?
 
 import { expect } from "bun:test";
-import { connect, Origin, type Peer } from "./peer.ts";
+import { freePort } from "./free-port.ts";
+import { connect, type Origin, type Peer } from "./peer.ts";
 import type { Line, TestProxy } from "./proxy.ts";
 
 /** Whether a byte that this client sends to an echo server comes back. */
@@ -60,12 +61,6 @@ export function messages(log: { readonly lines: readonly Line[] }, msg: string):
 /** The reasons of all refusals, in their order. */
 export function reasons(log: { readonly lines: readonly Line[] }) {
   return messages(log, "refused").map(({ reason }) => reason);
-}
-
-/** A port of 127.0.0.1 on which nobody listens. */
-export function freePort(): number {
-  using origin = new Origin();
-  return origin.port;
 }
 
 /** A target on which nobody listens. */

@@ -10,7 +10,7 @@ import { buildSnapshot, targetKeys } from "../../src/engine/snapshot.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
 import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";
-import { Log, testConfig } from "./proxy.ts";
+import { Log, REFUSAL_INTERVAL, testConfig } from "./proxy.ts";
 
 /** A crew that listens. Leaving the scope cuts it off. */
 export interface TestWorkerPool extends AsyncDisposable {
@@ -47,7 +47,14 @@ export async function startWorkerPool(
   });
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
-  const crew = new WorkerPool(settings, { ledger, budget, log, prefix: "test", module });
+  const crew = new WorkerPool(settings, {
+    ledger,
+    budget,
+    log,
+    prefix: "test",
+    module,
+    refusalInterval: REFUSAL_INTERVAL,
+  });
   crew.over.catch(() => {});
   const [address] = await crew.listen();
   const channel = new BroadcastChannel(CHANNEL);

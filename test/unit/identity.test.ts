@@ -107,3 +107,9 @@ test.each([
 ])("the name %j can be a group: %p", (name, can) => {
   expect(isGroupName(name)).toBe(can);
 });
+
+test("of ASCII, every visible character but @ and * can be in a group", () => {
+  const all = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
+  const visible = all.slice(33, 127).filter((char) => char !== "@" && char !== "*");
+  expect(all.filter((char) => isGroupName(`a${char}b`))).toEqual(visible);
+});

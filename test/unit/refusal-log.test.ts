@@ -1,13 +1,13 @@
 // The refusal log: a flood of refusals is few lines, and their counts add up.
 
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import type { RefusalReason } from "../../src/lib/errors.ts";
 import type { Fields } from "../../src/lib/log.ts";
-import { RefusalLog, sourceOf } from "../../src/connection/refusal-log.ts";
+import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { Random } from "../support/random.ts";
 
 /** A refusal log with a clock and a timer of the test's own. */
-function world(options: { keys?: number } = {}) {
+function world(options: { keys?: number; interval?: number } = {}) {
   let now = 1_000;
   let timer: { call: () => void; at: number } | undefined;
   const lines: (Fields & { at: number })[] = [];
@@ -146,18 +146,28 @@ test.each(Array.from({ length: 20 }, (_, seed) => seed))(
   },
 );
 
-describe("sourceOf", () => {
-  test.each([
-    ["10.0.0.1:5000", "10.0.0.1"],
-    ["[::ffff:10.0.0.1]:5000", "10.0.0.1"],
-    ["unknown", "unknown"],
-    ["[::1]:1", "0:0:0:0::/64"],
-    ["[::]:1", "0:0:0:0::/64"],
-    ["[2001:db8::1]:1", "2001:db8:0:0::/64"],
-    ["[2001:db8:1:2::]:1", "2001:db8:1:2::/64"],
-    ["[2001:db8:1:2:3:4:5:6]:1", "2001:db8:1:2::/64"],
-    ["[fe80::1%eth0]:1", "fe80:0:0:0::/64"],
-  ])("the source of %s is %s", (remote, source) => {
-    expect(sourceOf(remote)).toBe(source);
-  });
+test.each([
+  ["10.0.0.1:5000", "10.0.0.1:6000", 1],
+  ["10.0.0.1:5000", "[::ffff:10.0.0.1]:5000", 1],
+  ["10.0.0.1:5000", "10.0.0.2:5000", 2],
+  ["unknown", "unknown", 1],
+  ["unknown", "0.0.0.0:1", 2],
+  ["[::1]:1", "[::]:1", 1],
+  ["[::1]:1", "0.0.0.0:1", 2],
+  ["[2001:db8::1]:1", "[2001:db8:0:0:ffff::]:1", 1],
+  ["[2001:db8::1]:1", "[2001:db8:0:1::1]:1", 2],
+  ["[2001:db8:1:2::]:1", "[2001:db8:1:2:3:4:5:6]:1", 1],
+  ["[fe80::1%eth0]:1", "[fe80::2%eth0]:1", 1],
+])("refusals of %s and %s are %i lines at first", (one, other, count) => {
+  const { add, lines } = world();
+  add("handshake_failed", one);
+  add("handshake_failed", other);
+  expect(lines).toHaveLength(count);
+});
+
+test("the interval between two lines can be given", () => {
+  const { add, lines, pass } = world({ interval: 50 });
+  for (let port = 1; port <= 3; port++) add("handshake_failed", `10.0.0.1:${port}`);
+  pass(60);
+  expect(lines.map(({ count }) => count)).toEqual([undefined, 2]);
 });

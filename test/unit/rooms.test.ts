@@ -90,6 +90,7 @@ test.each<[string, RegExp, string[]]>([
   ],
   ["bun:ffi is imported in one place", /"bun:ffi"/, ["lib/libc.ts"]],
   ["threads are started by the worker pool only", /\bnew Worker\(/, ["engine/worker-pool.ts"]],
+  ["no code loads the runtime's language tables, which take 2 MiB", /\bIntl\b|toLocale|localeCompare/, []],
   [
     "citty and consola are imported in one place each",
     /"(citty|consola[^"]*)"/,
@@ -98,6 +99,35 @@ test.each<[string, RegExp, string[]]>([
 ])("%s", (_, pattern, expected) => {
   const without = (text: string) => text.replace(/^\s*(\/\/|\*|\/\*).*$/gm, "");
   expect(files.filter((name) => pattern.test(without(source.get(name)!))).sort()).toEqual(expected);
+});
+
+/** All that is loaded with a file; what is imported by a call is loaded later, or never. */
+function loadedWith(name: string, all = new Set<string>()): Set<string> {
+  all.add(name);
+  for (const [, path] of source.get(name)!.matchAll(/^(?:import|export)\s(?!type\b)[^;]*?"(\.[^"]+)"/gm)) {
+    const next = new URL(path!, `file:///${name}`).pathname.slice(1);
+    if (!all.has(next)) next.endsWith(".ts") ? loadedWith(next, all) : all.add(next);
+  }
+  return all;
+}
+
+test("the proxy is loaded without what other commands print", () => {
+  const own = ["command", "dispatch", "flags", "open", "run", "signals"].map((name) => `cli/${name}.ts`);
+  const loaded = [...loadedWith("main.ts")];
+  expect(loaded).toContain("proxy.ts");
+  expect(loaded.filter((name) => name.startsWith("cli/")).sort()).toEqual(own);
+  const printed = ["help", "json-schema", "reference", "reference-types", "rows"].map(
+    (name) => `config/${name}.ts`,
+  );
+  expect(
+    loaded.filter((name) => [...printed, "lib/reasons.ts"].includes(name) || name.endsWith(".md")),
+  ).toEqual([]);
+});
+
+test("a worker thread is loaded without what reads a configuration", () => {
+  const loaded = [...loadedWith("worker.ts")];
+  expect(loaded).toContain("connection/connection.ts");
+  expect(loaded.filter((name) => /^(cli|config)\//.test(name))).toEqual([]);
 });
 
 test("state uses no clock, no randomness and no runtime", () => {

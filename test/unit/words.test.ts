@@ -134,6 +134,14 @@ describe("values in errors", () => {
     );
   });
 
+  test("of ASCII, control characters are escaped and nothing else", () => {
+    for (let code = 0; code < 128; code++) {
+      const char = String.fromCharCode(code);
+      const escape = `\\u${code.toString(16).padStart(4, "0")}`;
+      expect(escapeInvisible(char)).toBe(code < 32 || code === 127 ? escape : char);
+    }
+  });
+
   test.each(INVISIBLE)("the invisible character %j is escaped, and the space is not", (char) => {
     const escaped = escapeInvisible(`a ${char}b`);
     expect(escaped).toMatch(/^a (\\u[0-9a-f]{4}){1,2}b$/);
