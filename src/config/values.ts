@@ -68,7 +68,7 @@ export const pemPath = path("a PEM file");
 
 /** A whole number from 0 on. */
 export const countOrZero = (most: number): Kind<number> => ({
-  type: `whole number, 0 to ${most.toLocaleString("en-US")}`,
+  type: `whole number, 0 to ${thousands(most)}`,
   typescript: "number",
   schema: { type: "integer", minimum: 0, maximum: most },
   read: (read, value, key) => (value === 0 ? 0 : read.count(value, key, most, ", or 0")),
