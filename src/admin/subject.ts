@@ -20,6 +20,8 @@ export interface ReloadRecord {
   /** When the last attempt was, if there was one, and what was wrong with it; empty where it succeeded. */
   readonly triedAt: number | undefined;
   readonly faults: readonly Pick<Fault, "problem">[];
+  /** What the last one that succeeded has changed. */
+  readonly changed?: { readonly keys: string; readonly files: string };
 }
 
 /** A running proxy. Each field says how it is at the moment of asking. */
