@@ -212,6 +212,9 @@ class RunningProxy implements Proxy {
       get warnings() {
         return proxy.#loaded.warnings;
       },
+      get adminCredentials() {
+        return proxy.#loaded.credentials.admin;
+      },
       get expiries() {
         return proxy.#loaded.expiries;
       },

@@ -1,5 +1,6 @@
 // The doors for operators: a Unix socket, and HTTPS with client certificates.
 
+import { openHttpsDoor } from "./https-door.ts";
 import { RecentRefusals } from "./recent.ts";
 import { Requests } from "./requests.ts";
 import { openSocketDoor } from "./socket-door.ts";
@@ -14,6 +15,9 @@ export async function openDoors(subject: Subject, requests: Requests = new Reque
   const options = { subject, recent, requests };
   try {
     if (admin?.socket !== undefined) open.push(await openSocketDoor(admin.socket, options));
+    if (admin?.address !== undefined && subject.adminCredentials !== undefined) {
+      open.push(openHttpsDoor(admin.address, subject.adminCredentials, options));
+    }
   } catch (error) {
     for (const window of open) window.close();
     throw error;

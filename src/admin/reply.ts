@@ -1,7 +1,8 @@
 // One answer on its way. No more is kept for a reader than what was written last, and one that takes nothing for some seconds is
 // dropped.
 
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import type { Answer, Output } from "./route.ts";
 
 /** How long a reader may take for what it was sent last, in milliseconds. */
@@ -19,13 +20,13 @@ const ALWAYS = {
 export class Reply implements Output {
   /** The connection ends with this answer. */
   closes = false;
-  readonly #request: IncomingMessage;
+  readonly #socket: Duplex;
   readonly #response: ServerResponse;
   readonly #gone = Promise.withResolvers<void>();
   #stalled: Timer | undefined;
 
-  constructor(request: IncomingMessage, response: ServerResponse) {
-    this.#request = request;
+  constructor(socket: Duplex, response: ServerResponse) {
+    this.#socket = socket;
     this.#response = response;
     response.once("close", () => {
       clearTimeout(this.#stalled);
@@ -70,7 +71,7 @@ export class Reply implements Output {
   }
 
   abort(): void {
-    this.#request.socket.destroy();
+    this.#socket.destroy();
   }
 
   onClose(call: () => void): void {
@@ -78,7 +79,7 @@ export class Reply implements Output {
   }
 
   get closed(): boolean {
-    return this.#request.socket.destroyed || this.#response.writableEnded || this.#response.destroyed;
+    return this.#socket.destroyed || this.#response.writableEnded || this.#response.destroyed;
   }
 
   async #sendText(text: string): Promise<void> {

@@ -1,6 +1,7 @@
 // The table of endpoints. A new one is a row here, with its name in requests.ts; a handler gets a request that the router has
 // let through and whose sender has the right.
 
+import { clients } from "./clients.ts";
 import { connections, FILTERS } from "./connections.ts";
 import { events } from "./events.ts";
 import { pageResponse } from "./page.ts";
@@ -25,6 +26,7 @@ export const ROUTES: readonly Route[] = [
     query: FILTERS,
     handler: connections,
   },
+  { method: "GET", path: "/v1/clients", action: "clients", right: "read", handler: clients },
   {
     method: "GET",
     path: "/v1/targets",

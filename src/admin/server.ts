@@ -4,15 +4,13 @@
 
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
+import { ADMIN_CONNECTIONS } from "../lib/descriptors.ts";
 import { readBody } from "./body.ts";
 import { Reply } from "./reply.ts";
 import type { Action, Requests, Result } from "./requests.ts";
 import { errorAnswer, Refused, type Answer, type Call, type Right, type Route } from "./route.ts";
 import { mayAsk, route, type DoorNames } from "./router.ts";
 import { ROUTES } from "./routes.ts";
-
-/** Connections of one door at a time. */
-const MAX_SOCKETS = 64;
 
 /** How long the next request may take to come, and its body after it, in milliseconds. */
 const REQUEST_WAIT_MS = 10_000;
@@ -61,7 +59,7 @@ export class AdminServer {
   /** Takes a connection over; one too many is closed. */
   take(socket: Duplex): void {
     socket.on("error", () => {});
-    if (this.#sockets.size >= MAX_SOCKETS) return void socket.destroy();
+    if (this.#sockets.size >= ADMIN_CONNECTIONS) return void socket.destroy();
     this.#sockets.set(socket, { busy: false, deadline: undefined });
     socket.once("close", () => {
       clearTimeout(this.#sockets.get(socket)?.deadline);
@@ -110,13 +108,17 @@ export class AdminServer {
       state.busy = false;
       this.#within(socket, response.shouldKeepAlive ? REQUEST_WAIT_MS : CLOSE_WAIT_MS);
     });
-    void this.#answer(request, new Reply(request, response));
+    void this.#answer(request, socket, new Reply(socket, response)).catch((error: unknown) => {
+      // Nothing that happens here may end the process: it carries connections.
+      this.#options.subject.log.error("internal error", { error: String(error) });
+      socket.destroy();
+    });
   }
 
-  async #answer(request: IncomingMessage, reply: Reply): Promise<void> {
+  async #answer(request: IncomingMessage, socket: Duplex, reply: Reply): Promise<void> {
     const { subject } = this.#options;
-    const visitor = this.#door.visitor(request.socket);
-    if (visitor === undefined) return void request.socket.destroy();
+    const visitor = this.#door.visitor(socket);
+    if (visitor === undefined) return void socket.destroy();
     const match = route(ROUTES, request, this.#door);
     const found = match.route;
     let answer: Answer;
@@ -129,7 +131,7 @@ export class AdminServer {
         throw new Refused(status, error, {}, allow === undefined ? {} : { allow });
       }
       const body = await readBody(request);
-      this.#within(request.socket, undefined);
+      this.#within(socket, undefined);
       const { recent } = this.#options;
       answer = await match.route.handler({ subject, recent, actor: visitor.actor, query: match.query, body });
     } catch (error) {
@@ -140,14 +142,14 @@ export class AdminServer {
         detail = error.message;
         answer = errorAnswer(error.status, error.message, error.more, error.headers);
       } else {
-        if (request.socket.destroyed) return;
+        if (socket.destroyed) return;
         result = "failed";
         detail = "internal error";
         subject.log.error("internal error", { error: error instanceof Error ? error.stack : String(error) });
         answer = errorAnswer(500, "internal error");
       }
     }
-    this.#within(request.socket, undefined);
+    this.#within(socket, undefined);
     this.#record(found, visitor, result, detail);
     await reply.send(answer);
   }

@@ -24,6 +24,7 @@ export async function openSocketDoor(path: string, options: ServerOptions): Prom
     visitor: (socket) => ({ actor: actorOf(socket), right: "operate" }),
   });
   const listening = await listenOnPath(path, (socket: Socket) => server.take(socket));
+  options.subject.log.info("admin listening", { address: `unix:${path}` });
   return {
     follow() {},
     close() {

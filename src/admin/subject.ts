@@ -1,6 +1,7 @@
 // What the windows look at: a running proxy, as metrics, commands and the page see it.
 
 import type { Config, Listener } from "../config/config.ts";
+import type { Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Runner } from "../engine/runner.ts";
@@ -36,6 +37,8 @@ export interface Subject {
   readonly configFile: string | undefined;
   readonly maxConnections: number;
   readonly warnings: readonly string[];
+  /** Of the door for operators, where it has TLS. */
+  readonly adminCredentials?: Credentials | undefined;
   /** One list for each listener of `config`. */
   readonly expiries: readonly (readonly Expiry[])[];
   readonly reloads: ReloadRecord;
