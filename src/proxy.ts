@@ -236,7 +236,7 @@ class RunningProxy implements Proxy {
       };
       this.#input = input;
       this.#loaded = loaded;
-      this.#reloads.succeeded();
+      this.#reloads.succeeded(changes);
       if (this.#held > 0) this.#hold(heldBy(holding));
       this.#builder.follow(snapshot, this.#log);
       for (const warning of loaded.warnings) this.#log.warn(warning, {});

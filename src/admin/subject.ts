@@ -4,6 +4,7 @@ import type { Block } from "../auth/blocks.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { ReloadRecord } from "../config/reload-log.ts";
+import type { Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Runner } from "../engine/runner.ts";
@@ -26,6 +27,8 @@ export interface Subject {
   readonly configFile: string | undefined;
   readonly maxConnections: number;
   readonly warnings: readonly string[];
+  /** Of the door for operators, where it has TLS. */
+  readonly adminCredentials?: Credentials | undefined;
   /** One list for each listener of `config`. */
   readonly expiries: readonly (readonly Expiry[])[];
   readonly reloads: ReloadRecord;
@@ -92,6 +95,9 @@ export function subjectOf(parts: SubjectParts): Subject {
     },
     get warnings() {
       return parts.loaded().warnings;
+    },
+    get adminCredentials() {
+      return parts.loaded().credentials.admin;
     },
     get expiries() {
       return parts.loaded().expiries;

@@ -13,6 +13,14 @@ export interface ReloadRecord {
   /** When the last attempt was, if there was one, and what was wrong with it; empty where it succeeded. */
   readonly triedAt: number | undefined;
   readonly faults: readonly { readonly key: string | undefined; readonly problem: string }[];
+  /** What the last one that succeeded has changed, as the log says it. */
+  readonly changed?: ReloadChanges;
+}
+
+/** Names of keys and files, or "none". */
+export interface ReloadChanges {
+  readonly keys: string;
+  readonly files: string;
 }
 
 export class ReloadLog {
@@ -26,10 +34,10 @@ export class ReloadLog {
     this.#reminder = new Reminder((what) => log.error("reload refused", { ...what }));
   }
 
-  succeeded(): void {
+  succeeded(changed: ReloadChanges): void {
     const at = Date.now();
     const succeeded = this.record.succeeded + 1;
-    this.record = { ...this.record, succeeded, succeededAt: at, triedAt: at, faults: [] };
+    this.record = { ...this.record, succeeded, succeededAt: at, triedAt: at, faults: [], changed };
     this.#reminder.stop();
   }
 
