@@ -1,5 +1,6 @@
 // What the admin API answers, as JSON. The commands and the page read it; times are ISO 8601 text, durations milliseconds.
 
+import type { BlockKind } from "../auth/blocks.ts";
 import type { ConnectionView } from "../connection/view.ts";
 import type { TargetHealth } from "../state/balancer.ts";
 
@@ -94,6 +95,17 @@ export interface ClientView {
   readonly capacity: number | undefined;
   readonly bytesIn: number;
   readonly bytesOut: number;
+}
+
+/** In `GET /v1/blocks`: `{ "blocks": [ … ], "kept": true }`; `kept` says whether they outlive the process. */
+export interface BlockView {
+  readonly subject: string;
+  readonly kind: BlockKind;
+  readonly reason: string;
+  readonly actor: string;
+  readonly since: string;
+  /** Undefined for one without an end. */
+  readonly until: string | undefined;
 }
 
 /**

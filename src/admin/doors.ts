@@ -1,6 +1,7 @@
 // The doors for operators: a Unix socket, and HTTPS with client certificates.
 
 import { openHttpsDoor } from "./https-door.ts";
+import { Operations } from "./operations.ts";
 import { RecentRefusals } from "./recent.ts";
 import { Requests } from "./requests.ts";
 import { openSocketDoor } from "./socket-door.ts";
@@ -9,10 +10,11 @@ import type { Subject, Window } from "./subject.ts";
 /** Opens those that are configured. @throws StartError where one cannot be had */
 export async function openDoors(subject: Subject, requests: Requests = new Requests()): Promise<Window[]> {
   const { admin } = subject.config;
+  const operations = await Operations.open(subject);
   const recent = new RecentRefusals();
   const stop = recent.listen(subject.events);
-  const open: Window[] = [{ follow() {}, close: stop }];
-  const options = { subject, recent, requests };
+  const open: Window[] = [{ follow: () => operations.follow(), close: stop }];
+  const options = { subject, recent, operations, requests };
   try {
     if (admin?.socket !== undefined) open.push(await openSocketDoor(admin.socket, options));
     if (admin?.address !== undefined && subject.adminCredentials !== undefined) {

@@ -9,6 +9,11 @@ export const ACTIONS = [
   "targets",
   "events",
   "reload",
+  "kick",
+  "blocks",
+  "block",
+  "unblock",
+  "target",
   "unknown",
 ] as const;
 export type Action = (typeof ACTIONS)[number];

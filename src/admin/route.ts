@@ -2,6 +2,7 @@
 
 import { escapeInvisible } from "../lib/errors.ts";
 import type { ApiError } from "./api-types.ts";
+import type { Operations } from "./operations.ts";
 import type { RecentRefusals } from "./recent.ts";
 import type { Action } from "./requests.ts";
 import type { Subject } from "./subject.ts";
@@ -13,6 +14,7 @@ export type Right = "read" | "operate";
 export interface Call {
   readonly subject: Subject;
   readonly recent: RecentRefusals;
+  readonly operations: Operations;
   /** Who asks, for the log: `alice@admin`, or `uid 1000` through the socket. */
   readonly actor: string;
   /** Only keys that the route allows, each once. */
@@ -40,6 +42,8 @@ export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | ((output: Output) => void | Promise<void>);
+  /** What was changed, for the log. */
+  readonly detail?: string;
 }
 
 /** A row of the table in routes.ts. */

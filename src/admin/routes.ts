@@ -1,6 +1,7 @@
 // The table of endpoints. A new one is a row here, with its name in requests.ts; a handler gets a request that the router has
 // let through and whose sender has the right.
 
+import { block, blocks, kick, target, unblock } from "./changes.ts";
 import { clients } from "./clients.ts";
 import { connections, FILTERS } from "./connections.ts";
 import { events } from "./events.ts";
@@ -42,5 +43,10 @@ export const ROUTES: readonly Route[] = [
     query: ["status"],
     handler: events,
   },
+  { method: "POST", path: "/v1/kick", action: "kick", right: "operate", handler: kick },
+  { method: "GET", path: "/v1/blocks", action: "blocks", right: "read", handler: blocks },
+  { method: "PUT", path: "/v1/blocks", action: "block", right: "operate", handler: block },
+  { method: "DELETE", path: "/v1/blocks", action: "unblock", right: "operate", handler: unblock },
+  { method: "PATCH", path: "/v1/targets", action: "target", right: "operate", handler: target },
   { method: "POST", path: "/v1/reload", action: "reload", right: "operate", handler: reload },
 ];

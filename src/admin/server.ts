@@ -34,7 +34,7 @@ export interface Door extends DoorNames {
 }
 
 /** What the handlers are given, and what is counted. */
-export interface ServerOptions extends Pick<Call, "subject" | "recent"> {
+export interface ServerOptions extends Pick<Call, "subject" | "recent" | "operations"> {
   readonly requests: Requests;
 }
 
@@ -132,8 +132,14 @@ export class AdminServer {
       }
       const body = await readBody(request);
       this.#within(socket, undefined);
-      const { recent } = this.#options;
-      answer = await match.route.handler({ subject, recent, actor: visitor.actor, query: match.query, body });
+      const { recent, operations } = this.#options;
+      const { actor } = visitor;
+      answer = await match.route.handler({
+        ...{ subject, recent, operations, actor },
+        query: match.query,
+        body,
+      });
+      detail = answer.detail;
     } catch (error) {
       // What is left of a body is not waited for.
       reply.closes = reply.closes || hasBody(request);

@@ -78,16 +78,19 @@ export function targetsOf({ pools, ledger }: Pick<Subject, "pools" | "ledger">):
 
 function targetsIn({ upstream, targets, balancer }: Pool, { counters }: Subject["ledger"]): TargetView[] {
   const now = monotonic();
-  return Array.from(targets, ([slot, { address, weight, backup }]) => ({
-    upstream: upstream.name,
-    target: formatAddress(address),
-    open: balancer.open(slot),
-    health: balancer.health(slot, now),
-    weight,
-    backup,
-    draining: false,
-    failures: counters.readTarget(slot).failures,
-  }));
+  return Array.from(targets, ([slot, { address, weight, backup }]) => {
+    const override = balancer.override(slot);
+    return {
+      upstream: upstream.name,
+      target: formatAddress(address),
+      open: balancer.open(slot),
+      health: balancer.health(slot, now),
+      weight: override.weight ?? weight,
+      backup,
+      draining: override.draining,
+      failures: counters.readTarget(slot).failures,
+    };
+  });
 }
 
 function upstreamsOf({ pools, ledger }: Subject, refused: ReadonlyMap<string, number>) {
