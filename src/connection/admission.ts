@@ -149,13 +149,31 @@ export function decide(
     : { reason: "group_not_authorized", client, upstream };
 }
 
-function identityOf({ certificate, chain, vouched, since }: Presented, trust: Trust, date: number) {
+/** Who presents a certificate that is good by the rules of now. */
+export function identityOf(
+  { certificate, chain, vouched, since }: Presented,
+  trust: Trust,
+  date: number,
+): Identity | Refusal {
   const verdict = judge(certificate, chain, trust, date, vouched);
   if (verdict !== undefined) {
     const { reason, detail } = verdict;
     return { reason, detail: reason === "certificate_weak" ? detail : (since ?? detail) } satisfies Refusal;
   }
   return identify(certificate?.subject) ?? ({ reason: "identity_invalid" } satisfies Refusal);
+}
+
+/** Why TLS has not verified the client of a handshake that has ended; undefined where it has. */
+export function handshakeFailure(
+  socket: ClientSocket,
+  success: boolean,
+  error: Error | null,
+): Refusal | undefined {
+  // `success` is true for a stranger's certificate too: `authorized` is what decides.
+  if (success && error === null && socket.authorized) return undefined;
+  const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
+  const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
+  return weak ? weak : { reason, detail };
 }
 
 /** Decides on a client whose handshake has ended, well or not, and takes a lease. A refusal takes nothing from anyone. */
@@ -165,12 +183,8 @@ export function admit(
   error: Error | null,
   { rules, limits, entrance, generation, id, now }: Circumstances,
 ): Admission | Refusal {
-  // `success` is true for a stranger's certificate too: `authorized` is what decides.
-  if (!success || error !== null || !socket.authorized) {
-    const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
-    const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
-    return weak ? weak : { reason, detail };
-  }
+  const failure = handshakeFailure(socket, success, error);
+  if (failure !== undefined) return failure;
   const serverName = serverNameOf(socket);
   const from = presentedBy(socket, entrance, generation);
   const decision = decide({ listener: entrance, from, serverName, date: Date.now() }, rules);
@@ -227,9 +241,9 @@ export function reauthorize(
 }
 
 /** What TLS knows of the client. It verified by the rules of then: of the first session, or of before a reload. */
-function presentedBy(
+export function presentedBy(
   socket: ClientSocket,
-  { generation: current, authoritiesSince }: ListenerState,
+  { generation: current, authoritiesSince }: Pick<ListenerState, "generation" | "authoritiesSince">,
   generation: number,
 ): Presented {
   return {
