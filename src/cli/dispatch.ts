@@ -4,7 +4,7 @@ import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { DONE, print, type Command } from "./command.ts";
-import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
+import { FLAGS, UsageError, checkFlags, parseFlags, positionals, switchesOf } from "./flags.ts";
 import { ADDRESS } from "./open.ts";
 import { run } from "./run.ts";
 
@@ -13,6 +13,18 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   echo: async () => (await import("./echo-command.ts")).echoCommand,
   schema: async () => (await import("./schema.ts")).schema,
+  status: async () => (await import("./status.ts")).status,
+  ps: async () => (await import("./ps.ts")).ps,
+  top: async () => (await import("./top.ts")).top,
+  tail: async () => (await import("./tail.ts")).tail,
+  blocks: async () => (await import("./block.ts")).blocks,
+  kick: async () => (await import("./kick.ts")).kick,
+  block: async () => (await import("./block.ts")).block,
+  unblock: async () => (await import("./block.ts")).unblock,
+  drain: async () => (await import("./target.ts")).drain,
+  ready: async () => (await import("./target.ts")).ready,
+  weight: async () => (await import("./target.ts")).weight,
+  reload: async () => (await import("./reload.ts")).reload,
 };
 const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ...Object.entries(ACTIONS),
@@ -51,7 +63,8 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   checkFlags(args, command.flags);
   const words = positionals(args, command.flags).map(({ value }) => value);
   checkWords(words, command);
-  return command.run({ flags: parseFlags(args, command.flags), words });
+  const { flags } = command;
+  return command.run({ flags: parseFlags(args, flags), switches: switchesOf(args, flags), words });
 }
 
 /** A configuration file's name in the place of an address, a common mistake. */

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Duplex } from "node:stream";
+import type { Operations } from "../../src/admin/operations.ts";
 import { RecentRefusals } from "../../src/admin/recent.ts";
 import { Reply } from "../../src/admin/reply.ts";
 import { Requests } from "../../src/admin/requests.ts";
@@ -62,7 +63,7 @@ function start(over: Partial<Subject> = {}, visitor: () => Visitor | undefined =
   } as unknown as Subject;
   const requests = new Requests();
   const server = new AdminServer(
-    { subject, recent: new RecentRefusals(), requests },
+    { subject, recent: new RecentRefusals(), operations: {} as Operations, requests },
     { scheme: "http", isHost: () => true, visitor },
   );
   return { server, state, log, events, requests };

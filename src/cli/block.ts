@@ -1,0 +1,104 @@
+// `proxy block`, `proxy unblock`, `proxy blocks`: who may not come in, whatever the configuration says.
+
+import type { BlockView } from "../admin/api-types.ts";
+import { AdminClient, CHANGE, CLIENT_EXIT_CODES, CLIENT_FLAGS, LOOK } from "./admin-client.ts";
+import { DONE, type Command } from "./command.ts";
+import { UsageError } from "./flags.ts";
+import { fitGrid, gridLine, gridTitle, type Column } from "./grid.ts";
+import { shown, timeLeft } from "./human.ts";
+import { jsonLine, outputWidth, printLines } from "./output.ts";
+
+const SUBJECT = {
+  name: "WHO",
+  description: "alice@dba, *@dba, sha256:FINGERPRINT of a certificate, or a range such as 10.0.0.0/8",
+  most: 1,
+};
+
+const NOT_KEPT = "it ends with the proxy's process: admin.stateDirectory is not configured";
+
+interface Blocked {
+  readonly block: BlockView;
+  readonly closed: number;
+  readonly kept: boolean;
+}
+
+export const block: Command = {
+  usage: "block WHO [FLAGS]",
+  summary: "Shut out a client, a group, a certificate or a network, at once",
+  group: CHANGE,
+  words: SUBJECT,
+  flags: {
+    for: { type: "string", valueHint: "DURATION", description: "how long", builtIn: "until it is unblocked" },
+    reason: { type: "string", valueHint: "TEXT", description: "why, for the log and for colleagues" },
+    ...CLIENT_FLAGS,
+  },
+  examples: ["block alice@dba --for 8h --reason 'lost laptop'", "block 10.1.0.0/16"],
+  exitCodes: CLIENT_EXIT_CODES,
+  notes:
+    "When the command returns, nobody blocked is connected and nobody blocked can get in. Blocks only take rights away; they last over reloads.",
+  async run({ flags, switches, words: [subject] }) {
+    const client = await AdminClient.find(flags);
+    const body = { subject: required(subject), for: flags["for"], reason: flags["reason"] };
+    const answer = await client.change<Blocked>("/v1/blocks", { method: "PUT", body });
+    const { block: made, closed, kept } = answer;
+    const until = made.until === undefined ? "until it is unblocked" : `until ${made.until}`;
+    const text = `blocked ${made.subject} ${until}; closed ${closed} connection${closed === 1 ? "" : "s"}`;
+    await printLines(
+      switches.has("json") ? [jsonLine(answer)] : [text, ...(kept ? [] : [`note: ${NOT_KEPT}`])],
+    );
+    return DONE;
+  },
+};
+
+export const unblock: Command = {
+  usage: "unblock WHO [FLAGS]",
+  summary: "End a block",
+  group: CHANGE,
+  words: SUBJECT,
+  flags: CLIENT_FLAGS,
+  examples: ["unblock alice@dba"],
+  exitCodes: CLIENT_EXIT_CODES,
+  async run({ flags, switches, words: [subject] }) {
+    const client = await AdminClient.find(flags);
+    const change = { method: "DELETE", body: { subject: required(subject) } } as const;
+    const answer = await client.change<Pick<Blocked, "block">>("/v1/blocks", change);
+    await printLines([switches.has("json") ? jsonLine(answer) : `unblocked ${answer.block.subject}`]);
+    return DONE;
+  },
+};
+
+export const blocks: Command = {
+  usage: "blocks [FLAGS]",
+  summary: "List who is blocked, by whom, why and until when",
+  group: LOOK,
+  flags: CLIENT_FLAGS,
+  examples: ["blocks"],
+  exitCodes: CLIENT_EXIT_CODES,
+  async run({ flags, switches }) {
+    const client = await AdminClient.find(flags);
+    const { blocks: all, kept } = await client.get<{ blocks: BlockView[]; kept: boolean }>("/v1/blocks");
+    if (switches.has("json")) await printLines(all.map(jsonLine));
+    else if (all.length === 0) await printLines(["nobody is blocked"]);
+    else {
+      const grid = fitGrid(columns(Date.now()), all, outputWidth());
+      const lines = [gridTitle(grid), ...all.map((each) => gridLine(grid, each))];
+      await printLines(kept ? lines : [...lines, "note: they end with the proxy's process"]);
+    }
+    return DONE;
+  },
+};
+
+function required(subject: string | undefined): string {
+  if (subject !== undefined) return subject;
+  throw new UsageError(`say who: ${SUBJECT.description}`);
+}
+
+function columns(now: number): Column<BlockView>[] {
+  const left = ({ until }: BlockView) => (until === undefined ? "-" : timeLeft(until, now));
+  return [
+    { title: "WHO", text: ({ subject }) => shown(subject), cut: "middle", least: 12 },
+    { title: "ENDS IN", text: left, right: true },
+    { title: "BY", text: ({ actor }) => shown(actor), cut: "middle", least: 8 },
+    { title: "REASON", text: ({ reason }) => shown(reason), least: 8 },
+  ];
+}
