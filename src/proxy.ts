@@ -150,6 +150,7 @@ class RunningProxy implements Proxy {
     this.#hold(heldBy(holding));
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
+      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
       this.#addresses = await this.#runner.listen();
     } catch (error) {
       this.#hold(0);
@@ -256,7 +257,7 @@ class RunningProxy implements Proxy {
    * proxy accepts.
    */
   #attend(): void {
-    const { config, seen, expiries } = this.#loaded;
+    const { config, seen, expiries, adminExpiries } = this.#loaded;
     if (!config.watch) {
       this.#watch?.stop();
       this.#watch = undefined;
@@ -264,7 +265,7 @@ class RunningProxy implements Proxy {
       this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
     } else this.#watch.follow(seen);
     if (this.#closing) return;
-    this.#upkeep.follow(config, expiries.flat(), this.#builder.pools);
+    this.#upkeep.follow(config, [...expiries.flat(), ...adminExpiries], this.#builder.pools);
   }
 
   /** Stops accepting. Files are still watched: connections that are no longer authorized are closed without waiting. */

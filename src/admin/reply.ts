@@ -11,6 +11,7 @@ const PORTION = 65_536;
 const ALWAYS = {
   "cache-control": "no-store",
   "x-content-type-options": "nosniff",
+  "cross-origin-resource-policy": "same-origin",
   "referrer-policy": "no-referrer",
 };
 

@@ -53,6 +53,7 @@ export class AdminServer {
       response.writeContinue();
       this.#asked(request, response);
     });
+    this.#http.on("checkExpectation", (request, response) => this.#asked(request, response));
     this.#http.on("clientError", (_, socket) => this.#turnAway(socket));
   }
 

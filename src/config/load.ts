@@ -40,6 +40,8 @@ export interface LoadedConfig {
   readonly warnings: readonly string[];
   /** One list for each listener. */
   readonly expiries: readonly (readonly Expiry[])[];
+  /** Of the door for operators. */
+  readonly adminExpiries: readonly Expiry[];
   /** The configured number, or the number that the descriptor limit allows. */
   readonly maxConnections: number;
   /** What holds descriptors besides connections. */
@@ -79,10 +81,12 @@ export function* loadConfig(
     });
   }
   if (faults.length > 0) throw new ConfigError(faults);
-  const expiries = credentials.listeners.map(expiriesOf);
+  const expiries = credentials.listeners.map((each) => expiriesOf(each));
+  const { admin } = credentials;
+  const adminExpiries = admin === undefined ? [] : expiriesOf(admin, "the admin's certificate");
   const warnings = [
     ...new Set([
-      ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
+      ...expiryWarnings([...expiries.flat(), ...adminExpiries], Date.now()).map(({ text }) => text),
       ...credentials.listeners.flatMap(credentialWarnings),
       ...credentials.warnings,
     ]),
@@ -92,7 +96,7 @@ export function* loadConfig(
   }
   if (shortage !== undefined) warnings.push(`the proxy will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
-  return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
+  return { config, credentials, warnings, expiries, adminExpiries, maxConnections, holding, shortage, seen };
 }
 
 /** Descriptors for operators: each door's own, and its connections; with TLS those in a handshake too. */

@@ -245,6 +245,23 @@ describe("a reload", () => {
   });
 });
 
+test("the door's certificate and CA are warned of before they expire", async () => {
+  await using proxy = await start({ certificate: certPath("server-expired.crt") });
+  expect(proxy.proxy.warnings).toContainEqual(
+    expect.stringMatching(/^the admin's certificate expired on 2025/),
+  );
+});
+
+test("files of the door that are no good are faults, all at once", async () => {
+  const starting = startProxy(["127.0.0.1:1"], {
+    admin: { ...httpsKeys, ca: certPath("alice.crt"), privateKey: certPath("ecdsa.pem") },
+  });
+  expect(starting).rejects.toThrow(
+    /^admin\.ca: .*is not that of a CA\nadmin\.privateKey: .*is not the key of admin\.certificate/,
+  );
+  await starting.catch(() => {});
+});
+
 test("the port is closed with the proxy, and what is connected to it", async () => {
   const proxy = await start();
   const response = await fetch(`https://localhost:${proxy.admin}/v1/events`, {

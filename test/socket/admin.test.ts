@@ -6,7 +6,8 @@ import { rmSync, statSync, writeFileSync } from "node:fs";
 import { AdminServer } from "../../src/admin/server.ts";
 import { askSocket, change, linesOf, sendRaw, SocketFolder } from "../support/admin.ts";
 import { certPath, connect, echoOrigin, type Peer } from "../support/peer.ts";
-import { Log, startProxy, until, type TestProxy } from "../support/proxy.ts";
+import { Log, startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+import { Random } from "../support/random.ts";
 import { createProxy } from "tcpproxy";
 
 const { requestWaitMs } = AdminServer;
@@ -378,6 +379,29 @@ describe("hostile bytes", () => {
     expect(proxy.log.lines.some(({ msg }) => msg === "internal error")).toBe(false);
   });
 
+  test("of mutated requests are answered or closed, each within its time", async () => {
+    using folder = new SocketFolder();
+    await using proxy = await startProxy(["127.0.0.1:1"], { admin: { socket: folder.socket } });
+    AdminServer.requestWaitMs = 100;
+    const random = new Random(11);
+    const whole = Buffer.from(
+      "POST /v1/reload?a=b HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    const mutated = () => {
+      const bytes = Buffer.from(whole);
+      for (let i = random.int(1, 8); i > 0; i--) bytes[random.int(0, bytes.length - 1)] = random.int(0, 255);
+      return bytes.subarray(0, random.int(1, bytes.length));
+    };
+    for (let round = 0; round < 20; round++) {
+      await Promise.all(Array.from({ length: 20 }, () => sendRaw(folder.socket, mutated())));
+    }
+    AdminServer.requestWaitMs = requestWaitMs;
+    expect((await askSocket(folder.socket, "/v1/status")).status).toBe(200);
+    expect(proxy.log.lines.filter(({ msg }) => msg === "internal error")).toEqual([]);
+    // None of them has the header that a change needs.
+    expect(proxy.log.lines.some(({ msg }) => msg === "reloaded")).toBe(false);
+  });
+
   test("connections beyond the limit are closed, and places that become free are taken again", async () => {
     using folder = new SocketFolder();
     await using _ = await startProxy(["127.0.0.1:1"], { admin: { socket: folder.socket } });
@@ -396,6 +420,45 @@ describe("hostile bytes", () => {
     while (status === undefined);
     expect(status.status).toBe(200);
   });
+});
+
+test("one request after the other is answered on one connection, until it is idle for too long", async () => {
+  using folder = new SocketFolder();
+  await using _ = await startProxy(["127.0.0.1:1"], { admin: { socket: folder.socket } });
+  AdminServer.requestWaitMs = 300;
+  const socket = connectSocket(folder.socket);
+  const closed = new Promise<void>((resolve) => socket.on("close", () => resolve()));
+  for (let i = 0; i < 5; i++) {
+    const answer = new Promise<string>((resolve) => {
+      let text = "";
+      const read = (chunk: Buffer) => {
+        text += String(chunk);
+        if (!text.endsWith("}\n")) return;
+        socket.off("data", read);
+        resolve(text);
+      };
+      socket.on("data", read);
+    });
+    socket.write("GET /v1/targets HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    expect(await answer).toStartWith("HTTP/1.1 200 ");
+  }
+  socket.resume();
+  await closed;
+  AdminServer.requestWaitMs = requestWaitMs;
+});
+
+test("a proxy that is closed while it opens leaves no socket", async () => {
+  using folder = new SocketFolder();
+  const proxy = createProxy(testConfig(["127.0.0.1:1"], { admin: { socket: folder.socket } }), {
+    logger: new Log(),
+  });
+  const opening = proxy.listen().then(
+    () => "open",
+    () => "refused",
+  );
+  await proxy.close({ timeout: 0 });
+  expect(await opening).toBe("refused");
+  expect(() => statSync(folder.socket)).toThrow("ENOENT");
 });
 
 test("the socket goes with the proxy, and stays while it drains", async () => {
