@@ -30,6 +30,7 @@ import {
   targetKeys,
   type Snapshot,
 } from "./engine/snapshot.ts";
+import { AdminRequests } from "./admin/requests.ts";
 import type { ReloadRecord, Subject } from "./admin/subject.ts";
 import type { Windows } from "./admin/windows.ts";
 import { CounterRows, type RowNumbers } from "./engine/counter-rows.ts";
@@ -73,7 +74,7 @@ class RunningProxy implements Proxy {
   readonly #runner: Runner;
   readonly #upkeep: Upkeep;
   /** What was there at the start and stays. */
-  readonly #started: Config;
+  #started: Config;
   /** What each open port was opened for; undefined where a reload has closed it. */
   #ports: readonly (Listener | undefined)[];
   #pools: Map<string, Pool>;
@@ -81,7 +82,7 @@ class RunningProxy implements Proxy {
   #input: ProxyConfig;
   #loaded: LoadedConfig;
   #addresses: readonly Address[] = [];
-  #rowNumbers!: RowNumbers;
+  #rowNumbers: RowNumbers;
   readonly #startedAt = Date.now();
   #reloads: ReloadRecord;
   #windows: Windows | undefined;
@@ -117,6 +118,7 @@ class RunningProxy implements Proxy {
     this.#slots = new Slots(this.#ledger);
     this.#rows = new CounterRows(this.#ledger);
     const settings = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
+    this.#rowNumbers = settings.rows;
     const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
     this.#runner =
       workers === 1
@@ -165,6 +167,8 @@ class RunningProxy implements Proxy {
     const { holding, shortage } = this.#loaded;
     if (shortage !== undefined) throw new StartError(shortage);
     this.#hold(heldBy(holding));
+    const { metrics, admin } = this.config;
+    this.#started = { ...this.#started, metrics, admin };
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
       this.#addresses = await this.#runner.listen();
@@ -200,6 +204,7 @@ class RunningProxy implements Proxy {
       runner: this.#runner,
       events: this.#events,
       log: this.#log,
+      requests: new AdminRequests(),
       get phase() {
         return proxy.#closing ? "draining" : proxy.#addresses.length === 0 ? "starting" : "running";
       },
@@ -279,6 +284,7 @@ class RunningProxy implements Proxy {
       };
       this.#input = input;
       this.#loaded = loaded;
+      this.#rowNumbers = settings.rows;
       const at = Date.now();
       const succeeded = this.#reloads.succeeded + 1;
       this.#reloads = { ...this.#reloads, succeeded, succeededAt: at, triedAt: at, faults: [] };
@@ -316,8 +322,11 @@ class RunningProxy implements Proxy {
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
-    const rows = (this.#rowNumbers = this.#rows.assign(loaded.config, pairs));
-    return buildSnapshot({ ...loaded, pairs, slots: numbers, rows });
+    const rows = this.#rows.assign(loaded.config, pairs);
+    // Windows stay open as they are, and threads have to know of them.
+    const { metrics, admin } = this.#listening === undefined ? loaded.config : this.#started;
+    const config = { ...loaded.config, metrics, admin };
+    return buildSnapshot({ ...loaded, config, pairs, slots: numbers, rows });
   }
 
   /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */

@@ -1,5 +1,6 @@
 // What the windows look at: a running proxy, as metrics, commands and the page see it.
 
+import type { AdminRequests } from "./requests.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
@@ -47,6 +48,8 @@ export interface Subject {
   readonly runner: Pick<Runner, "ask" | "askThread">;
   readonly events: EventHub;
   readonly log: Logger;
+  /** What operators have asked for; the doors count. */
+  readonly requests: AdminRequests;
   /** As {@link Proxy.reload} without an argument. */
   reload(): Promise<void>;
 }

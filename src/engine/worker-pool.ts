@@ -9,7 +9,7 @@ import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
-import { CLOSE_CODE } from "../lib/reasons.ts";
+import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 
@@ -260,7 +260,11 @@ export class WorkerPool {
     member.gone.resolve();
     // One of those that were ended below may hold the lock of the ledger: no thread asks for it any more.
     if (this.#failed) return;
-    ledger.forget(number, CLOSE_CODE.internal_error);
+    const routes = this.#settings.rows.routes.map((each) => each.get(""));
+    const { internal_error: closed } = CLOSE_CODE;
+    ledger.forget(number, { closed, refused: REFUSAL_CODE.handshake_failed, routes });
+    // There will be no other in its place, whose beat could be waited for.
+    if (this.#closing) ledger.counters.rest(number + 1);
     // One that was told to go has been taken off the list.
     if (this.#members.get(number) !== member) return;
     this.#members.delete(number);

@@ -111,6 +111,11 @@ export function processBudget(): DescriptorBudget {
 }
 let budget: DescriptorBudget | undefined;
 
+/** The process's limit on open descriptors, as it was at the start. */
+export function openFilesLimit(): number {
+  return processBudget().limit + RESERVED_DESCRIPTORS;
+}
+
 /** How many connections a proxy that is alone in this process has descriptors for: less than one where it has too few. */
 export function mostConnections(holding: Holding): number {
   return Math.floor((processBudget().limit - beyond(heldBy(holding))) / PER_CONNECTION);
@@ -122,7 +127,7 @@ export function descriptorShortage(holding: Holding): string | undefined {
   const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + PER_CONNECTION;
   const { workers, listeners, checks } = holding;
   return (
-    `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, and ${needed} are needed for one connection ` +
+    `the limit on open files is ${openFilesLimit()}, and ${needed} are needed for one connection ` +
     `(workers: ${workers}, listeners: ${listeners}, targets with health checks: ${checks}): ` +
     `raise it (ulimit -n, LimitNOFILE), or have fewer workers`
   );

@@ -61,7 +61,7 @@ test("the counters of several threads add up, and outlive a thread; what it had 
     expiring: supervisor.counters.readExpiring(),
   });
   expect(read()).toMatchObject({ accepted: 3, handshaking: 3, open: 3, received: 3, expiring: [2, 2, 2] });
-  supervisor.forget(1, 1);
+  supervisor.forget(1, { closed: 1, refused: 2, routes: [7] });
   expect(read()).toMatchObject({
     accepted: 3,
     handshaking: 1,

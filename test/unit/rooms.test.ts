@@ -82,7 +82,7 @@ test.each<[string, RegExp, string[]]>([
   [
     "only these touch the file system",
     /"node:fs"/,
-    ["config/file.ts", "config/pem-files.ts", "config/watch.ts", "lib/stderr.ts"],
+    ["config/file.ts", "config/pem-files.ts", "config/watch.ts", "lib/process-usage.ts", "lib/stderr.ts"],
   ],
   ["only one calls into the C library", /"bun:ffi"/, ["lib/libc.ts"]],
   ["threads are started in one place", /\bnew Worker\(/, ["engine/worker-pool.ts"]],
