@@ -2,12 +2,15 @@
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { connect as connectFrom } from "node:net";
+import { createProxy } from "tcpproxy";
+import { seriesOf } from "../../src/admin/metrics-reading.ts";
+import { StartError } from "../../src/lib/errors.ts";
 import { CHANNEL, type Death, type Way } from "../support/mortal-worker.ts";
-import { connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
-import { startProxy, testConfig, until } from "../support/proxy.ts";
+import { certPath, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
+import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
 import { monitoredAt, scrape, scrapeUntil, type Scrape } from "../support/scrape.ts";
-import { closedTarget, crowd, echoes, messages } from "../support/served.ts";
+import { crowd, echoes, messages } from "../support/served.ts";
 import { startWorkerPool } from "../support/worker-pool.ts";
 
 const metrics = { address: "127.0.0.1:0" };
@@ -41,6 +44,9 @@ function expectWhole(scraped: Scrape): void {
   expect(admitted).toBe(scraped.sum("connections_open") + scraped.sum("connections_closed_total") + served);
 }
 
+/** A target that nobody can come to listen on, as on a port that is free now. */
+const nowhere = () => `unix:/nonexistent/${crypto.randomUUID()}`;
+
 /** Nothing is in progress or open. */
 const atRest = (scraped: Scrape) =>
   scraped.sum("handshakes_in_progress") === 0 && scraped.sum("connections_open") === 0;
@@ -60,7 +66,7 @@ const isRefused = async (port: number, options: Parameters<typeof connect>[1]) =
 describe.each([1, 2])("with %i workers", (workers) => {
   test("admissions, refusals by reason, bytes, what is open and what has closed are what clients counted", async () => {
     const origins = [echoOrigin(), echoOrigin()];
-    const dead = closedTarget();
+    const dead = nowhere();
     const upstreams = [
       { name: "echo", targets: origins.map(({ target }) => target), authorizedGroups: ["admin", "ops"] },
       {
@@ -144,7 +150,7 @@ describe.each([1, 2])("with %i workers", (workers) => {
 
   test("hundreds of connections that break off in every phase leave the sums whole, and equal to the log", async () => {
     const origins = Array.from({ length: 3 }, () => echoOrigin());
-    const targets = [...origins.map(({ target }) => target), closedTarget()];
+    const targets = [...origins.map(({ target }) => target), nowhere()];
     await using proxy = await startProxy(targets, { workers, metrics, handshakes });
     const url = await monitoredAt(proxy.log);
     const random = new Random(workers);
@@ -342,6 +348,62 @@ test("connections that a shutdown cuts leave the sums whole, those in their hand
   for (const peer of [...clients, ...silent]) peer.reset();
 });
 
+test("there are never more series than the configuration says, and as many where nothing is missing", async () => {
+  using origin = echoOrigin();
+  const upstreams = [
+    { name: "one", targets: [origin.target, nowhere()], authorizedGroups: ["admin", "ops"] },
+    { name: "two", targets: [origin.target], authorizedGroups: ["admin"], serverNames: ["two.example"] },
+  ];
+  const top = { address: "127.0.0.1:0", topClients: 1 };
+  const listener = { crl: certPath("crl.pem") };
+  await using proxy = await startProxy([], { metrics: top, upstreams, listener });
+  const url = await monitoredAt(proxy.log);
+  expect((await scrape(url)).series.length).toBe(seriesOf(proxy.proxy.config) - 1);
+  const client = (await crowd(proxy.port, 1))[0]!;
+  expect((await scrape(url)).series.length).toBe(seriesOf(proxy.proxy.config));
+  client.reset();
+});
+
+test("the earliest end of each kind of file is shown for each listener, and the process's own numbers", async () => {
+  const listener = { crl: certPath("crl.pem") };
+  await using proxy = await startProxy([nowhere()], { metrics, listener });
+  const shown = await scrape(await monitoredAt(proxy.log));
+  for (const { kind, until: end } of proxy.proxy.expiries[0]!) {
+    expect(shown.sum("certificate_expiry_timestamp_seconds", { kind })).toBeLessThanOrEqual(end / 1_000);
+  }
+  expect(Object.keys(shown.by("kind", "certificate_expiry_timestamp_seconds")).sort()).toEqual([
+    "ca",
+    "crl",
+    "server",
+  ]);
+  const own = (name: string) => shown.series.find((each) => each.name === `process_${name}`)!.value;
+  expect(own("resident_memory_bytes")).toBeGreaterThan(1_000_000);
+  expect(own("cpu_seconds_total")).toBeGreaterThan(0);
+  expect(own("start_time_seconds")).toBeLessThan(Date.now() / 1_000);
+  if (process.platform !== "linux") return;
+  expect(own("open_fds")).toBeGreaterThan(3);
+  expect(own("open_fds")).toBeLessThan(own("max_fds"));
+  expect(own("virtual_memory_bytes")).toBeGreaterThan(own("resident_memory_bytes"));
+});
+
+test("a port for monitoring that is in use keeps the proxy from starting, in one line, before it listens", async () => {
+  using squatter = echoOrigin();
+  const config = testConfig([nowhere()], { metrics: { address: `127.0.0.1:${squatter.port}` } });
+  const log = new Log();
+  const proxy = createProxy(config, { logger: log });
+  const error: unknown = await proxy.listen().then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(StartError);
+  expect((error as Error).message).toBe(
+    `cannot listen on 127.0.0.1:${squatter.port} (metrics.address): the address is in use (EADDRINUSE)`,
+  );
+  expect(log.lines).toEqual([]);
+  expect(proxy.addresses).toEqual([]);
+  await proxy.close();
+});
+
 async function status(url: string): Promise<number> {
   return (await fetch(url)).status;
 }
@@ -349,10 +411,10 @@ async function status(url: string): Promise<number> {
 describe("health checks", () => {
   test("say that a proxy lives and is ready, whatever its targets do; asked about an upstream, that it has no healthy target", async () => {
     const upstreams = [
-      { name: "echo", targets: [closedTarget()], authorizedGroups: ["admin"] },
+      { name: "echo", targets: [nowhere()], authorizedGroups: ["admin"] },
       {
         name: "other",
-        targets: [closedTarget()],
+        targets: [nowhere()],
         authorizedGroups: ["admin"],
         serverNames: ["other.example"],
       },
