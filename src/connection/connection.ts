@@ -568,6 +568,13 @@ export class Connection implements Dialer, HandshakeOwner {
     };
   }
 
+  /** Who uses it, and how much; undefined before it is admitted, and once it is over. Costs less than {@link view}. */
+  get use(): { readonly client: string; readonly bytesIn: number; readonly bytesOut: number } | undefined {
+    if (this.#admission === undefined || this.#phase === "over") return undefined;
+    const { client } = this.#admission;
+    return { client, bytesIn: this.#toUpstream.bytes, bytesOut: this.#toClient.bytes };
+  }
+
   /** Its number in the thread: later ones have higher ones. */
   get number(): number {
     return this.#number;
