@@ -171,6 +171,7 @@ class RunningProxy implements Proxy {
     this.#started = { ...this.#started, metrics, admin };
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
+      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
       this.#addresses = await this.#runner.listen();
     } catch (error) {
       this.#hold(0);

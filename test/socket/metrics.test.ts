@@ -329,6 +329,51 @@ test("a worker's death leaves the sums whole, and counts go on in the next one",
   expectWhole(await scrapeUntil(url, atRest, "all have gone"));
 });
 
+test("deaths while connections come and go leave the sums whole", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], { workers: 2, metrics, handshakes });
+  const url = await monitoredAt(proxy.log);
+  let ended = false;
+  const coming = Array.from({ length: 8 }, async (_, i) => {
+    for (let n = i; !ended; n++) {
+      const name = n % 3 === 0 ? "stranger" : "alice";
+      const client = await connect(proxy.port, { name }).catch(() => undefined);
+      if (client === undefined) continue;
+      await client.send("x");
+      await client.read(1);
+      if (n % 2 === 0) client.close();
+      else client.reset();
+    }
+  });
+  const ways: Way[] = ["an error thrown in a timer", "its own end", "a stack that overflows"];
+  for (const [i, way] of ways.entries()) {
+    const { length } = proxy.log.lines;
+    await until(() => proxy.log.lines.length > length + 40, "connections come and go");
+    tell(i % 2, way);
+    await proxy.log.count("worker replaced", i + 1);
+  }
+  ended = true;
+  await Promise.all(coming);
+  expectWhole(await scrapeUntil(url, atRest, "all have gone"));
+});
+
+test.each([1, 2])(
+  "a proxy with %i workers that is closed while it starts has neither port open afterwards",
+  async (workers) => {
+    const log = new Log();
+    const proxy = createProxy(testConfig([nowhere()], { metrics, workers }), { logger: log });
+    const listening = proxy.listen().then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    await proxy.close();
+    expect(String(await listening)).toMatch(/has been closed|closed before it was open/);
+    const opened = messages(log, "metrics listening").map(({ address }) => String(address));
+    for (const address of opened) await expect(fetch(`http://${address}/livez`)).rejects.toThrow();
+    expect(messages(log, "listening")).toEqual([]);
+  },
+);
+
 test("connections that a shutdown cuts leave the sums whole, those in their handshakes too", async () => {
   using origin = echoOrigin();
   await using crew = await startWorkerPool([origin.target], { handshakes });
