@@ -2,7 +2,7 @@
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { connect as connectFrom } from "node:net";
-import { createProxy } from "tcpproxy";
+import { createProxy, type ProxyConfig } from "tcpproxy";
 import { seriesOf } from "../../src/admin/metrics-reading.ts";
 import { StartError } from "../../src/lib/errors.ts";
 import { CHANNEL, type Death, type Way } from "../support/mortal-worker.ts";
@@ -407,6 +407,36 @@ test("there are never more series than the configuration says, and as many where
   const client = (await crowd(proxy.port, 1))[0]!;
   expect((await scrape(url)).series.length).toBe(seriesOf(proxy.proxy.config));
   client.reset();
+});
+
+test("each listener is shown by its address, two with the same one as one, and a listener that is removed no more", async () => {
+  using origin = echoOrigin();
+  const { listener, ...rest } = testConfig([origin.target], { metrics, handshakes });
+  const at = (address: string) => ({ ...listener, address });
+  const listeners = [at("127.0.0.1:0"), at("127.0.0.2:0"), at("127.0.0.1:0")];
+  const log = new Log();
+  const proxy = createProxy({ ...rest, listeners } as ProxyConfig, { logger: log });
+  await proxy.listen();
+  const url = await monitoredAt(log);
+  const [a, b, c] = proxy.addresses.map(({ hostname, port }) => connect(port, { hostname }));
+  const clients = await Promise.all([a!, b!, c!]);
+  await Promise.all(clients.map(echoes));
+  const before = await scrape(url);
+  expect(before.by("listener", "connections_accepted_total")).toEqual({ "127.0.0.1:0": 2, "127.0.0.2:0": 1 });
+  expect(before.by("listener", "handshake_duration_seconds_count")).toEqual({
+    "127.0.0.1:0": 2,
+    "127.0.0.2:0": 1,
+  });
+  expectWhole(before);
+
+  await proxy.reload({ ...rest, listeners: [listeners[1]!] } as ProxyConfig);
+  const after = await scrape(url);
+  const shown = after.series.flatMap(({ labels }) => labels["listener"] ?? []);
+  expect([...new Set(shown)]).toEqual(["127.0.0.2:0"]);
+  expect(after.all("certificate_expiry_timestamp_seconds", { listener: "127.0.0.2:0" })).toHaveLength(2);
+  expect(after.by("listener", "connections_accepted_total")).toEqual({ "127.0.0.2:0": 1 });
+  for (const client of clients) client.reset();
+  await proxy.close({ timeout: 0 });
 });
 
 test("the earliest end of each kind of file is shown for each listener, and the process's own numbers", async () => {
