@@ -1,22 +1,16 @@
-// The port for monitoring: plain HTTP, for GET and HEAD of three paths. It says nothing that depends on a request but
-// for its path, its query and the format that it asks for.
+// The port for monitoring: `/metrics`, `/livez` and `/readyz`, for GET and HEAD. Its answers depend on nothing of a request
+// but its path, its query and the format that it asks for.
 
 import { formatAddress } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";
 import { cannotListen, escapeInvisible, quote } from "../lib/errors.ts";
-import { bindEverywhere } from "../listeners/listener.ts";
 import { liveness, readiness, type Health } from "./health.ts";
-import { CONTENT_TYPE, formatFor, metricsText } from "./metrics-text.ts";
+import { HttpFault, serveHttp, type HttpAnswer, type HttpPort, type HttpRequest } from "./http.ts";
 import { readMetrics, threadsOf } from "./metrics-reading.ts";
+import { CONTENT_TYPE, formatFor, metricsText, type Reading } from "./metrics-text.ts";
 import { Paced } from "./paced.ts";
 import type { Subject, Window } from "./subject.ts";
 import { TopClients } from "./top-clients.ts";
-
-/** How long a connection may be silent, in seconds. */
-const IDLE_SECONDS = 10;
-
-/** No request has a body that anybody reads. */
-const MAX_BODY_BYTES = 1_024;
 
 /** Which keys a query may have, by path. */
 const QUERIES: Readonly<Record<string, readonly string[]>> = {
@@ -25,18 +19,6 @@ const QUERIES: Readonly<Record<string, readonly string[]>> = {
   "/readyz": ["verbose", "upstream"],
 };
 
-const HEADERS = { "cache-control": "no-store", "x-content-type-options": "nosniff" };
-
-/** A request that is at fault. */
-class Refused extends Error {
-  readonly status: number;
-
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 /** Opens the port. @throws StartError where it cannot be had */
 export async function openMetrics(subject: Subject): Promise<Window> {
   const { metrics } = subject.config;
@@ -44,48 +26,40 @@ export async function openMetrics(subject: Subject): Promise<Window> {
   const { address } = metrics;
   const topClients = new TopClients(subject);
   // Scrapes that come at the same time share one reading.
-  const read = new Paced(async () => {
+  const reader = new Paced(async () => {
     const top = await topClients.read(subject.config.metrics?.topClients ?? metrics.topClients);
     return { ...readMetrics(subject), top_client_connections_open: top };
   });
-  const bind = (hostname: string) =>
-    Bun.serve({
-      hostname,
-      port: address.port,
-      idleTimeout: IDLE_SECONDS,
-      maxRequestBodySize: MAX_BODY_BYTES,
-      development: false,
-      fetch: (request) => answer(request, subject, read).catch((error: unknown) => refuse(error, subject)),
-    });
-  let server: Bun.Server<undefined>;
+  const failed = (error: unknown) =>
+    subject.log.error("internal error", { error: String((error as Error | undefined)?.stack ?? error) });
+  let port: HttpPort;
   try {
-    server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);
+    port = await serveHttp(address, (request) => answer(request, subject, reader), failed);
   } catch (error) {
     throw cannotListen(`${formatAddress(address)} (metrics.address)`, error);
   }
-  const { hostname = "", port = 0 } = server;
-  subject.log.info("metrics listening", { address: formatAddress({ hostname, port }) });
-  return {
-    follow() {},
-    close: () => void server.stop(true),
-  };
+  subject.log.info("metrics listening", { address: formatAddress(port.address) });
+  return { follow() {}, close: () => port.close() };
 }
 
-type Reader = Paced<Parameters<typeof metricsText>[0]>;
-
-async function answer(request: Request, subject: Subject, read: Reader): Promise<Response> {
-  const { path, query } = targetOf(request.url);
+async function answer(
+  { method, target, accept }: HttpRequest,
+  subject: Subject,
+  reader: Paced<Reading>,
+): Promise<HttpAnswer> {
+  const { path, query } = partsOf(target);
   const keys = Object.hasOwn(QUERIES, path) ? QUERIES[path] : undefined;
-  if (keys === undefined) throw new Refused(404, "there is /metrics, /livez and /readyz");
-  if (request.method !== "GET" && request.method !== "HEAD") throw new Refused(405, "only GET and HEAD");
+  if (keys === undefined) throw new HttpFault(404, "there is /metrics, /livez and /readyz");
+  if (method !== "GET" && method !== "HEAD") {
+    throw new HttpFault(405, "only GET and HEAD", { allow: "GET, HEAD" });
+  }
   for (const key of query.keys()) {
-    if (!keys.includes(key)) throw new Refused(400, `unknown query parameter ${quote(key)}`);
-    if (query.getAll(key).length > 1) throw new Refused(400, `the query has ${quote(key)} twice`);
+    if (!keys.includes(key)) throw new HttpFault(400, `unknown query parameter ${quote(key)}`);
+    if (query.getAll(key).length > 1) throw new HttpFault(400, `the query has ${quote(key)} twice`);
   }
   if (path === "/metrics") {
-    const format = formatFor(request.headers.get("accept"));
-    const text = metricsText(await read.next(), format);
-    return new Response(text, { headers: { ...HEADERS, "content-type": CONTENT_TYPE[format] } });
+    const format = formatFor(accept);
+    return { status: 200, type: CONTENT_TYPE[format], body: metricsText(await reader.next(), format) };
   }
   const verbose = query.has("verbose");
   if (path === "/livez") {
@@ -93,33 +67,24 @@ async function answer(request: Request, subject: Subject, read: Reader): Promise
   }
   const asked = query.get("upstream") ?? undefined;
   if (asked !== undefined && !subject.pools.has(asked)) {
-    throw new Refused(404, `there is no upstream ${quote(asked)}`);
+    throw new HttpFault(404, `there is no upstream ${quote(asked)}`);
   }
   return say(readiness(subject.phase, subject.pools, asked), verbose);
 }
 
-/** The path and the query of a request, whatever it says of its host. */
-function targetOf(url: string): { path: string; query: URLSearchParams } {
-  const target = url.replace(/^[a-z]+:\/\/[^/?]*/i, "");
-  const mark = target.indexOf("?");
-  const path = mark === -1 ? target : target.slice(0, mark);
-  return { path, query: new URLSearchParams(mark === -1 ? "" : target.slice(mark + 1)) };
+/** The path and the query of what is asked for, which may have a host before it. */
+function partsOf(target: string): { path: string; query: URLSearchParams } {
+  const own = target.replace(/^https?:\/\/[^/?]*/i, "");
+  const mark = own.indexOf("?");
+  const path = mark === -1 ? own : own.slice(0, mark);
+  return { path, query: new URLSearchParams(mark === -1 ? "" : own.slice(mark + 1)) };
 }
 
-function say({ healthy, lines }: Health, verbose: boolean): Response {
-  const verdict = healthy ? "ok" : "not ok";
-  const text = verbose
-    ? [...lines, verdict].map((line) => `${escapeInvisible(line)}\n`).join("")
-    : `${verdict}\n`;
-  const headers = { ...HEADERS, "content-type": "text/plain; charset=utf-8" };
-  return new Response(text, { status: healthy ? 200 : 503, headers });
-}
-
-function refuse(error: unknown, { log }: Subject): Response {
-  const refused = error instanceof Refused ? error : new Refused(500, "internal error");
-  if (!(error instanceof Refused))
-    log.error("internal error", { error: String((error as Error)?.stack ?? error) });
-  const allow = refused.status === 405 ? { allow: "GET, HEAD" } : {};
-  const body = { error: refused.message };
-  return Response.json(body, { status: refused.status, headers: { ...HEADERS, ...allow } });
+function say({ healthy, lines }: Health, verbose: boolean): HttpAnswer {
+  const said = [...(verbose ? lines : []), healthy ? "ok" : "not ok"];
+  return {
+    status: healthy ? 200 : 503,
+    type: "text/plain; charset=utf-8",
+    body: said.map((line) => `${escapeInvisible(line)}\n`).join(""),
+  };
 }

@@ -102,10 +102,10 @@ function escapeLabel(value: string): string {
 }
 
 /** Which format a scraper asks for: OpenMetrics where it prefers that to plain text, or likes both the same. */
-export function formatFor(accept: string | null): Format {
+export function formatFor(accept: string): Format {
   let openmetrics = 0;
   let text = 0;
-  for (const entry of (accept ?? "").toLowerCase().split(",")) {
+  for (const entry of accept.toLowerCase().split(",")) {
     const [type = "", ...parameters] = entry.split(";").map((part) => part.trim());
     const given = parameters.find((part) => part.startsWith("q="));
     const weight = given === undefined ? 1 : Number(given.slice(2)) || 0;

@@ -212,7 +212,7 @@ function replaceContext(server: Bun.TCPSocketListener<unknown>, options: TlsOpti
 }
 
 /** Every interface: the IPv6 wildcard takes IPv4 too, but a machine may have no IPv6. */
-export function bindEverywhere<T>(bind: (hostname: string) => T): T {
+function bindEverywhere<T>(bind: (hostname: string) => T): T {
   try {
     return bind("::");
   } catch (error) {

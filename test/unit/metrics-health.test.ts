@@ -1,7 +1,8 @@
-// What health checks are told, which clients are the busiest, and how often a reading is made.
+// What health checks are told, which clients are the busiest, how often a reading is made, and what a request is.
 
 import { expect, test } from "bun:test";
 import { HANGS_AFTER_MS, liveness, readiness } from "../../src/admin/health.ts";
+import { parseHead } from "../../src/admin/http.ts";
 import { Paced } from "../../src/admin/paced.ts";
 import { AdminRequests } from "../../src/admin/requests.ts";
 import { TopClients, busiest } from "../../src/admin/top-clients.ts";
@@ -106,4 +107,28 @@ test("requests of operators are counted by action and result", () => {
     requests.read("kick", "refused"),
     requests.read("page", "failed"),
   ]).toEqual([2, 1, 0]);
+});
+
+test.each([
+  ["GET /metrics HTTP/1.1\r\nHost: a", { method: "GET", target: "/metrics", accept: "" }],
+  ["GET / HTTP/1.0", { method: "GET", target: "/", accept: "" }],
+  [
+    "HEAD /livez?verbose HTTP/1.1\r\naccept: text/plain\r\nX: accept: y\r\nACCEPT:  */* ",
+    { method: "HEAD", target: "/livez?verbose", accept: "text/plain,*/*" },
+  ],
+  ["", undefined],
+  ["GET /metrics", undefined],
+  ["GET /metrics HTTP/2.0", undefined],
+  ["get /metrics HTTP/1.1", undefined],
+  ["GET  /metrics HTTP/1.1", undefined],
+  ["GET /a b HTTP/1.1", undefined],
+  ["GET /\u00ff HTTP/1.1", undefined],
+  [`${"A".repeat(30)} / HTTP/1.1`, undefined],
+  ["GET / HTTP/1.1\r\nHost", undefined],
+  ["GET / HTTP/1.1\r\n folded: x", undefined],
+  ["GET / HTTP/1.1\r\nA : x", undefined],
+  ["GET / HTTP/1.1\r\nA: x\ny", undefined],
+  ["GET / HTTP/1.1\r\nA: x\0", undefined],
+])("the head of a request %j is read as %j", (head, request) => {
+  expect(parseHead(head)).toEqual(request as never);
 });

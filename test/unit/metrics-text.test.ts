@@ -91,7 +91,6 @@ describe("the text", () => {
 });
 
 test.each([
-  [null, "text"],
   ["", "text"],
   ["*/*", "text"],
   ["text/plain", "text"],
