@@ -157,16 +157,17 @@ function upstreamsOf({ pools, ledger: { counters } }: Subject): Reading {
   } satisfies Reading;
   const now = monotonic();
   for (const [name, { row, groups, targets, balancer }] of pools) {
+    const own = [name];
     const upstream = counters.readUpstream(row, CLOSES.length);
     for (const [group, cell] of groups)
       found.admissions_total.push([[name, group], counters.readGroup(cell)]);
-    found.connections_open.push([[name], upstream.open]);
+    found.connections_open.push([own, upstream.open]);
     CLOSES.forEach((reason, i) =>
       found.connections_closed_total.push([[name, reason], upstream.closed[i] as number]),
     );
-    found.connection_duration_seconds.push([[name], upstream.duration]);
-    found.received_bytes_total.push([[name], upstream.received]);
-    found.sent_bytes_total.push([[name], upstream.sent]);
+    found.connection_duration_seconds.push([own, upstream.duration]);
+    found.received_bytes_total.push([own, upstream.received]);
+    found.sent_bytes_total.push([own, upstream.sent]);
     for (const [slot, { address, weight }] of targets) {
       const labels = [name, formatAddress(address)];
       const { failures, connect } = counters.readTarget(slot);

@@ -19,13 +19,16 @@ export const CONTENT_TYPE: Readonly<Record<Format, string>> = {
 export function metricsText(reading: Reading, format: Format): string {
   // Joined at the end: one text that grows by small pieces takes longer to send.
   const lines: string[] = [];
+  // All metrics of a target have the same array of values.
+  const known = new Map<readonly string[], string>();
   for (const [name, metric] of Object.entries<Metric>(METRICS)) {
     const samples = reading[name as MetricName] ?? [];
     if (samples.length === 0) continue;
     const scraped = scrapedName(name);
     lines.push(head(scraped, metric, format));
     for (const [values, value] of samples) {
-      const labels = labelsOf(metric.labels, values);
+      let labels = known.get(values);
+      if (labels === undefined) known.set(values, (labels = labelsOf(metric.labels, values)));
       if (typeof value === "number") lines.push(line(scraped, labels, value));
       else addHistogram(lines, scraped, labels, value, metric.bounds ?? []);
     }
@@ -98,6 +101,8 @@ function labelsOf(names: readonly string[], values: readonly string[]): string {
 
 /** All that the formats want escaped. Halves of characters become U+FFFD, as they would on the wire. */
 function escapeLabel(value: string): string {
+  // Most have nothing of the kind.
+  if (/^[ !#-[\]-~]*$/.test(value)) return value;
   return value.toWellFormed().replace(/[\\"\n]/g, (char) => (char === "\n" ? "\\n" : `\\${char}`));
 }
 
