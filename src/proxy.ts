@@ -60,7 +60,7 @@ class RunningProxy implements Proxy {
   readonly #runner: Runner;
   readonly #upkeep: Upkeep;
   /** The configuration of the start, which reloads do not change. */
-  readonly #started: Config;
+  #started: Config;
   /** The listener that each open port was opened for; undefined if a reload has closed it. */
   #ports: readonly (Listener | undefined)[];
   /** The configuration as written; a reload without an argument reads it again. */
@@ -148,6 +148,8 @@ class RunningProxy implements Proxy {
     const { holding, shortage } = this.#loaded;
     if (shortage !== undefined) throw new StartError(shortage);
     this.#hold(heldBy(holding));
+    const { metrics, admin } = this.config;
+    this.#started = { ...this.#started, metrics, admin };
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
       if (this.#closing) throw new Error("the proxy has been closed; make a new one");

@@ -3,18 +3,17 @@
 import { openHttpsDoor } from "./https-door.ts";
 import { Operations } from "./operations.ts";
 import { RecentRefusals } from "./recent.ts";
-import type { Requests } from "./requests.ts";
 import { openSocketDoor } from "./socket-door.ts";
 import type { Subject, Window } from "./subject.ts";
 
 /** Opens those that are configured. @throws StartError where one cannot be had */
-export async function openDoors(subject: Subject, requests: Requests): Promise<Window[]> {
+export async function openDoors(subject: Subject): Promise<Window[]> {
   const { admin } = subject.config;
   const operations = await Operations.open(subject);
   const recent = new RecentRefusals();
   const stop = recent.listen(subject.events);
   const open: Window[] = [{ follow: () => operations.follow(), close: stop }];
-  const options = { subject, recent, operations, requests };
+  const options = { subject, recent, operations, requests: subject.requests };
   try {
     if (admin?.socket !== undefined) open.push(await openSocketDoor(admin.socket, options));
     if (admin?.address !== undefined && subject.adminCredentials !== undefined) {

@@ -14,6 +14,7 @@ export const ACTIONS = [
   "block",
   "unblock",
   "target",
+  "explain",
   "unknown",
 ] as const;
 export type Action = (typeof ACTIONS)[number];
@@ -29,21 +30,23 @@ export interface RequestCount {
   readonly count: number;
 }
 
+/** Requests since the start. */
 export class Requests {
-  readonly #counts = new Map<Action, Record<Result, number>>();
+  readonly #counts = new Map<string, number>();
 
   count(action: Action, result: Result): void {
-    let counts = this.#counts.get(action);
-    if (counts === undefined) this.#counts.set(action, (counts = { ok: 0, refused: 0, failed: 0 }));
-    counts[result]++;
+    const key = `${action} ${result}`;
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
 
   /** Those that there were. */
-  read(): RequestCount[] {
-    return Array.from(this.#counts, ([action, counts]) =>
-      RESULTS.map((result) => ({ action, result, count: counts[result] })),
-    )
-      .flat()
-      .filter(({ count }) => count > 0);
+  all(): RequestCount[] {
+    return ACTIONS.flatMap((action) =>
+      RESULTS.map((result) => ({ action, result, count: this.read(action, result) })),
+    ).filter(({ count }) => count > 0);
+  }
+
+  read(action: Action, result: Result): number {
+    return this.#counts.get(`${action} ${result}`) ?? 0;
   }
 }

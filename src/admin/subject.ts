@@ -1,6 +1,7 @@
 // What the windows look at: a running proxy, as metrics, commands and the page see it.
 
 import type { Block } from "../auth/blocks.ts";
+import { Requests } from "./requests.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { ReloadRecord } from "../config/reload-log.ts";
@@ -48,6 +49,8 @@ export interface Subject {
    * @returns how many connections were closed, once they are gone and nobody blocked can get in
    */
   setBlocks(blocks: readonly Block[]): Promise<number>;
+  /** What operators have asked for; the doors count. */
+  readonly requests: Requests;
   /** As {@link Proxy.reload} without an argument. */
   reload(): Promise<void>;
 }
@@ -117,6 +120,7 @@ export function subjectOf(parts: SubjectParts): Subject {
     get rows() {
       return builder.rows;
     },
+    requests: new Requests(),
     get blocks() {
       return builder.blocks;
     },

@@ -1,5 +1,6 @@
 // What `proxy check` prints: the configuration as the proxy understood it. Pure.
 
+import { seriesOf } from "../admin/metrics-reading.ts";
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Target, Upstream } from "../config/config.ts";
 import { formatDuration } from "../lib/duration.ts";
@@ -46,6 +47,7 @@ export function summary(
     ["open at once", `${rateLimit.maxConnections ?? "no limit"} per client, ${total(config)} in all`],
     ["timeouts", timeouts(config)],
     ["workers", String(workers)],
+    ...monitoring(config),
   ];
   return [
     "configuration is valid",
@@ -102,6 +104,12 @@ function wire({ healthCheck, tls, proxyProtocol }: Upstream): Row[] {
     ...(healthCheck === undefined ? [] : [`checked every ${formatDuration(healthCheck.interval)}`]),
   ];
   return ways.length === 0 ? [] : [["  by", ways.join(", ")]];
+}
+
+function monitoring(config: Config): Row[] {
+  const { metrics } = config;
+  if (metrics === undefined) return [];
+  return [["metrics", `${formatAddress(metrics.address)}, ${seriesOf(config)} series at most`]];
 }
 
 function buckets({ rateLimit: { capacity, fillRate } }: Config): string {

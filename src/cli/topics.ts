@@ -3,6 +3,7 @@
 import { configHelp, reasonsHelp } from "../config/help.ts";
 import certificates from "../../certs/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
+import metrics from "./topics/metrics.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
 import strangers from "./topics/strangers.md" with { type: "text" };
@@ -22,6 +23,7 @@ export const TOPICS: ReadonlyMap<string, Topic> = new Map([
     { summary: "a CA, the proxy, its clients; rotation and revocation", text: () => certificates },
   ],
   ["log", { summary: "log lines and their fields", text: () => log }],
+  ["metrics", { summary: "metrics, health checks, alerts", text: () => metrics }],
   ["operations", { summary: "flags, reloads, limits, shutdown, the library", text: () => operations }],
   ["services", { summary: "several services, by server name and by listener", text: () => services }],
   ["strangers", { summary: "limits for clients without a valid certificate", text: () => strangers }],

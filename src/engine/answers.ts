@@ -41,6 +41,7 @@ function listed(
   return { lines, next: undefined };
 }
 
+/** Scrapes ask for these: some milliseconds for 10,000 connections. */
 function clients(connections: ReadonlySet<Connection>): ClientUse[] {
   const found = new Map<string, { client: string; open: number; bytesIn: number; bytesOut: number }>();
   for (const connection of connections) {

@@ -32,7 +32,7 @@ export class Beat {
     if (wanted === (this.#timer !== undefined)) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
-    if (!wanted) return;
+    if (!wanted) return this.#counters.rest();
     this.#due = monotonic();
     this.#beat();
     this.#timer = setInterval(() => this.#beat(), BEAT_MS);

@@ -42,14 +42,15 @@ export class SnapshotBuilder {
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
-    this.rows = this.#rows.assign(loaded.config, pairs);
-    return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.blocks, rows: this.rows });
+    const rows = this.#rows.assign(loaded.config, pairs);
+    return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.blocks, rows });
   }
 
   /** The snapshot is in force. Logs upstreams that have lost their last healthy target by it, or got one. */
   follow(snapshot: Snapshot, log?: Logger): void {
     const before = new Map(Array.from(this.pools, ([name, { balancer }]) => [name, balancer.healthy]));
     this.pools = makePools(snapshot, this.#ledger, this.pools);
+    this.rows = snapshot.rows;
     if (log === undefined) return;
     for (const [name, { balancer }] of this.pools) {
       // The reload has added or removed targets.

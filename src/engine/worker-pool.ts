@@ -9,7 +9,7 @@ import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
-import { CLOSE_CODE } from "../lib/reasons.ts";
+import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 
 /** The pool gives up after this many deaths of workers within this many milliseconds. */
@@ -262,7 +262,11 @@ export class WorkerPool {
     worker.gone.resolve();
     // A worker that was terminated below may hold the ledger's lock: no thread takes it any more.
     if (this.#failed) return;
-    ledger.forget(number, CLOSE_CODE.internal_error);
+    const routes = this.#snapshot.rows.routes.map((each) => each.get(""));
+    const { internal_error: closed } = CLOSE_CODE;
+    ledger.forget(number, { closed, refused: REFUSAL_CODE.handshake_failed, routes });
+    // No other worker takes its place: nobody waits for its beat.
+    if (this.#closing) ledger.counters.rest(number + 1);
     // A worker that was told to stop is no longer in the list.
     if (this.#workers.get(number) !== worker) return;
     this.#workers.delete(number);

@@ -12,6 +12,7 @@ export class Backlog {
   #lines: string[] = [];
   #bytes = 0;
   #dropped = 0;
+  #droppedBefore = 0;
   #stalled = false;
 
   /**
@@ -27,6 +28,11 @@ export class Backlog {
   /** Whether all lines have been taken, and the last one was delivered. */
   get empty(): boolean {
     return !this.#stalled;
+  }
+
+  /** Lines dropped so far. */
+  get dropped(): number {
+    return this.#droppedBefore + this.#dropped;
   }
 
   write(line: string): void {
@@ -57,6 +63,7 @@ export class Backlog {
     this.#lines.splice(0, taken);
     if (this.#stalled || this.#dropped === 0) return;
     const dropped = this.#dropped;
+    this.#droppedBefore += dropped;
     this.#dropped = 0;
     this.write(this.#report(dropped));
   }

@@ -125,6 +125,11 @@ export function processBudget(): DescriptorBudget {
 }
 let budget: DescriptorBudget | undefined;
 
+/** The process's limit on open descriptors, as it was at the start. */
+export function openFilesLimit(): number {
+  return processBudget().limit + RESERVED_DESCRIPTORS;
+}
+
 /** How many connections a proxy can have that is alone in this process; less than one if it has too few descriptors. */
 export function mostConnections(holding: Holding): number {
   return Math.floor((processBudget().limit - beyond(heldBy(holding))) / DESCRIPTORS_PER_CONNECTION);

@@ -12,6 +12,8 @@ const RETRY_MS = 50;
 let backlog: Backlog | undefined;
 /** The reader has exited: the proxy still carries connections, and does not wait at the end. */
 let gone = false;
+/** Lines that no reader was there for. */
+let unread = 0;
 let report: (dropped: number) => string = () => "";
 let reported = 0;
 
@@ -31,6 +33,11 @@ export function writeToStderr(line: string): void {
   backlog.write(line);
 }
 
+/** Lines that were not written, in this thread so far. */
+export function droppedLines(): number {
+  return (backlog?.dropped ?? 0) + unread;
+}
+
 /** Waits until standard error has taken all lines, two seconds at most. */
 export async function flushLog(): Promise<void> {
   const flushed = async () => {
@@ -42,7 +49,7 @@ export async function flushLog(): Promise<void> {
 
 function open(): Backlog {
   const made = new Backlog(
-    openTerminal(() => made.drained()) ?? ((line) => gone || process.stderr.write(line)),
+    openTerminal(() => made.drained()) ?? ((line) => (gone ? ++unread > 0 : process.stderr.write(line))),
     (dropped) => {
       reported += dropped;
       return report(dropped);

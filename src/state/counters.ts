@@ -50,6 +50,16 @@ export interface Histogram {
   readonly sum: number;
 }
 
+/** How the connections of a thread that has died count. */
+export interface Death {
+  /** The code of an end, for those that were admitted. */
+  readonly closed: number;
+  /** The code of a refusal, for those in their handshakes. */
+  readonly refused: number;
+  /** For each listener, the row that such a refusal is counted in; undefined where there is none. */
+  readonly routes: readonly (number | undefined)[];
+}
+
 /** The counters of all threads, as one of them sees them: it adds in its own column. */
 export class Counters {
   readonly #columns: readonly Float64Array[];
@@ -119,6 +129,12 @@ export class Counters {
     this.#observe(AT.thread + THREAD.lag, BOUNDS.lag, late);
   }
 
+  /** The thread has nothing to do any more, and is not waited for. */
+  rest(thread?: number): void {
+    const column = thread === undefined ? this.#own : (this.#columns[thread] as Float64Array);
+    column[AT.thread + THREAD.beat] = 0;
+  }
+
   /** Open connections of this thread whose client's certificate ends within an hour, a day, a week. */
   expiring(counts: readonly [number, number, number]): void {
     this.#own.set(counts, AT.thread + THREAD.expiring);
@@ -165,7 +181,10 @@ export class Counters {
     };
   }
 
-  /** @param thread its column; with several worker threads the supervisor has the first one */
+  /**
+   * @param thread its column; with several worker threads the supervisor has the first one
+   * @returns its last beat, 0 where it has not begun or has nothing to do any more; and how late its beats were
+   */
   readThread(thread: number) {
     const column = this.#columns[thread] as Float64Array;
     return {
@@ -190,23 +209,27 @@ export class Counters {
     this.#sum(AT.upstreams + upstream * SIZE.upstream + UPSTREAM.open) !== 0;
 
   /**
-   * A thread has died: what it had open is open no more. Its counts stay.
-   * @param reason the code that its connections count as ended by
+   * A thread has died: what it had open is open no more, and counts as ended or, in its handshake, as refused. All else
+   * that it counted stays. How long its connections were open is not known: no histogram has them.
    */
-  forget(thread: number, reason: number): void {
+  forget(thread: number, { closed, refused, routes }: Death): void {
     const column = this.#columns[thread] as Float64Array;
     column.fill(0, AT.thread + THREAD.expiring, AT.thread + THREAD.lag);
     for (let i = 0; i < ROOM.listeners; i++) {
       const at = AT.listeners + i * SIZE.listener + LISTENER.handshaking;
+      const lost = column[at] as number;
       // A write would take memory for each listener that there is not.
-      if (column[at] !== 0) column[at] = 0;
+      if (lost === 0) continue;
+      column[at] = 0;
+      const route = routes[i];
+      if (route !== undefined) (column[AT.routes + route * REASONS + refused] as number) += lost;
     }
     for (let i = 0; i < ROOM.upstreams; i++) {
       const at = AT.upstreams + i * SIZE.upstream;
       const open = column[at + UPSTREAM.open] as number;
       if (open === 0) continue;
       column[at + UPSTREAM.open] = 0;
-      (column[at + UPSTREAM.closed + reason] as number) += open;
+      (column[at + UPSTREAM.closed + closed] as number) += open;
     }
   }
 
@@ -222,9 +245,7 @@ export class Counters {
   }
 
   #sum(cell: number): number {
-    let sum = 0;
-    for (const column of this.#columns) sum += column[cell] as number;
-    return sum;
+    return sumIn(this.#columns, cell);
   }
 
   #histogram(at: number, bounds: readonly number[]): Histogram {
@@ -237,9 +258,13 @@ export class Counters {
 }
 
 function histogramIn(columns: readonly Float64Array[], at: number, bounds: readonly number[]): Histogram {
-  const sum = (cell: number) => columns.reduce((total, column) => total + (column[cell] as number), 0);
-  return {
-    counts: Array.from({ length: bounds.length + 1 }, (_, i) => sum(at + i)),
-    sum: sum(at + bounds.length + 1),
-  };
+  const counts: number[] = [];
+  for (let i = 0; i <= bounds.length; i++) counts.push(sumIn(columns, at + i));
+  return { counts, sum: sumIn(columns, at + bounds.length + 1) };
+}
+
+function sumIn(columns: readonly Float64Array[], cell: number): number {
+  let sum = 0;
+  for (const column of columns) sum += column[cell] as number;
+  return sum;
 }

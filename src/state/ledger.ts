@@ -2,7 +2,7 @@
 // memory is its own, and its lock does nothing. limits.ts and balancer.ts define what the numbers mean.
 
 import { ClientTable } from "./client-table.ts";
-import { Counters } from "./counters.ts";
+import { Counters, type Death } from "./counters.ts";
 import { Lock } from "./lock.ts";
 import { Layout } from "./memory.ts";
 import { SourceTable } from "./source-table.ts";
@@ -158,9 +158,9 @@ export class Ledger {
    * A worker thread has died: frees its lock if it holds it, gives back all that it had counted, and repairs what it
    * may have left unfinished. Call it once the thread certainly runs no more, and before another takes its number.
    * Takes up to some 10 ms with very many clients.
-   * @param reason the code that the counters have its connections ended by
+   * @param death how the counters have its connections end
    */
-  forget(worker: number, reason = 0): void {
+  forget(worker: number, death: Death = { closed: 0, refused: 0, routes: [] }): void {
     const { workers, targets } = this.memory.shape;
     const thread = workers === 1 ? 0 : worker + 1;
     this.#lock.takeFrom(thread);
@@ -169,7 +169,7 @@ export class Ledger {
       this.targets.open.forget(thread, targets);
       this.clients.forget(thread);
       this.sources.forget(thread);
-      this.counters.forget(thread, reason);
+      this.counters.forget(thread, death);
     } finally {
       this.unlock();
     }

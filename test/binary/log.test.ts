@@ -7,6 +7,7 @@ import { CERTIFICATE_FLAGS, binary } from "../support/binary.ts";
 import { freePort } from "../support/free-port.ts";
 import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { testConfig, until, type Line } from "../support/proxy.ts";
+import { scrape } from "../support/scrape.ts";
 
 const TARGETS = 64;
 const CONNECTIONS = 200;
@@ -14,11 +15,12 @@ const CONNECTIONS = 200;
 test("a pipe that is not read: 1 MiB is kept, and the reader is told of each line that it missed", async () => {
   const folder = mkdtempSync(`${tmpdir()}/tcpproxy-log-`);
   const port = freePort();
+  const metrics = { address: `127.0.0.1:${freePort()}` };
   // Each connection fails at every target, which is a line each.
   const targets = Array.from({ length: TARGETS }, (_, i) => `unix:${folder}/${"none".repeat(10)}${i}`);
   writeFileSync(
     `${folder}/proxy.json`,
-    JSON.stringify(testConfig(targets, { listener: { address: `127.0.0.1:${port}` } })),
+    JSON.stringify(testConfig(targets, { metrics, listener: { address: `127.0.0.1:${port}` } })),
   );
   expect(Bun.spawnSync(["mkfifo", `${folder}/fifo`]).exitCode).toBe(0);
   const reader = Bun.spawn([
@@ -53,6 +55,7 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
       () => Bun.file(`${folder}/log`).size > 0 && lines().some(({ msg }) => msg === "log lines dropped"),
       "it says how many",
     );
+    const counted = await scrape(`http://${metrics.address}`);
     proxy.kill("SIGTERM");
     expect(await proxy.exited).toBe(0);
     await reader.exited;
@@ -60,6 +63,7 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
     const all = lines();
     const dropped = all.filter(({ msg }) => msg === "log lines dropped");
     expect(dropped).toHaveLength(1);
+    expect(counted.sum("log_lines_dropped_total")).toBe(Number(dropped[0]!["count"]));
     // All that was kept in memory, and what the pipe held, is here: the lines came to three times as much.
     expect(Bun.file(`${folder}/log`).size).toBeLessThan(1.2 * 1024 * 1024);
     const failed = all.filter(({ msg }) => msg === "target failed").length;

@@ -1,4 +1,4 @@
-// A worker thread that dies when it is told to, in the way it is told.
+// A worker thread that dies, or hangs, when it is told to, in the way it is told.
 
 import "../../src/worker.ts";
 import type { Command } from "../../src/engine/messages.ts";
@@ -14,6 +14,7 @@ const WAYS = {
   "a stack that overflows": () => void overflow(),
   "an error while it is being told something": () => fail(),
   "its own end": () => process.exit(7),
+  "a hang of eight seconds": () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8_000),
 };
 export type Way = keyof typeof WAYS;
 

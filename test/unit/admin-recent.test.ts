@@ -41,7 +41,7 @@ test("requests are counted by action and result", () => {
   requests.count("status", "ok");
   requests.count("status", "ok");
   requests.count("reload", "refused");
-  expect(requests.read()).toEqual([
+  expect(requests.all()).toEqual([
     { action: "status", result: "ok", count: 2 },
     { action: "reload", result: "refused", count: 1 },
   ]);

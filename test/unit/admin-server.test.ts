@@ -154,7 +154,7 @@ test("a handler that throws is answered with an error that says nothing, and is 
   expect(reader.text).toStartWith("HTTP/1.1 500 ");
   expect(reader.text).toEndWith('{"error":"internal error"}\n');
   expect(await log.line("internal error")).toBeDefined();
-  expect(requests.read()).toEqual([{ action: "targets", result: "failed", count: 1 }]);
+  expect(requests.all()).toEqual([{ action: "targets", result: "failed", count: 1 }]);
   reader.destroy();
 });
 
@@ -164,7 +164,7 @@ test("a visitor whose right is gone gets no answer", async () => {
   server.take(reader);
   await reader.gone;
   expect(reader.text).toBe("");
-  expect(requests.read()).toEqual([]);
+  expect(requests.all()).toEqual([]);
 });
 
 test("requests are counted by what they ask for", async () => {
@@ -180,7 +180,7 @@ test("requests are counted by what they ask for", async () => {
     expect(reader.text).toStartWith(`HTTP/1.1 ${answer} `);
     reader.destroy();
   }
-  expect(requests.read()).toEqual([
+  expect(requests.all()).toEqual([
     { action: "targets", result: "ok", count: 1 },
     { action: "targets", result: "refused", count: 1 },
     { action: "unknown", result: "refused", count: 1 },

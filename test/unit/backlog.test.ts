@@ -28,8 +28,10 @@ test("a backlog keeps lines in order up to its bound, drops the rest, and writes
   expect(read.slice(2)).toEqual(["line 02\n", "line 03\n", "line 04\n"]);
   // Once a line was dropped, a shorter one that would fit is dropped too: the order stays true.
   backlog.write("x\n");
+  expect(backlog.dropped).toBe(94);
   resume(100);
   expect(read.slice(5)).toEqual(["line 05\n", "line 06\n", "dropped 94\n"]);
+  expect(backlog.dropped).toBe(94);
   backlog.write("y\n");
   expect(read.at(-1)).toBe("y\n");
   expect(backlog.empty).toBe(true);
@@ -57,5 +59,7 @@ test.each(Array.from({ length: 10 }, (_, seed) => seed))(
     for (const line of read)
       next += line.startsWith("dropped ") ? Number(line.slice(8)) : Number(line) === next ? 1 : NaN;
     expect(next).toBe(written);
+    const said = read.filter((line) => line.startsWith("dropped ")).map((line) => Number(line.slice(8)));
+    expect(backlog.dropped).toBe(said.reduce((sum, each) => sum + each, 0));
   },
 );

@@ -61,7 +61,7 @@ test("the counters of several threads add up, and outlive a thread; what it had 
     expiring: supervisor.counters.readExpiring(),
   });
   expect(read()).toMatchObject({ accepted: 3, handshaking: 3, open: 3, received: 3, expiring: [2, 2, 2] });
-  supervisor.forget(1, 1);
+  supervisor.forget(1, { closed: 1, refused: 2, routes: [7] });
   expect(read()).toMatchObject({
     accepted: 3,
     handshaking: 1,
@@ -71,6 +71,8 @@ test("the counters of several threads add up, and outlive a thread; what it had 
     closed: [0, 2],
   });
   expect(read().expiring).toEqual([1, 1, 1]);
+  // Those that were in their handshakes count as refused.
+  expect(supervisor.counters.readRoute(7, 4)).toEqual([0, 0, 2, 0]);
   expect(supervisor.counters.readGroup(0)).toBe(3);
 });
 

@@ -33,3 +33,22 @@ test.each<[string, (Listener | undefined)[], Listener[], (number | undefined)[],
 ])("the restart report has %s", (_, ports, listeners, pairs, workers, report) => {
   expect(restartReport({ workers: 2, ports }, { workers, listeners }, pairs) as unknown[]).toEqual(report);
 });
+
+test.each([
+  ["127.0.0.1:9090", "127.0.0.1:9091"],
+  ["127.0.0.1:9090", undefined],
+  [undefined, "127.0.0.1:9090"],
+])("a port for monitoring that was at %p and is to be at %p needs a restart", (running, configured) => {
+  const at = (address: string | undefined) =>
+    address === undefined ? undefined : { address: parseListenAddress(address)!, topClients: 0 };
+  const report = (now: string | undefined, next: string | undefined) =>
+    restartReport(
+      { workers: 1, ports: [], metrics: at(now) },
+      { workers: 1, listeners: [], metrics: at(next) },
+      [],
+    );
+  expect(report(running, configured) as unknown[]).toEqual([
+    says("metrics.address", running ?? "none", configured ?? "none"),
+  ]);
+  expect(report(running, running)).toEqual([]);
+});

@@ -1,0 +1,226 @@
+// Reads the metrics off a running proxy. Labels come from the configuration and from fixed lists; the clients of
+// `topClients` are the one exception.
+
+import type { Config } from "../config/config.ts";
+import { pairPorts } from "../engine/snapshot.ts";
+import { formatAddress } from "../lib/address.ts";
+import { monotonic } from "../lib/clock.ts";
+import { processUsage } from "../lib/process-usage.ts";
+import { CLOSE_REASONS, REFUSAL_REASONS, type RefusalReason } from "../lib/reasons.ts";
+import { droppedLines } from "../lib/stderr.ts";
+import type { Histogram } from "../state/counters.ts";
+import { METRICS, linesOf, type Metric, type MetricName } from "./metrics-list.ts";
+import type { Reading, Samples } from "./metrics-text.ts";
+import { ACTIONS, RESULTS } from "./requests.ts";
+import type { Subject } from "./subject.ts";
+
+const REFUSALS = Object.keys(REFUSAL_REASONS) as RefusalReason[];
+const CLOSES = Object.keys(CLOSE_REASONS);
+const WITHIN = ["1h", "1d", "7d"];
+const EXPIRING_KINDS = ["server", "ca", "crl"] as const;
+
+/** Reasons for which a client is refused once its upstream is known. */
+const ROUTED: ReadonlySet<RefusalReason> = new Set<RefusalReason>([
+  "group_not_authorized",
+  "connection_limit",
+  "rate_limited",
+  "overloaded",
+  "no_target",
+  "proxy_header",
+]);
+
+type Sample = Samples[number];
+
+/** All metrics but those of the clients, at this moment. */
+export function readMetrics(subject: Subject): Reading {
+  const { reloads, config, ledger, requests } = subject;
+  const usage = processUsage();
+  return {
+    build_info: [[[subject.version, `bun ${Bun.version}`], 1]],
+    config_last_reload_successful: [[[], reloads.faults.length === 0 ? 1 : 0]],
+    config_last_reload_success_timestamp_seconds: [[[], reloads.succeededAt / 1_000]],
+    reloads_total: [
+      [["success"], reloads.succeeded],
+      [["refused"], reloads.refused],
+    ],
+    ...listenersOf(subject),
+    ...upstreamsOf(subject),
+    connections_limit: [[[], subject.maxConnections]],
+    clients_tracked: [[[], ledger.clients.size]],
+    clients_tracked_limit: [[[], ledger.memory.shape.clients]],
+    certificate_expiry_timestamp_seconds: expiriesOf(subject),
+    open_client_certificates_expiring: ledger.counters
+      .readExpiring()
+      .map((count, i): Sample => [[WITHIN[i] as string], count]),
+    event_loop_lag_seconds: threadsOf(subject).map((column, worker): Sample => [
+      [String(worker)],
+      ledger.counters.readThread(column).lag,
+    ]),
+    log_lines_dropped_total: [[[], droppedLines()]],
+    admin_requests_total: config.admin === undefined ? [] : requestsOf(requests),
+    process_cpu_seconds_total: [[[], usage.cpuSeconds]],
+    process_resident_memory_bytes: [[[], usage.residentBytes]],
+    process_virtual_memory_bytes: known(usage.virtualBytes),
+    process_start_time_seconds: [[[], usage.startedAt]],
+    process_open_fds: known(usage.openDescriptors),
+    process_max_fds: [[[], usage.maxDescriptors]],
+  };
+}
+
+/** The columns of the threads that carry connections, in the order of the workers. */
+export function threadsOf({ ledger }: Pick<Subject, "ledger">): number[] {
+  const { workers } = ledger.memory.shape;
+  // With several workers, the first column is the supervisor's.
+  return Array.from({ length: workers }, (_, worker) => (workers === 1 ? 0 : worker + 1));
+}
+
+function known(value: number | undefined): Samples {
+  return value === undefined ? [] : [[[], value]];
+}
+
+function requestsOf(requests: Subject["requests"]): Samples {
+  return ACTIONS.flatMap((action) =>
+    RESULTS.map((result): Sample => [[action, result], requests.read(action, result)]),
+  );
+}
+
+/** The ports that are open, by address: where the system picks their numbers, several are configured with the same. */
+function portsByAddress({ ports }: Subject): Map<string, number[]> {
+  const found = new Map<string, number[]>();
+  ports.forEach((port, i) => {
+    if (port === undefined) return;
+    const address = formatAddress(port.address);
+    found.set(address, [...(found.get(address) ?? []), i]);
+  });
+  return found;
+}
+
+function listenersOf(subject: Subject): Reading {
+  const { counters } = subject.ledger;
+  const { routes } = subject.rows;
+  const accepted: Sample[] = [];
+  const handshaking: Sample[] = [];
+  const duration: Sample[] = [];
+  const refusals: Sample[] = [];
+  for (const [address, ports] of portsByAddress(subject)) {
+    const all = ports.map((port) => counters.readListener(port));
+    accepted.push([[address], total(all.map((each) => each.accepted))]);
+    handshaking.push([[address], total(all.map((each) => each.handshaking))]);
+    duration.push([[address, "false"], merged(all.map(({ full }) => full))]);
+    duration.push([[address, "true"], merged(all.map(({ resumed }) => resumed))]);
+    const names = new Set(ports.flatMap((port) => [...(routes[port]?.keys() ?? [])]));
+    for (const name of names) {
+      const rows = ports.flatMap((port) => routes[port]?.get(name) ?? []);
+      const counts = rows.map((row) => counters.readRoute(row, REFUSALS.length));
+      REFUSALS.forEach((reason, i) => {
+        const count = total(counts.map((each) => each[i] as number));
+        // Others are counted without an upstream.
+        if (name === "" || ROUTED.has(reason) || count > 0) refusals.push([[address, name, reason], count]);
+      });
+    }
+  }
+  return {
+    connections_accepted_total: accepted,
+    handshakes_in_progress: handshaking,
+    handshake_duration_seconds: duration,
+    refusals_total: refusals,
+  };
+}
+
+function total(numbers: readonly number[]): number {
+  return numbers.reduce((sum, each) => sum + each, 0);
+}
+
+function merged(histograms: readonly Histogram[]): Histogram {
+  const [first, ...more] = histograms as [Histogram, ...Histogram[]];
+  if (more.length === 0) return first;
+  return {
+    counts: first.counts.map((count, i) => count + total(more.map(({ counts }) => counts[i] as number))),
+    sum: total(histograms.map(({ sum }) => sum)),
+  };
+}
+
+function upstreamsOf({ pools, ledger: { counters } }: Subject): Reading {
+  const found = {
+    admissions_total: [] as Sample[],
+    connections_open: [] as Sample[],
+    connections_closed_total: [] as Sample[],
+    connection_duration_seconds: [] as Sample[],
+    received_bytes_total: [] as Sample[],
+    sent_bytes_total: [] as Sample[],
+    target_connections_open: [] as Sample[],
+    target_up: [] as Sample[],
+    target_draining: [] as Sample[],
+    target_weight: [] as Sample[],
+    target_connect_duration_seconds: [] as Sample[],
+    target_connect_failures_total: [] as Sample[],
+  } satisfies Reading;
+  const now = monotonic();
+  for (const [name, { row, groups, targets, balancer }] of pools) {
+    const own = [name];
+    const upstream = counters.readUpstream(row, CLOSES.length);
+    for (const [group, cell] of groups)
+      found.admissions_total.push([[name, group], counters.readGroup(cell)]);
+    found.connections_open.push([own, upstream.open]);
+    CLOSES.forEach((reason, i) =>
+      found.connections_closed_total.push([[name, reason], upstream.closed[i] as number]),
+    );
+    found.connection_duration_seconds.push([own, upstream.duration]);
+    found.received_bytes_total.push([own, upstream.received]);
+    found.sent_bytes_total.push([own, upstream.sent]);
+    for (const [slot, { address, weight }] of targets) {
+      const labels = [name, formatAddress(address)];
+      const { failures, connect } = counters.readTarget(slot);
+      const health = balancer.health(slot, now);
+      found.target_connections_open.push([labels, balancer.open(slot)]);
+      found.target_up.push([labels, health === "down" || health === "ejected" ? 0 : 1]);
+      // A target of the configuration always takes connections; only an operator will be able to drain one.
+      found.target_draining.push([labels, 0]);
+      found.target_weight.push([labels, weight]);
+      found.target_connect_duration_seconds.push([labels, connect]);
+      found.target_connect_failures_total.push([labels, failures]);
+    }
+  }
+  return found;
+}
+
+/** The earliest of each kind, for each listener. What never expires has no date to show. */
+function expiriesOf(subject: Subject): Samples {
+  const { ports, config, expiries } = subject;
+  const places = pairPorts(ports, config.listeners);
+  return Array.from(portsByAddress(subject)).flatMap(([address, open]) => {
+    const all = open.flatMap((port) => expiries[places[port] ?? -1] ?? []);
+    return EXPIRING_KINDS.flatMap((kind): Samples => {
+      const until = Math.min(...all.filter((each) => each.kind === kind).map((each) => each.until));
+      return until === Infinity ? [] : [[[address, kind], until / 1_000]];
+    });
+  });
+}
+
+/** How many series a proxy with this configuration can have, at most. */
+export function seriesOf({ listeners, upstreams, workers, metrics, admin }: Config): number {
+  const addresses = new Set(listeners.map(({ address }) => formatAddress(address))).size;
+  const routes = total(listeners.map(({ upstream }) => (upstream === undefined ? upstreams.length : 1)));
+  const targets = total(upstreams.map((each) => each.targets.length));
+  const sets: Partial<Record<MetricName, number>> = {
+    reloads_total: 2,
+    connections_accepted_total: addresses,
+    handshakes_in_progress: addresses,
+    handshake_duration_seconds: addresses * 2,
+    admissions_total: total(upstreams.map(({ authorizedGroups }) => authorizedGroups.length)),
+    refusals_total: addresses * REFUSALS.length + routes * ROUTED.size,
+    connections_closed_total: upstreams.length * CLOSES.length,
+    top_client_connections_open: metrics?.topClients ?? 0,
+    certificate_expiry_timestamp_seconds: addresses * EXPIRING_KINDS.length,
+    open_client_certificates_expiring: WITHIN.length,
+    event_loop_lag_seconds: workers,
+    admin_requests_total: admin === undefined ? 0 : ACTIONS.length * RESULTS.length,
+  };
+  return total(
+    Object.entries<Metric>(METRICS).map(([name, metric]) => {
+      const { labels } = metric;
+      const usual = labels.includes("target") ? targets : labels.includes("upstream") ? upstreams.length : 1;
+      return linesOf(metric) * (sets[name as MetricName] ?? usual);
+    }),
+  );
+}
