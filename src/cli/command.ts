@@ -10,11 +10,18 @@ export const FAILED = 1;
 /** Exit code: the command line or the configuration is wrong. */
 export const MISUSED = 2;
 
+/** A command could not do its work; the message says why, to people. */
+export class CommandError extends Error {
+  override name = "CommandError";
+}
+
 export interface Command {
   /** What follows `proxy` in the usage line, such as `check [ADDRESS] [FLAGS]`. */
   readonly usage: string;
   /** What the command does, in a sentence without a full stop. */
   readonly summary: string;
+  /** Under which title the help of the whole program lists it. Default: `Commands`. */
+  readonly group?: string;
   /** The words that are no flags: their name, their meaning, and how many there may be. Default: none. */
   readonly words?: { readonly name: string; readonly description: string; readonly most: number };
   readonly flags: Flags;
@@ -22,6 +29,8 @@ export interface Command {
   readonly examples: readonly string[];
   /** What each signal does to a command that goes on running. */
   readonly signals?: readonly (readonly [string, string])[];
+  /** Where they mean something else than for `run`. */
+  readonly exitCodes?: readonly (readonly [string, string])[];
   /** What else to know, at the end of the help. */
   readonly notes?: string;
   /** @returns the exit code */
@@ -31,6 +40,8 @@ export interface Command {
 /** What a command line says to a command. */
 export interface Given {
   readonly flags: FlagValues;
+  /** Flags without a value that are there. */
+  readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];
 }

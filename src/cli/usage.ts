@@ -12,14 +12,14 @@ const EXIT_CODES = [
 
 /** @param others the commands that the help of the whole program lists, by name */
 export function usage(command: Command, others?: ReadonlyMap<string, Command>): string {
-  const { words, flags, examples, summary, signals = [], notes } = command;
+  const { words, flags, examples, summary, signals = [], exitCodes = EXIT_CODES, notes } = command;
   return [
     ...wrap(`${summary}.`),
     ...section(
       "Usage",
-      [command, ...(others?.values() ?? [])].map((each) => `  proxy ${each.usage}`),
+      [command.usage, ...(others ? ["COMMAND [FLAGS]"] : [])].map((each) => `  proxy ${each}`),
     ),
-    ...section("Commands", table([...(others ?? [])].map(([name, each]) => [name, each.summary]))),
+    ...commandTables(others ?? new Map()),
     ...section("Words", words === undefined ? [] : table([[words.name, words.description]])),
     ...section("Flags", table(flagRows(flags))),
     ...section(
@@ -27,18 +27,36 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
       examples.map((line) => `  proxy ${line}`),
     ),
     ...section("Signals", table(signals)),
-    ...section("Exit codes", table(EXIT_CODES)),
+    ...section("Exit codes", table(exitCodes)),
     ...(notes === undefined ? [] : ["", ...wrap(notes)]),
   ].join("\n");
 }
 
+/** By group, in columns that are the same for all. */
+function commandTables(commands: ReadonlyMap<string, Command>): string[] {
+  const left = widthFor([...commands.keys()]);
+  return [...Map.groupBy(commands, ([, { group }]) => group ?? "Commands")].flatMap(([title, entries]) =>
+    section(
+      title,
+      columns(
+        entries.map(([name, { summary }]) => [name, summary]),
+        left,
+      ),
+    ),
+  );
+}
+
 function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
-    `--${name} ${flag.valueHint}`,
-    flag.description +
-      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`),
+    flag.type === "boolean" ? `--${name}` : `--${name} ${flag.valueHint}`,
+    flag.description + builtIn(flag),
   ]);
   return [...rows, ["-h, --help", "print this help"], ["-v, --version", "print the version"]];
+}
+
+function builtIn(flag: Flag): string {
+  if (flag.type === "boolean" || flag.builtIn === undefined) return "";
+  return ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`;
 }
 
 function table(rows: readonly (readonly [string, string])[]): string[] {

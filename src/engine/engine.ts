@@ -54,6 +54,8 @@ export class Engine {
   /** One for each port of the start; undefined for those that had been taken away when this engine began. */
   #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
+  /** When it ticked last. */
+  #ticked = 0;
   readonly #beat: Beat;
   #closing = false;
   /** It was closed, and so are its ports. */
@@ -258,7 +260,8 @@ export class Engine {
   #tick(): void {
     const { connections, limits, now } = this.#shared;
     const moment = { now: now(), date: Date.now() };
-    for (const connection of connections) connection.tick(moment);
+    for (const connection of connections) connection.tick(moment, this.#ticked);
+    this.#ticked = moment.now;
     limits.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }
