@@ -17,6 +17,7 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   ps: async () => (await import("./ps.ts")).ps,
   top: async () => (await import("./top.ts")).top,
   tail: async () => (await import("./tail.ts")).tail,
+  dashboard: async () => (await import("./dashboard.ts")).dashboard,
 };
 const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ...Object.entries(ACTIONS),

@@ -11,7 +11,7 @@ const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 export async function binary(): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256");
   const sources = [
-    ...new Glob("{src,certs}/**/*.{ts,md}").scanSync(ROOT),
+    ...new Glob("{src,certs}/**/*.{ts,md,html,css,js}").scanSync(ROOT),
     "build.ts",
     "package.json",
     "bun.lock",
