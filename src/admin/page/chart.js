@@ -11,6 +11,7 @@ class Chart {
   #samples = [];
   #figure = make("b", "", "–");
   #path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  #area = document.createElementNS("http://www.w3.org/2000/svg", "path");
   #most = make("span", "quiet");
   #format;
 
@@ -20,8 +21,9 @@ class Chart {
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("aria-hidden", "true");
-    svg.append(this.#path);
-    const axis = make("p", "axis quiet", make("span", "", "5 min ago"), this.#most, make("span", "", "now"));
+    this.#area.setAttribute("class", "area");
+    svg.append(this.#area, this.#path);
+    const axis = make("p", "axis quiet", make("span", "", "−5 min"), this.#most, make("span", "", "now"));
     section.append(make("p", "figure", this.#figure), svg, axis);
   }
 
@@ -33,20 +35,25 @@ class Chart {
     const most = Math.max(0, ...values);
     setText(this.#figure, value === undefined ? undefined : this.#format(value));
     setText(this.#most, values.length === 0 ? "" : `most ${this.#format(most)}`);
-    this.#path.setAttribute("d", this.#line(at, Math.max(most, 1e-9)));
+    const lines = this.#lines(at, Math.max(most, 1e-9));
+    const under = (points) =>
+      `M${points[0][0]} ${HEIGHT} L${points.join(" L")} L${points.at(-1)[0]} ${HEIGHT}Z`;
+    this.#path.setAttribute("d", lines.map((points) => `M${points.join(" L")}`).join(""));
+    this.#area.setAttribute("d", lines.map(under).join(""));
   }
 
-  #line(now, most) {
+  /** Points of a line each, for the times in between which there is no gap. */
+  #lines(now, most) {
+    const lines = [];
     let before = -Infinity;
-    return this.#samples
-      .filter(({ value }) => value !== undefined)
-      .map(({ at, value }) => {
-        const move = at - before > GAP_MS ? "M" : "L";
-        before = at;
-        const x = WIDTH * (1 - (now - at) / CHART_MS);
-        const y = HEIGHT - 2 - (HEIGHT - 6) * (value / most);
-        return `${move}${x.toFixed(1)} ${y.toFixed(1)}`;
-      })
-      .join("");
+    for (const { at, value } of this.#samples) {
+      if (value === undefined) continue;
+      if (at - before > GAP_MS) lines.push([]);
+      before = at;
+      const x = WIDTH * (1 - (now - at) / CHART_MS);
+      const y = HEIGHT - 1 - (HEIGHT - 5) * (value / most);
+      lines.at(-1).push([x.toFixed(1), y.toFixed(1)]);
+    }
+    return lines;
   }
 }

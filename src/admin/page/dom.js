@@ -68,24 +68,29 @@ function fillTable(table, columns, items, keyOf) {
     table.createTBody();
   }
   const create = () =>
-    make("tr", "", ...columns.map(({ share }) => make("td", "", ...(share ? [bar()] : []))));
+    make(
+      "tr",
+      "",
+      ...columns.map(({ share }) =>
+        make("td", "", ...(share ? [make("div", "bar", make("i")), make("span", "number")] : [])),
+      ),
+    );
   fill(table.tBodies[0], items, keyOf, create, (row, item) => {
     columns.forEach(({ title, kind = "", text, share, tone = () => "" }, i) => {
       const cell = row.cells[i];
       cell.dataset.title = title;
       cell.className = share ? "meter" : `${kind} ${tone(item)}`;
-      if (share) setBar(cell.firstChild.firstChild, share(item), tone(item));
-      else setText(cell, text(item));
+      if (share) {
+        setBar(cell.firstChild.firstChild, share(item), tone(item));
+        setText(cell.lastChild, `${Math.round(share(item) * 100)} %`);
+      } else setText(cell, text(item));
     });
   });
 }
 
-function bar() {
-  return make("div", "bar", make("i"));
-}
-
 function span(ms) {
   const units = [
+    ["y", 31_536_000_000],
     ["d", 86_400_000],
     ["h", 3_600_000],
     ["min", 60_000],

@@ -9,15 +9,15 @@ const REFRESH_MS = 4_000;
 
 const connectionColumns = [
   { title: "Client", kind: "name", text: ({ client }) => client },
-  { title: "From", kind: "name", text: ({ remote }) => remote },
+  { title: "From", kind: "name whole", text: ({ remote }) => remote },
   { title: "Upstream", kind: "name", text: ({ upstream }) => upstream },
-  { title: "Target", kind: "name", text: ({ target }) => target },
+  { title: "Target", kind: "name whole", text: ({ target }) => target },
   { title: "Open for", kind: "number", text: ({ ageMs }) => span(ageMs) },
   { title: "Idle", kind: "number", text: ({ idleMs }) => span(idleMs) },
   { title: "In", kind: "number", text: ({ bytesIn }) => bytes(bytesIn) },
   { title: "Out", kind: "number", text: ({ bytesOut }) => bytes(bytesOut) },
   {
-    title: "Certificate",
+    title: "Certificate left",
     kind: "number",
     text: ({ notAfter }) => span(Date.parse(notAfter) - Date.now()),
     tone: ({ notAfter }) => (Date.parse(notAfter) - Date.now() < 3_600_000 ? "warn" : ""),
@@ -40,7 +40,7 @@ const clientColumns = [
       tokens === undefined ? "unlimited" : `${count(tokens)} of ${count(capacity)}`,
     tone: ({ tokens, capacity }) => toneOf(1 - tokens / capacity),
   },
-  { title: "Nearness", share: nearness, tone: (client) => toneOf(nearness(client)) },
+  { title: "Used", share: nearness, tone: (client) => toneOf(nearness(client)) },
 ];
 
 function nearness({ open, maxConnections, tokens, capacity }) {

@@ -174,13 +174,15 @@ function toTerm([term, text, kind = ""]) {
 function lastReload(triedAt, faults) {
   if (triedAt === undefined) return "none since the start";
   const result =
-    faults.length === 0 ? "succeeded" : `refused with ${faults.length} fault(s); the one before is in force`;
+    faults.length === 0
+      ? "succeeded"
+      : `refused with ${count(faults.length)} ${faults.length === 1 ? "fault" : "faults"}; the one before is in force`;
   return `${moment(triedAt)}: ${result}`;
 }
 
 const certificateColumns = [
-  { title: "What", text: ({ what }) => what },
-  { title: "Listener", kind: "name", text: ({ listener }) => listener },
+  { title: "What", text: ({ what }) => what.replaceAll("\\n", ", ") },
+  { title: "Listener", kind: "name whole", text: ({ listener }) => listener },
   { title: "Ends", kind: "number", text: ({ notAfter }) => notAfter.slice(0, 10) },
   {
     title: "Left",
