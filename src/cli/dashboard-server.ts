@@ -3,6 +3,9 @@
 // has open can send requests to it: hence the token, the session, and the checks of Host, Origin and Sec-Fetch-Site.
 
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import { cannotListen } from "../lib/errors.ts";
 
 const HOST = "127.0.0.1";
@@ -36,34 +39,37 @@ export interface Dashboard {
   close(): void;
 }
 
+/** What is answered here, and not by the proxy. */
+export interface Said {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+}
+
 /**
  * @param socket path of the proxy's socket
  * @param port 0: one that the system picks
  * @throws StartError
  */
-export function openDashboard(socket: string, port: number): Dashboard {
-  let server: Bun.Server<undefined>;
-  let answer: (request: Request) => Promise<Response> | Response = () => said(503, "not yet");
-  try {
-    server = Bun.serve({
-      hostname: HOST,
-      port,
-      maxRequestBodySize: MAX_BODY,
-      development: false,
-      fetch(request, own) {
-        // A stream of events is silent for longer than the runtime's limit.
-        own.timeout(request, 0);
-        return answer(request);
-      },
-      error: () => said(500, "internal error"),
-    });
-  } catch (error) {
-    throw cannotListen(`${HOST}:${port}`, error);
-  }
-  const origin = new URL(`http://${HOST}:${server.port}`);
-  const doorkeeper = new Doorkeeper(origin);
-  answer = (request) => doorkeeper.stop(request) ?? passOn(request, socket);
-  return { address: doorkeeper.address, close: () => void server.stop(true) };
+export async function openDashboard(socket: string, port: number): Promise<Dashboard> {
+  const server = createServer({ maxHeaderSize: 8_192 });
+  await new Promise<void>((resolve, fail) => {
+    server.once("error", (error) => fail(cannotListen(`${HOST}:${port}`, error)));
+    server.listen(port, HOST, resolve);
+  });
+  const doorkeeper = new Doorkeeper(new URL(`http://${HOST}:${(server.address() as AddressInfo).port}`));
+  server.on("request", (request, response) => {
+    const said = doorkeeper.stop(request);
+    if (said !== undefined) say(response, said);
+    else void passOn(request, response, socket);
+  });
+  return {
+    address: doorkeeper.address,
+    close() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
 }
 
 /** Decides which requests come from the page in the browser that was let in. */
@@ -83,23 +89,22 @@ export class Doorkeeper {
   }
 
   /** @returns what to answer instead; undefined where the request may be passed on */
-  stop(request: Pick<Request, "method" | "url" | "headers">): Response | undefined {
-    const { method, headers } = request;
-    // A foreign name that was made to lead here (DNS rebinding) is another origin to the browser.
-    if (headers.get("host") !== this.#origin.host) return said(403, "this page does not go by that host");
-    const { pathname, searchParams } = new URL(request.url);
-    const token = pathname === "/" && method === "GET" ? searchParams.get("token") : null;
-    if (token !== null) return this.#enter(token, headers);
+  stop({ method, url = "", headers }: Pick<IncomingMessage, "method" | "url" | "headers">): Said | undefined {
+    // To the browser, a foreign name that was made to lead here (DNS rebinding) is an origin of its own.
+    if (headers.host !== this.#origin.host) return said(403, "this page does not go by that host");
+    const [, pathname, query] = /^([^?#]*)(?:\?(.*))?$/.exec(url) ?? [];
+    const token = pathname === "/" ? new URLSearchParams(query).get("token") : null;
+    if (token !== null && method === "GET") return this.#enter(token, headers);
     if (!this.#hasSession(headers)) {
       return said(403, "open the address that `proxy dashboard` printed; it lets one browser in, once");
     }
     if (!this.#isOwn(method, headers)) return said(403, "requests of other pages are not answered");
-    if (pathname !== "/" && !/^\/v1\/[a-z]+$/.test(pathname))
+    if (pathname !== "/" && !/^\/v1\/[a-z]+$/.test(pathname ?? ""))
       return said(403, "nothing is shown at this path");
     return undefined;
   }
 
-  #enter(token: string, headers: Headers): Response {
+  #enter(token: string, headers: IncomingHttpHeaders): Said {
     // Opened again in the same browser.
     if (this.#hasSession(headers)) return redirect();
     if (!isSame(token, this.#token)) return said(403, "this address has been used, or is not the right one");
@@ -108,52 +113,77 @@ export class Doorkeeper {
     return redirect({ "set-cookie": `${this.#cookie}=${this.#session}; Path=/; HttpOnly; SameSite=Strict` });
   }
 
-  #hasSession(headers: Headers): boolean {
-    const pairs = (headers.get("cookie") ?? "").split("; ").map((pair) => pair.split("="));
+  #hasSession(headers: IncomingHttpHeaders): boolean {
+    const pairs = (headers.cookie ?? "").split("; ").map((pair) => pair.split("="));
     return pairs.some(([name, value = ""]) => name === this.#cookie && isSame(value, this.#session));
   }
 
   /** Another port of this host is the same site, so that the cookie alone does not tell. */
-  #isOwn(method: string, headers: Headers): boolean {
-    const origin = headers.get("origin");
-    const site = headers.get("sec-fetch-site");
-    if (site !== null && site !== "same-origin" && site !== "none") return false;
-    return origin === null ? method === "GET" || method === "HEAD" : origin === this.#origin.origin;
+  #isOwn(method: string | undefined, { origin, ...headers }: IncomingHttpHeaders): boolean {
+    const site = headers["sec-fetch-site"];
+    if (site !== undefined && site !== "same-origin" && site !== "none") return false;
+    return origin === undefined ? method === "GET" || method === "HEAD" : origin === this.#origin.origin;
   }
 }
 
-async function passOn(request: Request, socket: string): Promise<Response> {
-  const { pathname, search } = new URL(request.url);
-  const { method, signal } = request;
-  const body = method === "GET" || method === "HEAD" ? null : await request.text();
-  const options = { method, body, signal, unix: socket, redirect: "manual", timeout: false };
+/** Hands a request to the proxy, and its answer back piece by piece, at the browser's pace. */
+async function passOn(request: IncomingMessage, response: ServerResponse, socket: string): Promise<void> {
+  const abort = new AbortController();
+  response.on("close", () => abort.abort());
+  response.on("error", () => {});
   try {
-    const headers = only(ASKED, request.headers);
-    const answer = await fetch(`http://localhost${pathname}${search}`, {
-      ...options,
-      headers,
-    } as RequestInit);
-    return new Response(answer.body, { status: answer.status, headers: only(ANSWERED, answer.headers) });
+    const answer = await ask(request, socket, abort.signal);
+    if (answer === undefined) return say(response, said(413, "the request is too large"));
+    response.writeHead(answer.status, only(ANSWERED, Object.fromEntries(answer.headers)));
+    response.flushHeaders();
+    for await (const chunk of answer.body ?? []) {
+      if (!response.write(chunk)) await once(response, "drain", { signal: abort.signal });
+    }
+    response.end();
   } catch {
-    return said(502, "no proxy answers at its socket");
+    // Half an answer must not look like a whole one.
+    if (response.headersSent) response.destroy();
+    else say(response, said(502, "no proxy answers at its socket"));
   }
 }
 
-function only(names: readonly string[], headers: Headers): Record<string, string> {
+/** @returns undefined where the request has too long a body */
+async function ask(
+  request: IncomingMessage,
+  socket: string,
+  signal: AbortSignal,
+): Promise<Response | undefined> {
+  const { method = "GET", url = "/" } = request;
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) return undefined;
+    chunks.push(chunk);
+  }
+  const body = size === 0 ? null : Buffer.concat(chunks);
+  const options = { method, body, headers: only(ASKED, request.headers), redirect: "manual", signal };
+  // The runtime's own limit on time would end a stream.
+  return fetch(`http://localhost${url}`, { ...options, unix: socket, timeout: false } as RequestInit);
+}
+
+function only(names: readonly string[], headers: IncomingHttpHeaders): Record<string, string> {
   return Object.fromEntries(
-    names.flatMap((name) => {
-      const value = headers.get(name);
-      return value === null ? [] : [[name, value]];
-    }),
+    names.flatMap((name) => (headers[name] === undefined ? [] : [[name, String(headers[name])]])),
   );
 }
 
-function said(status: number, text: string): Response {
-  return new Response(`${text}\n`, { status, headers: OWN });
+function say(response: ServerResponse, { status, headers, text }: Said): void {
+  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(text), connection: "close" });
+  response.end(text);
 }
 
-function redirect(headers: Record<string, string> = {}): Response {
-  return new Response(null, { status: 303, headers: { ...OWN, location: "/", ...headers } });
+function said(status: number, text: string): Said {
+  return { status, headers: OWN, text: `${text}\n` };
+}
+
+function redirect(headers: Record<string, string> = {}): Said {
+  return { status: 303, headers: { ...OWN, location: "/", ...headers }, text: "" };
 }
 
 function secret(): string {

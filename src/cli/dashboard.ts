@@ -32,7 +32,7 @@ export const dashboard: Command = {
     // Says so here where there is none.
     await new AdminClient(socket).get("/v1/status");
     const stopped = onFirstStop();
-    const { address, close } = openDashboard(socket, port);
+    const { address, close } = await openDashboard(socket, port);
     if (switches.has("json")) print(jsonLine({ address }));
     else print(`${address}\nThe address lets one browser in, once. Ctrl-C ends the page.`);
     await stopped;

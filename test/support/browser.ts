@@ -99,6 +99,7 @@ export class Page {
   readonly requests: string[] = [];
   /** What a page should not do: exceptions, dialogs, breaches of its policy. */
   readonly trouble: string[] = [];
+  #reported = Promise.withResolvers<string>();
 
   constructor(browser: Browser, session: string) {
     this.#browser = browser;
@@ -109,12 +110,11 @@ export class Page {
     this.#browser.on((method, params, session) => {
       if (session !== this.#session) return;
       if (method === "Network.requestWillBeSent") this.requests.push(params.request.url);
-      else if (method === "Runtime.exceptionThrown")
-        this.trouble.push(JSON.stringify(params.exceptionDetails));
+      else if (method === "Runtime.exceptionThrown") this.#report(JSON.stringify(params.exceptionDetails));
       else if (method === "Log.entryAdded" && params.entry.source === "security") {
-        this.trouble.push(params.entry.text);
+        this.#report(params.entry.text);
       } else if (method === "Page.javascriptDialogOpening") {
-        this.trouble.push(`dialog: ${params.message}`);
+        this.#report(`dialog: ${params.message}`);
         void this.send("Page.handleJavaScriptDialog", { accept: true });
       }
     });
@@ -129,7 +129,18 @@ export class Page {
     await this.send("Page.navigate", { url });
   }
 
-  /** What an expression comes to, in the page. */
+  /** The next thing that it should not do. */
+  nextTrouble(): Promise<string> {
+    return this.#reported.promise;
+  }
+
+  #report(what: string): void {
+    this.trouble.push(what);
+    this.#reported.resolve(what);
+    this.#reported = Promise.withResolvers<string>();
+  }
+
+  /** The value of an expression, in the page. */
   async value(expression: string): Promise<any> {
     const options = { expression, awaitPromise: true, returnByValue: true };
     const { result, exceptionDetails } = await this.send("Runtime.evaluate", options);
@@ -142,7 +153,7 @@ export class Page {
     return this.value(`document.getElementById(${JSON.stringify(id)})?.innerText ?? ""`);
   }
 
-  /** Waits until an expression holds; looks at it at each of the page's own changes. */
+  /** Waits until an expression holds in the page. */
   async until(expression: string): Promise<void> {
     const deadline = performance.now() + 20_000;
     for (;;) {
