@@ -8,17 +8,17 @@ const NUMBER = { right: true } as const;
 
 /** Named for the reader: what makes way first has the highest rank. */
 export const CONNECTION = {
-  id: { title: "ID", text: ({ id }) => shown(id), room: 13 },
+  id: { title: "ID", text: ({ id }) => shown(id) },
   client: { title: "CLIENT", text: ({ client }) => shown(client), cut: "middle", least: 8 },
   from: { title: "FROM", text: ({ remote }) => shown(remote), least: 8, rank: 4 },
   to: { title: "TO", text: ({ upstream, target }) => `${shown(upstream)} ${shown(target)}`, least: 8 },
-  age: { title: "AGE", text: ({ ageMs }) => span(ageMs), ...NUMBER, room: 6, rank: 1 },
-  idle: { title: "IDLE", text: ({ idleMs }) => span(idleMs), ...NUMBER, room: 6, rank: 5 },
-  bytesIn: { title: "IN", text: ({ bytesIn }) => bytes(bytesIn), ...NUMBER, room: 7, rank: 2 },
-  bytesOut: { title: "OUT", text: ({ bytesOut }) => bytes(bytesOut), ...NUMBER, room: 7, rank: 3 },
+  age: { title: "AGE", text: ({ ageMs }) => span(ageMs), ...NUMBER, rank: 1 },
+  idle: { title: "IDLE", text: ({ idleMs }) => span(idleMs), ...NUMBER, rank: 5 },
+  bytesIn: { title: "IN", text: ({ bytesIn }) => bytes(bytesIn), ...NUMBER, rank: 2 },
+  bytesOut: { title: "OUT", text: ({ bytesOut }) => bytes(bytesOut), ...NUMBER, rank: 3 },
 } as const satisfies Record<string, Column<ConnectionView>>;
 
 /** How long the client's certificate is still valid. */
 export function certificateColumn(now: number): Column<ConnectionView> {
-  return { title: "CERT", text: ({ notAfter }) => timeLeft(notAfter, now), ...NUMBER, room: 5, rank: 6 };
+  return { title: "CERT", text: ({ notAfter }) => timeLeft(notAfter, now), ...NUMBER, rank: 6 };
 }

@@ -12,8 +12,6 @@ export interface Column<T> {
   readonly cut?: "end" | "middle";
   /** The fewest columns to which it is cut. Default: it is not cut. */
   readonly least?: number;
-  /** At least so wide where more rows come than those that the widths are chosen by. */
-  readonly room?: number;
   /** Whether it makes way where there is no room: the highest first. Default: never. */
   readonly rank?: number;
 }
@@ -27,21 +25,12 @@ export interface Grid<T> {
 
 /**
  * Chooses columns and their widths.
- * @param rows all, or with `more` the first of them
+ * @param rows all, or the first of them: {@link fits} says whether the widths do for another one
  */
-export function fitGrid<T>(
-  columns: readonly Column<T>[],
-  rows: readonly T[],
-  width: number,
-  more = false,
-): Grid<T> {
+export function fitGrid<T>(columns: readonly Column<T>[], rows: readonly T[], width: number): Grid<T> {
   const gap = width >= 100 ? 2 : 1;
   let sized = columns.map((column) => {
-    const wanted = Math.max(
-      widthOf(column.title),
-      (more ? column.room : undefined) ?? 0,
-      ...rows.map((row) => widthOf(column.text(row))),
-    );
+    const wanted = Math.max(widthOf(column.title), ...rows.map((row) => widthOf(column.text(row))));
     return {
       column,
       wanted,
@@ -61,6 +50,13 @@ export function fitGrid<T>(
     hungry.reduce((a, b) => (b.width < a.width ? b : a)).width++;
   }
   return { columns: sized.map(({ column, width }) => ({ column, width })), gap, width };
+}
+
+/** Whether what is not to be cut in a row is not. */
+export function fits<T>({ columns }: Grid<T>, row: T): boolean {
+  return columns.every(
+    ({ column, width }) => column.least !== undefined || widthOf(column.text(row)) <= width,
+  );
 }
 
 export function gridTitle<T>(grid: Grid<T>): string {

@@ -7,7 +7,7 @@ import { AdminClient, CLIENT_EXIT_CODES, CLIENT_FLAGS, LOOK } from "./admin-clie
 import { DONE, type Command } from "./command.ts";
 import { CONNECTION, certificateColumn } from "./connection-columns.ts";
 import { UsageError, type Flag, type FlagValues } from "./flags.ts";
-import { fitGrid, gridLine, gridTitle, type Grid } from "./grid.ts";
+import { fitGrid, fits, gridLine, gridTitle, type Grid } from "./grid.ts";
 import { jsonLine, outputWidth, printLines } from "./output.ts";
 
 /** Flags that choose connections. */
@@ -71,13 +71,19 @@ async function* table(
   const columns = [...Object.values(CONNECTION), certificateColumn(now)];
   const first: ConnectionView[] = [];
   let grid: Grid<ConnectionView> | undefined;
-  const begin = function* (chosen: Grid<ConnectionView>) {
-    yield gridTitle(chosen);
-    for (const each of first) yield gridLine(chosen, each);
+  const begin = function* () {
+    grid = fitGrid(columns, first, width);
+    yield gridTitle(grid);
+    for (const each of first) yield gridLine(grid, each);
   };
   for await (const connection of connections) {
-    if (grid !== undefined) yield gridLine(grid, connection);
-    else if (first.push(connection) === SAMPLE) yield* begin((grid = fitGrid(columns, first, width, true)));
+    if (grid === undefined) {
+      if (first.push(connection) === SAMPLE) yield* begin();
+      continue;
+    }
+    // Its numbers are longer: from here on the columns stand elsewhere.
+    if (!fits(grid, connection)) grid = fitGrid(columns, [...first, connection], width);
+    yield gridLine(grid, connection);
   }
-  if (grid === undefined) yield* begin(fitGrid(columns, first, width));
+  if (grid === undefined) yield* begin();
 }

@@ -55,7 +55,8 @@ export class Screen implements Disposable {
 
   /** @param lines at most {@link rows}, each at most {@link columns} wide */
   draw(lines: readonly string[]): void {
-    process.stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K`).join("\r\n")}\x1b[J`);
+    // A line is cleared before it is written: after its last column, that column would go too.
+    process.stdout.write(`\x1b[H${lines.map((line) => `\x1b[2K${line}`).join("\r\n")}\x1b[J`);
   }
 
   [Symbol.dispose](): void {

@@ -10,7 +10,7 @@ export function statusPage(status: Status, width: number, now: number): string[]
   const grid = <T>(title: string, rows: readonly T[], columns: readonly Column<T>[]): string[] => {
     if (rows.length === 0) return [];
     const fitted = fitGrid(columns, rows, width);
-    return ["", title, gridTitle(fitted), ...rows.map((row) => gridLine(fitted, row))];
+    return ["", cut(title, width), gridTitle(fitted), ...rows.map((row) => gridLine(fitted, row))];
   };
   return [
     ...about(status, now).map(([name, text]) => cut(`${name.padEnd(14)} ${text}`, width)),

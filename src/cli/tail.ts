@@ -28,11 +28,15 @@ export const tail: Command = {
   },
 };
 
+/** The proxy says so, with a count, to a reader that is too slow for all that happens. */
+const DROPPED = { level: "warn", msg: "events dropped: they came faster than they were read" };
+
 async function* logged(
   events: AsyncIterable<Happening<LoggedEvent>>,
   asJson: boolean,
 ): AsyncGenerator<string> {
   for await (const { name, data } of events) {
-    if (name === "log") yield asJson ? jsonLine(data) : eventLine(data, outputWidth());
+    const event = name === "dropped" ? { ...data, ...DROPPED, time: new Date().toISOString() } : data;
+    if (name !== "status") yield asJson ? jsonLine(event) : eventLine(event, outputWidth());
   }
 }
