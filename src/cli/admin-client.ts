@@ -72,8 +72,8 @@ export class AdminClient {
    * For the socket that the flags say: `--admin`, or the one of `--config`, or the usual one.
    * @throws UsageError where the file says none
    */
-  static async find({ admin, config }: FlagValues): Promise<AdminClient> {
-    return new AdminClient(admin ?? (config === undefined ? DEFAULT_SOCKET : await socketOf(config)));
+  static async find(flags: FlagValues): Promise<AdminClient> {
+    return new AdminClient(await socketFor(flags));
   }
 
   /** Asks for one JSON object. @throws CommandError */
@@ -211,6 +211,11 @@ export class AdminClient {
   get #path(): string {
     return quotePath(this.#socket);
   }
+}
+
+/** The path of the socket, as {@link AdminClient.find} takes it. @throws UsageError */
+export async function socketFor({ admin, config }: FlagValues): Promise<string> {
+  return admin ?? (config === undefined ? DEFAULT_SOCKET : await socketOf(config));
 }
 
 const TROUBLE: Readonly<Record<string, string>> = {

@@ -25,6 +25,7 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   ready: async () => (await import("./target.ts")).ready,
   weight: async () => (await import("./target.ts")).weight,
   reload: async () => (await import("./reload.ts")).reload,
+  dashboard: async () => (await import("./dashboard.ts")).dashboard,
 };
 const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ...Object.entries(ACTIONS),

@@ -115,7 +115,7 @@ export function written(value: unknown): string {
   return typeof value === "string" ? quote(value) : String(value);
 }
 
-/** Not by toLocaleString: the runtime's knowledge of languages takes 2 MiB once it is asked. */
+/** By hand: the runtime loads its language tables, 2 MiB, when it is asked to do this. */
 function thousands(number: number): string {
   return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }

@@ -18,7 +18,7 @@ export const CERTIFICATE_FLAGS: readonly string[] = [
 export async function binary(): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256");
   const sources = [
-    ...new Glob("{src,certs}/**/*.{ts,md}").scanSync(ROOT),
+    ...new Glob("{src,certs}/**/*.{ts,md,html,css,js}").scanSync(ROOT),
     "build.ts",
     "package.json",
     "bun.lock",
