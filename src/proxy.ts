@@ -167,6 +167,7 @@ class RunningProxy implements Proxy {
     this.#hold(heldBy(holding));
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
+      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
       this.#addresses = await this.#runner.listen();
     } catch (error) {
       this.#hold(0);
@@ -332,7 +333,7 @@ class RunningProxy implements Proxy {
 
   /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */
   #attend(): void {
-    const { config, seen, expiries } = this.#loaded;
+    const { config, seen, expiries, adminExpiries } = this.#loaded;
     if (!config.watch) {
       this.#watch?.stop();
       this.#watch = undefined;
@@ -340,7 +341,7 @@ class RunningProxy implements Proxy {
       this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
     } else this.#watch.follow(seen);
     if (this.#closing) return;
-    this.#upkeep.follow(config, expiries.flat(), this.#pools);
+    this.#upkeep.follow(config, [...expiries.flat(), ...adminExpiries], this.#pools);
   }
 
   /** Accepts no more. Files are still watched: who has no right any more is not waited for. */

@@ -2,12 +2,12 @@
 
 import { openHttpsDoor } from "./https-door.ts";
 import { RecentRefusals } from "./recent.ts";
-import { Requests } from "./requests.ts";
+import type { Requests } from "./requests.ts";
 import { openSocketDoor } from "./socket-door.ts";
 import type { Subject, Window } from "./subject.ts";
 
 /** Opens those that are configured. @throws StartError where one cannot be had */
-export async function openDoors(subject: Subject, requests: Requests = new Requests()): Promise<Window[]> {
+export async function openDoors(subject: Subject, requests: Requests): Promise<Window[]> {
   const { admin } = subject.config;
   const recent = new RecentRefusals();
   const stop = recent.listen(subject.events);

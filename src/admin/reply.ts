@@ -5,19 +5,20 @@ import type { ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Answer, Output } from "./route.ts";
 
-/** How long a reader may take for what it was sent last, in milliseconds. */
-const STALL_MS = 5_000;
-
 /** Characters of a text that are written at a time. */
 const PORTION = 65_536;
 
 const ALWAYS = {
   "cache-control": "no-store",
   "x-content-type-options": "nosniff",
+  "cross-origin-resource-policy": "same-origin",
   "referrer-policy": "no-referrer",
 };
 
 export class Reply implements Output {
+  /** How long a reader may take for what it was sent last, in milliseconds. Tests shorten it. */
+  static stallMs = 5_000;
+
   /** The connection ends with this answer. */
   closes = false;
   readonly #socket: Duplex;
@@ -91,7 +92,7 @@ export class Reply implements Output {
   }
 
   #waits(): void {
-    this.#stalled ??= setTimeout(() => this.abort(), STALL_MS);
+    this.#stalled ??= setTimeout(() => this.abort(), Reply.stallMs);
   }
 
   #moves(): void {

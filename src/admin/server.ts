@@ -12,9 +12,6 @@ import { errorAnswer, Refused, type Answer, type Call, type Right, type Route } 
 import { mayAsk, route, type DoorNames } from "./router.ts";
 import { ROUTES } from "./routes.ts";
 
-/** How long the next request may take to come, and its body after it, in milliseconds. */
-const REQUEST_WAIT_MS = 10_000;
-
 /** How long a connection that is being closed may take to send what is left, in milliseconds. */
 const CLOSE_WAIT_MS = 1_000;
 
@@ -39,6 +36,9 @@ export interface ServerOptions extends Pick<Call, "subject" | "recent"> {
 }
 
 export class AdminServer {
+  /** How long the next request may take to come, and its body after it, in milliseconds. Tests shorten it. */
+  static requestWaitMs = 10_000;
+
   readonly #options: ServerOptions;
   readonly #door: Door;
   readonly #http = createServer({ maxHeaderSize: MAX_HEADERS });
@@ -53,6 +53,7 @@ export class AdminServer {
       response.writeContinue();
       this.#asked(request, response);
     });
+    this.#http.on("checkExpectation", (request, response) => this.#asked(request, response));
     this.#http.on("clientError", (_, socket) => this.#turnAway(socket));
   }
 
@@ -65,7 +66,7 @@ export class AdminServer {
       clearTimeout(this.#sockets.get(socket)?.deadline);
       this.#sockets.delete(socket);
     });
-    this.#within(socket, REQUEST_WAIT_MS);
+    this.#within(socket, AdminServer.requestWaitMs);
     this.#http.emit("connection", socket);
   }
 
@@ -101,12 +102,12 @@ export class AdminServer {
     // One request at a time: answers to others would have to be kept.
     if (state === undefined || state.busy) return void socket.destroy();
     state.busy = true;
-    this.#within(socket, REQUEST_WAIT_MS);
+    this.#within(socket, AdminServer.requestWaitMs);
     request.on("error", () => {});
     response.on("error", () => {});
     response.once("close", () => {
       state.busy = false;
-      this.#within(socket, response.shouldKeepAlive ? REQUEST_WAIT_MS : CLOSE_WAIT_MS);
+      this.#within(socket, response.shouldKeepAlive ? AdminServer.requestWaitMs : CLOSE_WAIT_MS);
     });
     void this.#answer(request, socket, new Reply(socket, response)).catch((error: unknown) => {
       // Nothing that happens here may end the process: it carries connections.

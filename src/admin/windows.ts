@@ -1,6 +1,7 @@
 // The windows of a proxy: the port for monitoring and the door for operators, as far as they are configured. Their code is
 // loaded only then.
 
+import { Requests } from "./requests.ts";
 import type { Subject, Window } from "./subject.ts";
 
 export class Windows {
@@ -17,9 +18,11 @@ export class Windows {
   static async open(subject: Subject): Promise<Windows> {
     const { metrics, admin } = subject.config;
     const open: Window[] = [];
+    const requests = new Requests();
     try {
       if (metrics !== undefined) open.push(await (await import("./metrics-server.ts")).openMetrics(subject));
-      if (admin !== undefined) open.push(...(await (await import("./doors.ts")).openDoors(subject)));
+      if (admin !== undefined)
+        open.push(...(await (await import("./doors.ts")).openDoors(subject, requests)));
     } catch (error) {
       for (const window of open) window.close();
       throw error;

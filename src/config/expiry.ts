@@ -27,8 +27,14 @@ const STAGES = [30 * DAY, 7 * DAY, DAY];
 /** Warnings about a list begin in this last share of its life; lists are replaced often. */
 const SHARE_OF_LIST = 0.1;
 
-/** What expires of a listener's files: the proxy's certificate, the CAs, the lists. */
-export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "ca" | "crl">): Expiry[] {
+/**
+ * What expires of a listener's files: the proxy's certificate, the CAs, the lists.
+ * @param certificate what the first one is called
+ */
+export function expiriesOf(
+  { cert, ca, crl = [] }: Pick<Credentials, "cert" | "ca" | "crl">,
+  certificate = "the proxy's certificate",
+): Expiry[] {
   const own = new X509Certificate(cert);
   const authorities = ca.map((pem) => readCertificate(new X509Certificate(pem)));
   const nameOf = (issuer: string) => {
@@ -38,7 +44,7 @@ export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "c
   return [
     {
       kind: "server",
-      what: "the proxy's certificate",
+      what: certificate,
       from: own.validFromDate.getTime(),
       until: own.validToDate.getTime(),
     },

@@ -39,6 +39,8 @@ export interface LoadedConfig {
   readonly warnings: readonly string[];
   /** One list for each listener. */
   readonly expiries: readonly (readonly Expiry[])[];
+  /** Of the door for operators. */
+  readonly adminExpiries: readonly Expiry[];
   /** As configured, or as many as there are descriptors for. */
   readonly maxConnections: number;
   /** What holds descriptors beside connections. */
@@ -78,10 +80,12 @@ export function* loadConfig(
     });
   }
   if (faults.length > 0) throw new ConfigError(faults);
-  const expiries = credentials.listeners.map(expiriesOf);
+  const expiries = credentials.listeners.map((each) => expiriesOf(each));
+  const { admin } = credentials;
+  const adminExpiries = admin === undefined ? [] : expiriesOf(admin, "the admin's certificate");
   const warnings = [
     ...new Set([
-      ...expiryWarnings(expiries.flat(), Date.now()).map(({ text }) => text),
+      ...expiryWarnings([...expiries.flat(), ...adminExpiries], Date.now()).map(({ text }) => text),
       ...credentials.listeners.flatMap(credentialWarnings),
       ...credentials.warnings,
     ]),
@@ -91,7 +95,7 @@ export function* loadConfig(
   }
   if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
-  return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
+  return { config, credentials, warnings, expiries, adminExpiries, maxConnections, holding, shortage, seen };
 }
 
 /** Descriptors for operators: each door's own, and its connections; with TLS those in a handshake too. */

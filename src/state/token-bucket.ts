@@ -25,7 +25,7 @@ export function takeToken(fullAt: number, now: number, rule: BucketRule): number
 /** Whole tokens that are left. */
 export function tokensLeft(fullAt: number, now: number, { capacity, fillRate }: BucketRule): number {
   if (capacity === Infinity) return Infinity;
-  return Math.max(0, Math.floor(capacity - Math.max(0, fullAt - now) / fillRate));
+  return Math.max(0, Math.floor((capacity * fillRate - Math.max(0, fullAt - now)) / fillRate));
 }
 
 /** Gives back a token that was taken. */

@@ -7,6 +7,7 @@ test.each([
   [{ workers: 2, listeners: 1, checks: 0 }, 7],
   [{ workers: 64, listeners: 1, checks: 0 }, 193],
   [{ workers: 4, listeners: 2, checks: 10 }, 28],
+  [{ workers: 1, listeners: 1, checks: 0, admin: 98 }, 99],
 ])("%j holds %i descriptors beside its connections", (holding, held) => {
   expect(heldBy(holding)).toBe(held);
 });

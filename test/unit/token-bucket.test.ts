@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { changeRule, returnToken, takeToken } from "../../src/state/token-bucket.ts";
+import { changeRule, returnToken, takeToken, tokensLeft } from "../../src/state/token-bucket.ts";
 import { Random } from "../support/random.ts";
 
 const rule = { capacity: 3, fillRate: 1_000 };
@@ -31,6 +31,23 @@ test("a returned token can be taken again, at once and only once", () => {
   fullAt = takeToken(returnToken(fullAt, rule), 0, rule)!;
   expect(fullAt).toBeDefined();
   expect(takeToken(fullAt, 0, rule)).toBeUndefined();
+});
+
+test("the tokens that are left are as many as can be taken at once", () => {
+  const random = new Random(7);
+  for (let i = 0; i < 2_000; i++) {
+    const each = { capacity: random.int(1, 6), fillRate: random.int(1, 50) };
+    const now = random.int(0, 1_000);
+    let fullAt = now + random.int(-100, each.capacity * each.fillRate);
+    const left = tokensLeft(fullAt, now, each);
+    let taken = 0;
+    for (let next = takeToken(fullAt, now, each); next !== undefined; next = takeToken(fullAt, now, each)) {
+      fullAt = next;
+      taken++;
+    }
+    expect(left).toBe(taken);
+  }
+  expect(tokensLeft(5, 0, { capacity: Infinity, fillRate: 1 })).toBe(Infinity);
 });
 
 test("over any schedule it admits exactly what a bucket that is refilled by hand admits", () => {
