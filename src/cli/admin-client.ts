@@ -100,12 +100,12 @@ export class AdminClient {
    */
   async *events<T>(path: string, query: Query, signal: AbortSignal): AsyncGenerator<Happening<T>> {
     try {
-      const coming = events(this.#chunks(await this.#ask(path, query, { signal })));
+      const coming = events(this.#chunks(await this.#ask(path, query, { signal }), "went away"));
       for await (const { name, data } of coming) yield { name, data: this.#parse<T>(data) };
     } catch (error) {
       if (!signal.aborted) throw error;
     }
-    if (!signal.aborted) throw this.#fails("closed the connection");
+    if (!signal.aborted) throw this.#fails("went away");
   }
 
   async #ask(path: string, query: Query = {}, init: RequestInit): Promise<Response> {
@@ -157,7 +157,8 @@ export class AdminClient {
     return value as T;
   }
 
-  async *#chunks(response: Response): AsyncGenerator<Uint8Array> {
+  /** @param broken what the proxy did if it does not come to an end */
+  async *#chunks(response: Response, broken = "broke off its answer"): AsyncGenerator<Uint8Array> {
     const reader = response.body?.getReader();
     const abort = this.#aborts.get(response) ?? new AbortController();
     try {
@@ -167,7 +168,7 @@ export class AdminClient {
         yield value;
       }
     } catch (error) {
-      throw error instanceof CommandError ? error : this.#fails("broke off its answer");
+      throw error instanceof CommandError ? error : this.#fails(broken);
     } finally {
       abort.abort();
     }
@@ -203,8 +204,7 @@ export class AdminClient {
   #unreachable(error: Error): CommandError {
     if (error instanceof CommandError) return error;
     const code = codeOf(error) ?? error.message;
-    if (code === "ECONNRESET") return this.#stranger();
-    const why = TROUBLE[code] ?? `${escapeInvisible(code)}`;
+    const why = TROUBLE[code] ?? escapeInvisible(code);
     return new CommandError(`no proxy can be asked at ${this.#path}: ${why}`);
   }
 
@@ -222,6 +222,7 @@ const TROUBLE: Readonly<Record<string, string>> = {
   ENOENT: "there is no such socket; --admin or --config says where another one is",
   ECONNREFUSED: "nothing listens there",
   EACCES: "permission denied; the socket is open to the user that the proxy runs as",
+  ECONNRESET: "it closed the connection without an answer",
   ENOTDIR: "part of the path is not a folder",
   ENAMETOOLONG: "the path is too long for a socket",
 };

@@ -35,7 +35,17 @@ describe("help and version", () => {
     expect(await run("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
   });
 
-  test.each(["--help", "-h", ":5000 --help", "check --help", "echo --help"])("%s", async (line) => {
+  test.each([
+    "--help",
+    "-h",
+    ":5000 --help",
+    "check --help",
+    "echo --help",
+    "status --help",
+    "ps --help",
+    "top --help",
+    "tail --help",
+  ])("%s", async (line) => {
     const { code, out, err } = await run(line);
     expect(code).toBe(0);
     expect(err).toBe("");
@@ -64,6 +74,7 @@ describe("help and version", () => {
       expect(out).toContain(`--${word} `);
     }
     expect(out).toMatch(/check .*\n.*echo /);
+    expect(out).toMatch(/Look into a running proxy:\n  status .*\n  ps .*\n  top .*\n  tail .*\n\n/);
     for (const part of [
       "-h, --help",
       "-v, --version",
@@ -103,7 +114,7 @@ describe("mistakes on the command line", () => {
     ["echo --ca x", 'unknown flag "--ca"'],
     [
       "frobnicate",
-      'unknown command "frobnicate"; known are check, echo, schema, help, or give an address such as ":5000"',
+      'unknown command "frobnicate"; known are check, echo, schema, status, ps, top, tail, help, or give an address such as ":5000"',
     ],
     ["chekc", 'unknown command "chekc"; did you mean check?'],
     ["--confg c.toml", 'unknown flag "--confg"; did you mean --config?'],
