@@ -40,8 +40,8 @@ async function start(config: string, options = {}): Promise<Run & { port: number
   return Object.assign(run, { port: await run.port() });
 }
 
-describe("on its own", () => {
-  test("it runs from anywhere, with nothing beside it and nothing in its environment", async () => {
+describe("the binary on its own", () => {
+  test("the binary runs from any folder, with no file beside it and an empty environment", async () => {
     const elsewhere = `${folder}/elsewhere`;
     mkdirSync(elsewhere);
     copyFileSync(await binary(), `${elsewhere}/renamed`);
@@ -65,7 +65,7 @@ describe("on its own", () => {
     await bare.exited;
   });
 
-  test.if(Bun.which("ldd") !== null)("it needs nothing but glibc", async () => {
+  test.if(Bun.which("ldd") !== null)("the binary needs no library but glibc", async () => {
     const ldd = Bun.spawnSync(["ldd", await binary()]);
     const libraries = [...ldd.stdout.toString().matchAll(/^\s*(\S+?)\.so/gm)].map(([, name]) =>
       name!.split("/").pop()!,
@@ -76,7 +76,7 @@ describe("on its own", () => {
     expect(libraries).toContain("libc");
   });
 
-  test("it reads no .env and no bunfig.toml where it is started", async () => {
+  test("the binary reads no .env and no bunfig.toml of the folder where it is started", async () => {
     const trap = `${folder}/trap`;
     mkdirSync(trap);
     await Bun.write(`${trap}/.env`, "NODE_TLS_REJECT_UNAUTHORIZED=0\n");
@@ -89,14 +89,14 @@ describe("on its own", () => {
   });
 });
 
-describe("no environment variable weakens it", () => {
+describe("the environment", () => {
   test.each([
     ["NODE_TLS_REJECT_UNAUTHORIZED", "0"],
     ["NODE_EXTRA_CA_CERTS", certPath("stranger-ca.crt")],
     ["SSL_CERT_FILE", certPath("stranger-ca.crt")],
     ["NODE_OPTIONS", "--use-openssl-ca"],
     ["BUN_OPTIONS", "--use-system-ca"],
-  ])("%s=%s", async (name, value) => {
+  ])("the environment variable %s=%s does not weaken authentication", async (name, value) => {
     using origin = echoOrigin();
     const env = { SSL_CERT_FILE: certPath("stranger-ca.crt"), [name]: value };
     await using run = await Run.proxy([origin.target], [], { env });
@@ -120,7 +120,7 @@ describe("no environment variable weakens it", () => {
 
 describe("shutdown", () => {
   test.each(["SIGTERM", "SIGINT"] as const)(
-    "%s: a transfer in flight finishes whole, nobody new gets in, exit 0",
+    "%s lets a transfer in flight finish, admits no new client and ends with exit code 0",
     async (signal) => {
       using origin = new Origin();
       await using run = await Run.proxy([origin.target]);
@@ -142,13 +142,13 @@ describe("shutdown", () => {
     },
   );
 
-  test("with nothing open it leaves at once", async () => {
+  test("a proxy without connections exits at once on SIGTERM", async () => {
     await using run = await Run.proxy(["127.0.0.1:1"]);
     run.child.kill("SIGTERM");
     expect(await run.exit()).toBe(0);
   });
 
-  test("past the deadline it cuts what is left and exits 1", async () => {
+  test("a shutdown closes the remaining connections at its deadline and exits 1", async () => {
     using origin = new Origin();
     await using run = await start(configFile("deadline", [origin.target], { shutdownTimeout: "400ms" }));
     const client = await connect(run.port);
@@ -162,7 +162,7 @@ describe("shutdown", () => {
     client.close();
   });
 
-  test("a second signal cuts at once and exits 1", async () => {
+  test("a second signal closes the connections at once and exits 1", async () => {
     using origin = new Origin();
     await using run = await Run.proxy([origin.target]);
     const client = await connect(run.port);
@@ -176,8 +176,8 @@ describe("shutdown", () => {
   });
 });
 
-describe("under load", () => {
-  test("short of descriptors it refuses the surplus, does not spin, and recovers", async () => {
+describe("load", () => {
+  test("a proxy that is short of descriptors refuses the surplus, does not spin, and recovers", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], [], { before: "ulimit -n 128" });
     const idle = run.descriptors;
@@ -207,7 +207,7 @@ describe("under load", () => {
     expect(reasons.filter((reason) => reason === "overloaded")).toHaveLength(168);
   });
 
-  test("clients that break off before they are accepted cost nothing in the end", async () => {
+  test("clients that break off before they are accepted leave no descriptors behind", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], [], { before: "ulimit -n 128" });
     run.child.kill("SIGSTOP");
@@ -219,7 +219,7 @@ describe("under load", () => {
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(32).fill(true));
   });
 
-  test("sixty readers that do not read hold little each", async () => {
+  test("sixty clients that do not read cost little memory each", async () => {
     const each = 8 * 2 ** 20;
     using origin = new Origin(async (peer) => {
       await peer.send(new Uint8Array(each));
@@ -309,7 +309,7 @@ describe("under load", () => {
     expect(run.lines().filter(({ msg }) => msg === "internal error")).toEqual([]);
   }, 120_000);
 
-  test("random bytes, at every stage of a connection, harm nobody else", async () => {
+  test("random bytes, at every stage of a connection, do not harm other clients", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target]);
     const bystander = await connect(run.port);
@@ -343,7 +343,7 @@ describe("under load", () => {
     expect(await echoes(await connect(run.port))).toBe(true);
   });
 
-  test("a log that nobody reads stops nothing", async () => {
+  test("a log that nobody reads does not stop the proxy", async () => {
     using origin = echoOrigin();
     const port = (() => {
       using free = new Origin();
@@ -386,7 +386,7 @@ describe("under load", () => {
   });
 });
 
-describe("with openssl's client", () => {
+describe("openssl's client", () => {
   const openssl = Bun.which("openssl");
 
   async function client(
@@ -410,32 +410,38 @@ describe("with openssl's client", () => {
   }
   const alice = ["-cert", certPath("alice.crt"), "-key", certPath("key.pem")];
 
-  test.if(openssl !== null)("an authorized client gets its bytes back and an orderly end", async () => {
-    using origin = new Origin(async (peer) => {
-      await peer.send(await peer.read(6));
-      peer.close();
-    });
-    await using run = await Run.proxy([origin.target]);
-    const { out, err, code } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
-    expect(out).toBe("hello\n");
-    // What openssl says of a stream that just stops.
-    expect(err).not.toContain("unexpected eof");
-    expect(code).toBe(0);
-  });
+  test.if(openssl !== null)(
+    "an authorized openssl client gets its bytes back and an orderly end",
+    async () => {
+      using origin = new Origin(async (peer) => {
+        await peer.send(await peer.read(6));
+        peer.close();
+      });
+      await using run = await Run.proxy([origin.target]);
+      const { out, err, code } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
+      expect(out).toBe("hello\n");
+      // What openssl says of a stream that just stops.
+      expect(err).not.toContain("unexpected eof");
+      expect(code).toBe(0);
+    },
+  );
 
-  test.if(openssl !== null)("a stream that breaks off is told from one that ends", async () => {
-    using origin = new Origin(async (peer) => {
-      await peer.send(await peer.read(6));
-      await Bun.sleep(50);
-      peer.reset();
-    });
-    await using run = await Run.proxy([origin.target]);
-    const { out, err } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
-    expect(out).toBe("hello\n");
-    expect(err).toContain("unexpected eof");
-  });
+  test.if(openssl !== null)(
+    "a stream that breaks off looks different to openssl from one that ends",
+    async () => {
+      using origin = new Origin(async (peer) => {
+        await peer.send(await peer.read(6));
+        await Bun.sleep(50);
+        peer.reset();
+      });
+      await using run = await Run.proxy([origin.target]);
+      const { out, err } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
+      expect(out).toBe("hello\n");
+      expect(err).toContain("unexpected eof");
+    },
+  );
 
-  test.if(openssl !== null)("a client of another group gets nothing", async () => {
+  test.if(openssl !== null)("an openssl client of another group gets no byte", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target]);
     const { out } = await client(run.port, "hello\n", [

@@ -26,7 +26,7 @@ async function start(...args: string[]) {
   return { demo, output, reading: Promise.all(reading) };
 }
 
-test("shows an exchange and a refusal, goes on running, and ends with Ctrl-C", async () => {
+test("the demonstration shows an exchange and a refusal, goes on running, and ends with Ctrl-C", async () => {
   const { demo, output, reading } = await start(freeAddress(), freeAddress(), freeAddress());
   await until(() => output.text.includes("Try it") || demo.exitCode !== null, "it has shown everything");
   expect(output.text).toContain(
@@ -41,7 +41,7 @@ test("shows an exchange and a refusal, goes on running, and ends with Ctrl-C", a
   await reading;
 });
 
-test("says why when it cannot start", async () => {
+test("the demonstration says why when its proxy cannot start", async () => {
   using blocker = new Origin();
   const { demo, output, reading } = await start(blocker.target, freeAddress());
   expect(await demo.exited).toBe(1);

@@ -9,7 +9,7 @@ const refused = (run: Run) =>
   run.lines().filter(({ msg, reason }) => msg === "refused" && reason === "overloaded").length;
 
 test.if(process.platform === "linux")(
-  "sixty-four workers that have few descriptors refuse the surplus, do not spin, and recover",
+  "a proxy of sixty-four workers with few descriptors refuses the surplus, does not spin, and recovers",
   async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 300" });

@@ -11,7 +11,7 @@ import { freePort } from "../support/served.ts";
 const TARGETS = 64;
 const CONNECTIONS = 200;
 
-test("a pipe that is not read: 1 MiB is kept, and the reader is told of each line that it missed", async () => {
+test("a pipe that is not read costs 1 MiB at most, and its reader is told how many lines it missed", async () => {
   const folder = mkdtempSync(`${tmpdir()}/tcpproxy-log-`);
   const port = freePort();
   // Each connection fails at every target, which is a line each.

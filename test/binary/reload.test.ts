@@ -104,7 +104,7 @@ const looks = () => Bun.sleep(1_700);
 describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
   const flags = ["--workers", String(workers)];
 
-  test("reads the file and its certificates again; who is connected stays", async () => {
+  test("a reload by SIGHUP reads the file and its certificates again and keeps open connections", async () => {
     using one = echoOrigin();
     using two = echoOrigin();
     const host = new Host(one.target, "watch = false");
@@ -123,7 +123,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await run.exit()).toBe(0);
   });
 
-  test("says which keys and files have changed, or that none has; the start says which file it is", async () => {
+  test("a reload says which keys and files have changed, or that none has; the start says which file it reads", async () => {
     using one = echoOrigin();
     const host = new Host(one.target, "watch = false");
     await using run = await host.start(...flags);
@@ -148,7 +148,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await reloaded(4)).toMatchObject({ keys: "timeout", files: host.config });
   });
 
-  test("switches the rate limit off and on again", async () => {
+  test("a reload switches the rate limit off and on again", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -174,7 +174,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
   });
 
   test.each(["SIGHUP", "a file that changes"])(
-    "while it drains, rights are still withdrawn, by %s, until the last connection is gone",
+    "a draining proxy still withdraws rights, by %s, until the last connection is gone",
     async (way) => {
       using origin = echoOrigin();
       const signal = way === "SIGHUP";
@@ -201,7 +201,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     },
   );
 
-  test("fifty times, while clients connect without pause, costs none of them its connection", async () => {
+  test("fifty reloads, while clients connect without pause, cost none of them its connection", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -224,7 +224,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(messages(run, "reload refused")).toEqual([]);
   });
 
-  test("with a file that is broken, twice and in different ways, names the place each time; then a good one is taken", async () => {
+  test("a reload of a broken file names the place each time and changes nothing until a good file is there", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -258,7 +258,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await isServed(run.port)).toBe(false);
   });
 
-  test.if(process.platform === "linux")("while it starts does no harm", async () => {
+  test.if(process.platform === "linux")("a SIGHUP while the proxy starts does no harm", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     const run = await Run.start(["--config", host.config, "--log-format", "json", ...flags]);
@@ -277,7 +277,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await run.exit()).toBe(0);
   });
 
-  test("while it drains does no harm", async () => {
+  test("a SIGHUP while the proxy drains does no harm", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -297,7 +297,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect((await run.line("closed")).reason).toBe("closed");
   });
 
-  test("with a revocation list that is new: the revoked get in no more, nor stay", async () => {
+  test("a reload with a new revocation list closes the connections of the revoked and refuses new ones", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -318,7 +318,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     good.close();
   });
 
-  test("changes the log level", async () => {
+  test("a reload changes the log level", async () => {
     using one = echoOrigin();
     using two = echoOrigin();
     const host = new Host(one.target, 'watch = false\nlogLevel = "info"');
@@ -344,7 +344,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
 });
 
 describe("flags", () => {
-  test("win over the file after a reload too", async () => {
+  test("flags override the file after a reload too", async () => {
     using origin = echoOrigin();
     using other = echoOrigin();
     const host = new Host("127.0.0.1:1");
@@ -358,7 +358,7 @@ describe("flags", () => {
     expect([origin.accepted.length, other.accepted.length]).toEqual([2, 0]);
   });
 
-  test("that no longer fit the file are a reason to refuse it, which is logged", async () => {
+  test("flags that no longer fit the file make a reload fail, which is logged", async () => {
     using origin = echoOrigin();
     const host = new Host("127.0.0.1:1", "watch = false");
     await using run = await host.start("--targets", origin.target);
@@ -371,7 +371,7 @@ describe("flags", () => {
     expect(await isServed(run.port)).toBe(true);
   });
 
-  test("alone, without a file, are read again: certificates are", async () => {
+  test("flags alone, without a file, are enough for a reload of the certificates", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     const files = ["--ca", `${host.folder}/ca.crt`, "--cert", `${host.folder}/server.crt`];
@@ -389,19 +389,22 @@ describe("flags", () => {
   });
 });
 
-describe("files that change under it", () => {
-  test.each([1, 2])("certificate and key, with %p workers: no signal is needed", async (workers) => {
-    using origin = echoOrigin();
-    const host = new Host(origin.target);
-    await using run = await host.start("--workers", String(workers));
-    expect(await shown(run.port)).toBe("server.crt");
-    host.certificate("server-ecdsa.crt", "ecdsa.pem");
-    await run.line("reloaded");
-    for (let i = 0; i < 4; i++) expect(await shown(run.port)).toBe("server-ecdsa.crt");
-    expect(messages(run, "reload refused")).toEqual([]);
-  });
+describe("watched files", () => {
+  test.each([1, 2])(
+    "a change of certificate and key, with %p workers, is noticed without a signal",
+    async (workers) => {
+      using origin = echoOrigin();
+      const host = new Host(origin.target);
+      await using run = await host.start("--workers", String(workers));
+      expect(await shown(run.port)).toBe("server.crt");
+      host.certificate("server-ecdsa.crt", "ecdsa.pem");
+      await run.line("reloaded");
+      for (let i = 0; i < 4; i++) expect(await shown(run.port)).toBe("server-ecdsa.crt");
+      expect(messages(run, "reload refused")).toEqual([]);
+    },
+  );
 
-  test("the configuration itself, broken and then good again", async () => {
+  test("a configuration file that is broken and then good again is noticed each time", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     await using run = await host.start();
@@ -412,7 +415,7 @@ describe("files that change under it", () => {
     expect(messages(run, "reload refused")).toHaveLength(1);
   });
 
-  test("the CA and the revocation list", async () => {
+  test("a change of the CA and of the revocation list is noticed", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     await using run = await host.start();
@@ -422,7 +425,7 @@ describe("files that change under it", () => {
     expect(await isServed(run.port, "second-root")).toBe(true);
   });
 
-  test("a file that the configuration names and that comes later", async () => {
+  test("a file that the configuration names and that appears later is noticed", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     await using run = await host.start();
@@ -434,7 +437,7 @@ describe("files that change under it", () => {
     expect(await run.line("refused")).toMatchObject({ reason: "certificate_revoked" });
   });
 
-  test("are left alone with watch = false, until SIGHUP", async () => {
+  test("a change of files with watch = false is left alone until SIGHUP", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start();
@@ -447,7 +450,7 @@ describe("files that change under it", () => {
   });
 });
 
-test("with several workers exactly the capacity is admitted, and the bucket survives a reload", async () => {
+test("a rate limit over several workers admits exactly its capacity, and its bucket survives a reload", async () => {
   using origin = echoOrigin();
   const host = new Host(origin.target, "watch = false");
   await using run = await host.start("--workers", "2", "--capacity", "20", "--fill-rate", "1h");

@@ -805,18 +805,21 @@ function judgeAgain({ ca, chain, lists: crl }: Case) {
 describe.each([
   ["chains", chains, 50],
   ["lists", lists, 18],
-] as const)("two doors: %s", (_, cases, good) => {
-  test.each(cases.map((each) => [each.name, each] as const))("%s", async (_name, each) => {
-    const [open, code] = await handshake(each);
-    const verdict = judgeAgain(each);
-    const stays = verdict === undefined;
-    if (each.stricter === "weak" && each.lists === undefined)
-      expect(verdict?.reason).toBe("certificate_weak");
-    if (!open) expect([stays, code]).toEqual([false, code]);
-    else expect([stays, verdict]).toEqual([each.stricter === undefined, verdict]);
-  });
+] as const)("a handshake and a reload: %s", (_, cases, good) => {
+  test.each(cases.map((each) => [each.name, each] as const))(
+    "a handshake and a reload agree on this case: %s",
+    async (_name, each) => {
+      const [open, code] = await handshake(each);
+      const verdict = judgeAgain(each);
+      const stays = verdict === undefined;
+      if (each.stricter === "weak" && each.lists === undefined)
+        expect(verdict?.reason).toBe("certificate_weak");
+      if (!open) expect([stays, code]).toEqual([false, code]);
+      else expect([stays, verdict]).toEqual([each.stricter === undefined, verdict]);
+    },
+  );
 
-  test("enough of them are good for that to say something", () => {
+  test("enough cases are good for the comparison to mean something", () => {
     expect(cases.filter((each) => judgeAgain(each) === undefined).length).toBeGreaterThanOrEqual(good);
   });
 });
@@ -859,7 +862,7 @@ class Stand implements AsyncDisposable {
   }
 }
 
-describe("a connection through the proxy ends at a reload, and no other is let in, where its CA", () => {
+describe("a CA that changes", () => {
   const between = middle(plainRoot);
   const chain = [client(between), between];
 
@@ -869,7 +872,7 @@ describe("a connection through the proxy ends at a reload, and no other is let i
     ["has name constraints now", only(name.directory([["O", "elsewhere"]]))],
     ["has an unknown critical extension now", { x: ext.unknown(true) }],
     ["is no CA any more", { basic: ext.basic(false) }],
-  ])("%s", async (_, extensions) => {
+  ])("a reload ends a connection, and no other is admitted, when its CA %s", async (_, extensions) => {
     await using stand = await new Stand().start([plainRoot]);
     const inside = await stand.connect(chain);
     expect(await echoes(inside)).toBe(true);
@@ -883,7 +886,7 @@ describe("a connection through the proxy ends at a reload, and no other is let i
     another.close();
   });
 
-  test("is the same but written anew: then it stays", async () => {
+  test("a connection whose CA is the same but written anew stays open at a reload", async () => {
     await using stand = await new Stand().start([plainRoot]);
     const inside = await stand.connect(chain);
     expect(await echoes(inside)).toBe(true);
@@ -893,7 +896,7 @@ describe("a connection through the proxy ends at a reload, and no other is let i
   });
 });
 
-describe("a weak certificate is refused as such at the door", () => {
+describe("weak certificates", () => {
   const rsaRoot = root({}, { key: sharedKey });
   test.each<[string, Odd, readonly Odd[], RegExp]>([
     ["signed with SHA-1", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.rsaSha1 })], /SHA-1/],
@@ -901,12 +904,12 @@ describe("a weak certificate is refused as such at the door", () => {
     ["signed with RSA-PSS and SHA-1", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.pss1 })], /SHA-1/],
     ["of an RSA key of 1024 bits", plainRoot, [client(plainRoot, {}, { key: rsaKey(1024) })], /1024 bits/],
     [
-      "below an intermediate that is",
+      "below an intermediate that is signed with SHA-1",
       rsaRoot,
       weakMiddle({ signing: SIGNINGS.rsaSha1 }).chain,
       /intermediate.*SHA-1/,
     ],
-  ])("%s", async (_, ca, chain, detail) => {
+  ])("a client certificate %s is refused as weak", async (_, ca, chain, detail) => {
     await using stand = await new Stand().start([ca]);
     const client_ = await stand.connect(chain);
     const line = await stand.proxy.log.line("refused");
@@ -915,7 +918,7 @@ describe("a weak certificate is refused as such at the door", () => {
     client_.close();
   });
 
-  test("and what policies it is for, is left to TLS", async () => {
+  test("certificate policies are left to TLS", async () => {
     await using stand = await new Stand().start([plainRoot]);
     const demanding = middle(plainRoot, { p: ext.policies(P1), c: ext.policyConstraints(0) });
     const good = await stand.connect([client(demanding, { p: ext.policies(P1) }), demanding]);

@@ -30,7 +30,7 @@ async function flood(count: number, attempt: (i: number) => Promise<unknown>): P
   await Promise.all(Array.from({ length: 20 }, worker));
 }
 
-describe.each([1, 2])("with %i workers", (workers) => {
+describe.each([1, 2])("refusals, with %i workers", (workers) => {
   test("4,000 connections that close at once are a handful of lines, whose counts are 4,000", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"], { workers });
     const began = Date.now();
@@ -47,7 +47,7 @@ describe.each([1, 2])("with %i workers", (workers) => {
   });
 });
 
-test("connections from many sources are a line or two each, exact", async () => {
+test("connections from many sources are a line or two each, with exact counts", async () => {
   await using proxy = await startProxy(["127.0.0.1:1"], { listener: { address: "[::]:0" } });
   const local = (i: number) =>
     new Promise<void>((resolve, reject) => {
@@ -71,7 +71,7 @@ test("connections from many sources are a line or two each, exact", async () => 
   for (const [source, own] of per) expect([source, sum(own)]).toEqual([source, 10]);
 });
 
-test("a refusal of a stranger says what its certificate claims, where it came in and what it asked for", async () => {
+test("a refusal of a stranger says what its certificate claims, where it came in and what name it asked for", async () => {
   await using proxy = await startProxy(["127.0.0.1:1"]);
   const client = await connect(proxy.port, { name: "stranger", serverName: "db.example.com" });
   await client.ended;
@@ -89,7 +89,7 @@ test("a refusal of a stranger says what its certificate claims, where it came in
   expect(line["client"]).toBeUndefined();
 });
 
-test("a refusal for want of room has an id and the listener", async () => {
+test("a refusal because the proxy is full has an id and the listener", async () => {
   await using proxy = await startProxy(["127.0.0.1:1"], { maxConnections: 1 });
   const silent = await connectPlain(proxy.port);
   await until(() => proxy.proxy.stats().connections === 1, "it is full");
@@ -101,7 +101,7 @@ test("a refusal for want of room has an id and the listener", async () => {
   silent.reset();
 });
 
-describe("who ended first", () => {
+describe("the side that ended first", () => {
   const cases: [string, string, string, (client: Peer, server: Peer, proxy: TestProxy) => void][] = [
     ["client", "closed", "a client's end", (client) => client.end()],
     ["client", "client_reset", "a client's reset", (client) => client.reset()],
@@ -109,7 +109,7 @@ describe("who ended first", () => {
     ["upstream", "upstream_reset", "a server's reset", (_, server) => server.reset()],
     ["proxy", "shutdown", "a shutdown", (_, __, { proxy }) => void proxy.close({ timeout: 0 })],
   ];
-  test.each(cases)("is the %s, reason %s: %s", async (endedBy, reason, _, end) => {
+  test.each(cases)("endedBy is the %s, with reason %s, after %s", async (endedBy, reason, _, end) => {
     // Each side ends when the other has.
     using origin = new Origin();
     await using proxy = await startProxy([origin.target]);
@@ -131,7 +131,7 @@ describe("who ended first", () => {
   });
 });
 
-test("an upstream without a healthy target is one line, and so is its first healthy one; failures name the connection", async () => {
+test("an upstream without a healthy target is logged once, and so is its first healthy one; failures name the connection", async () => {
   const origin = echoOrigin();
   const { port, target } = origin;
   origin[Symbol.dispose]();
@@ -165,7 +165,7 @@ test("an upstream without a healthy target is one line, and so is its first heal
   }
 });
 
-test("a reload that adds a healthy target says that there is one again, one that takes it away that there is none", async () => {
+test("a reload that adds a healthy target says that there is one again, one that removes it that there is none", async () => {
   const gone = echoOrigin();
   gone[Symbol.dispose]();
   using origin = echoOrigin();
@@ -185,28 +185,31 @@ test("a reload that adds a healthy target says that there is one again, one that
 test.each([
   ["debug", 1],
   ["info", 0],
-] as const)("an admission is a line at debug: level %s, %i lines", async (logLevel, count) => {
-  using origin = echoOrigin();
-  await using proxy = await startProxy([origin.target], { logLevel });
-  const client = await connect(proxy.port, { identity: issue("erin@admin") });
-  await client.send("x");
-  await client.read(1);
-  client.close();
-  const { id } = await proxy.log.line("closed");
-  const lines = proxy.log.lines.filter(({ msg }) => msg === "admitted");
-  expect(lines).toEqual(
-    Array(count).fill({
-      level: "debug",
-      msg: "admitted",
-      id,
-      client: "erin@admin",
-      remote: expect.any(String),
-      listener: "127.0.0.1:0",
-      serverName: "localhost",
-      upstream: "test",
-    }),
-  );
-});
+] as const)(
+  "an admission is logged at debug alone: the level %s has %i lines of it",
+  async (logLevel, count) => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { logLevel });
+    const client = await connect(proxy.port, { identity: issue("erin@admin") });
+    await client.send("x");
+    await client.read(1);
+    client.close();
+    const { id } = await proxy.log.line("closed");
+    const lines = proxy.log.lines.filter(({ msg }) => msg === "admitted");
+    expect(lines).toEqual(
+      Array(count).fill({
+        level: "debug",
+        msg: "admitted",
+        id,
+        client: "erin@admin",
+        remote: expect.any(String),
+        listener: "127.0.0.1:0",
+        serverName: "localhost",
+        upstream: "test",
+      }),
+    );
+  },
+);
 
 describe("a client that does not trust the proxy", () => {
   const openssl = Bun.which("openssl");
@@ -214,7 +217,7 @@ describe("a client that does not trust the proxy", () => {
   test.skipIf(openssl === null).each([
     ["openssl, for its CA", ["-CAfile", `${folder}/ca2.crt`]],
     ["openssl, for its name", ["-CAfile", `${folder}/ca.crt`, "-verify_hostname", "other.example.com"]],
-  ])("shows as one: %s", async (_, trust) => {
+  ])("a client that does not trust the proxy is logged as such: %s", async (_, trust) => {
     await using proxy = await startProxy(["127.0.0.1:1"]);
     const args = ["s_client", "-connect", `127.0.0.1:${proxy.port}`, "-verify_return_error", ...trust];
     const run = Bun.spawn([openssl!, ...args, "-cert", `${folder}/alice.crt`, "-key", `${folder}/key.pem`], {
@@ -229,7 +232,7 @@ describe("a client that does not trust the proxy", () => {
     });
   });
 
-  test("shows as one that may not: a client of this runtime, which only leaves", async () => {
+  test("a client that only leaves is logged as one that may not trust the proxy", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"]);
     const socket = await Bun.connect({
       hostname: "127.0.0.1",

@@ -28,7 +28,7 @@ const kinds = [
 ] as const satisfies { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }[];
 
 describe.each(kinds)(
-  "over $kind:",
+  "a relay over $kind",
   (about: { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }) => {
     const { unix = false, tls = false, proxyProtocol } = about;
     const plain = !unix && !tls;
@@ -67,7 +67,7 @@ describe.each(kinds)(
 
     describe("bytes of any size", () => {
       test.each([1, 16 * KiB - 1, 16 * KiB, 16 * KiB + 1, 128 * KiB, 512 * KiB + 1, 16 * MiB])(
-        "arrive there and back: %p of them",
+        "%p bytes arrive there and back",
         async (length) => {
           using origin = echo();
           await using proxy = await begin(origin);
@@ -84,7 +84,7 @@ describe.each(kinds)(
         },
       );
 
-      test("arrive in many small writes, both ways at once", async () => {
+      test("many small writes arrive, both ways at once", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -98,8 +98,8 @@ describe.each(kinds)(
       });
     });
 
-    describe("a slow reader", () => {
-      test("that is a client which stops and starts gets every byte, and the server is held back meanwhile", async () => {
+    describe("slow readers", () => {
+      test("a client that stops and starts reading gets every byte, and the server is held back meanwhile", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -115,7 +115,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
       });
 
-      test("that is a server which stops and starts gets every byte, and the client is held back meanwhile", async () => {
+      test("a server that stops and starts reading gets every byte, and the client is held back meanwhile", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -131,7 +131,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
       });
 
-      test("whose pace changes all the time gets every byte, both ways", async () => {
+      test("a client whose pace changes all the time gets every byte, both ways", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -156,7 +156,7 @@ describe.each(kinds)(
     });
 
     describe("the first bytes", () => {
-      test("may come from the server", async () => {
+      test("the first bytes may come from the server", async () => {
         using origin = serve((peer) => void peer.send("220 ready\r\n"));
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -164,7 +164,7 @@ describe.each(kinds)(
         client.close();
       });
 
-      test("may come from the client, before its target has been reached", async () => {
+      test("the first bytes may come from the client, before its target has been reached", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const clients = await Promise.all(
@@ -252,7 +252,7 @@ describe.each(kinds)(
         expect((await proxy.log.line("closed")).reason).toBe("closed");
       });
 
-      test("of both sides at the same time is an orderly end for both", async () => {
+      test("ends of both sides at the same time are orderly for both", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         for (let i = 0; i < 50; i++) {
@@ -269,8 +269,8 @@ describe.each(kinds)(
       });
     });
 
-    describe.if(resets)("a connection broken off", () => {
-      test("by the client: the server sees a reset, not an end", async () => {
+    describe.if(resets)("connections that are broken off", () => {
+      test("a reset by the client reaches the server as a reset, not as an end", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -281,7 +281,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
       });
 
-      test("by the server: the client is closed promptly, with what was sent before", async () => {
+      test("a reset by the server closes the client promptly, with what was sent before", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -293,7 +293,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
       });
 
-      test("by the server, while the client is not reading and much is held for it", async () => {
+      test("a reset by the server, while the client is not reading and much is held for it, ends the connection", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -307,7 +307,7 @@ describe.each(kinds)(
         client.reset();
       });
 
-      test("by the server: a client that is not reading is not waited for", async () => {
+      test("a reset by the server does not wait for a client that is not reading", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const all = await Promise.all(
@@ -329,7 +329,7 @@ describe.each(kinds)(
         for (const client of all) client.reset();
       });
 
-      test("by the client, while the server is not reading and much is held for it", async () => {
+      test("a reset by the client, while the server is not reading and much is held for it, ends the connection", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client } = await pair(proxy, origin);
@@ -342,7 +342,7 @@ describe.each(kinds)(
       });
 
       test.if(plain)(
-        "by the server in the very moment in which something is written to it: not taken for an end",
+        "a reset by the server at the moment of a write to it is not taken for an end",
         async () => {
           // A failed write is told the socket's error, and a read after it sees only an end. The two have to meet in
           // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
@@ -370,7 +370,7 @@ describe.each(kinds)(
         },
       );
 
-      test("by the server after its end, while its client reads slowly: the answer is whole", async () => {
+      test("an answer is whole when the server resets after its end, while its client reads slowly", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -392,7 +392,7 @@ describe.each(kinds)(
         client.reset();
       });
 
-      test("by the client after its end, while its server reads slowly: the request is whole", async () => {
+      test("a request is whole when the client resets after its end, while its server reads slowly", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -413,7 +413,7 @@ describe.each(kinds)(
         });
       });
 
-      test("by a client whose TLS turns to garbage", async () => {
+      test("a client whose TLS turns to garbage makes the server see a reset", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -424,7 +424,7 @@ describe.each(kinds)(
         expect((await proxy.log.line("closed")).reason).toBe("client_error");
       });
 
-      test("by the server: the client is closed, with what was sent before and no close_notify", async () => {
+      test("a reset by the server closes the client with what was sent before and no close_notify", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -439,7 +439,7 @@ describe.each(kinds)(
         expect(tap.endsWithCloseNotify).toBe(false);
       });
 
-      test("by the server, after the client's end: not an end either", async () => {
+      test("a reset by the server after the client's end is not an end either", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -456,7 +456,7 @@ describe.each(kinds)(
         expect(tap.endsWithCloseNotify).toBe(false);
       });
 
-      test("by a client that had ended, while its server is still at work: the server is let go", async () => {
+      test("a reset by a client that had ended, while its server is still at work, releases the server", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -471,8 +471,8 @@ describe.each(kinds)(
       });
     });
 
-    describe("on the wire,", () => {
-      test("an orderly end is a close_notify", async () => {
+    describe("the wire", () => {
+      test("an orderly end is a close_notify on the wire", async () => {
         using origin = serve((peer) => void peer.send("bye").then(() => peer.close()));
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -499,7 +499,7 @@ describe.each(kinds)(
         ["data", (client: Peer) => client.send("early")],
         ["data and close_notify", (client: Peer) => client.send("early").then(() => client.end())],
         ["data, close_notify and FIN", (client: Peer) => client.send("early").then(() => client.close())],
-      ])("%s in the same segment as the end of the handshake", async (what, act) => {
+      ])("%s may come in the same segment as the end of the handshake", async (what, act) => {
         using origin = echo();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -536,7 +536,7 @@ describe.each(kinds)(
         expect(tap.endsWithCloseNotify).toBe(true);
       });
 
-      test("a client that ends with close_notify alone, and then only waits, is let go", async () => {
+      test("a client that ends with close_notify alone, and then only waits, is disconnected", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -552,7 +552,7 @@ describe.each(kinds)(
   },
 );
 
-test("a client that leaves while its target is being dialled takes its socket along", async () => {
+test("a client that leaves while its target is being dialled takes the dialled socket along", async () => {
   await using hole = await Blackhole.open();
   await using proxy = await startProxy([hole.target], { connectTimeout: "1m" });
   const client = await connect(proxy.port);

@@ -35,13 +35,13 @@ function bothRoots(): string {
   return path;
 }
 
-describe.each([1, 2])("with %p workers", (workers) => {
+describe.each([1, 2])("reload, with %p workers", (workers) => {
   const start = (targets: string[], over: Parameters<typeof testConfig>[1] = {}) =>
     startProxy(targets, { workers, ...over });
   const config = (targets: string[], over: Parameters<typeof testConfig>[1] = {}) =>
     testConfig(targets, { workers, ...over });
 
-  test("fifty reloads under clients that connect without pause: each is served, with the old certificate or the new", async () => {
+  test("clients that connect without pause during fifty reloads are each served, with the old certificate or the new", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const steady = (await served(proxy.port))!;
@@ -84,7 +84,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(messages(proxy.log, "closed").filter(({ reason }) => reason !== "closed")).toEqual([]);
   });
 
-  test("once a reload is over, every thread goes by it", async () => {
+  test("every thread uses the new configuration once a reload is over", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     for (const group of ["ops", "admin", "ops"]) {
@@ -117,7 +117,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     }
   });
 
-  test("a handshake that is under way goes by the rules of its end", async () => {
+  test("a handshake that is under way is judged by the rules at its end", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target], { listener: { ca: bothRoots() } });
     const held = async (name: string) => {
@@ -157,7 +157,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     client.close();
   });
 
-  test("buckets survive: the tokens that are missing go on missing", async () => {
+  test("a bucket survives a reload: the tokens that are missing stay missing", async () => {
     using origin = echoOrigin();
     const rate = (capacity: number) => ({ rateLimit: { capacity, fillRate: "1h" } });
     await using proxy = await start([origin.target], rate(3));
@@ -217,7 +217,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await isServed(proxy.port)).toBe(true);
   });
 
-  test("a shorter timeout applies to connections that are open, a longer one too", async () => {
+  test("a shorter timeout applies to connections that are open, and so does a longer one", async () => {
     using origin = new Origin();
     await using proxy = await start([origin.target], { timeout: "1h" });
     const client = await connect(proxy.port);
@@ -259,7 +259,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.log.line("refused", "handshake_timeout");
   });
 
-  test("a target that went is drained: its connections go on, new ones go elsewhere", async () => {
+  test("a target that is removed is drained: its connections go on, new ones go elsewhere", async () => {
     using going = echoOrigin();
     using staying = echoOrigin();
     await using proxy = await start([going.target]);
@@ -281,7 +281,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(proxy.proxy.stats().upstreams[0]!.targets.map(({ open }) => open)).toEqual([0, 0]);
   });
 
-  test("a connection whose target goes while it is dialled, and does not answer, is served by another", async () => {
+  test("a connection whose target is removed while it is dialled, and does not answer, is served by another", async () => {
     using staying = echoOrigin();
     await using hole = await Blackhole.open();
     await using proxy = await start([hole.target], { connectTimeout: 500 });
@@ -293,7 +293,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await proxy.log.line("closed")).toMatchObject({ target: staying.target, reason: "closed" });
   });
 
-  test("an upstream that is new is reached, by its name", async () => {
+  test("an upstream that is new is reached by its name", async () => {
     using origin = echoOrigin();
     using other = echoOrigin();
     await using proxy = await start([origin.target]);
@@ -321,7 +321,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     ]);
   });
 
-  test("a listener that went accepts nobody and keeps nobody, and the others do as before", async () => {
+  test("a listener that is removed accepts no client and keeps none, and the others are not affected", async () => {
     using origin = echoOrigin();
     const listener = (address: string) => ({ address, ca: certPath("ca.crt"), ...RSA });
     const { listener: _, ...rest } = config([origin.target]);
@@ -353,7 +353,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await proxy.close()).toEqual({ cut: 0 });
   });
 
-  test("an address that changed, and other workers, are said to need a restart; the rest applies", async () => {
+  test("a changed address and changed workers are said to need a restart; the rest applies", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     await proxy.proxy.reload(
@@ -393,7 +393,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     client.close();
   });
 
-  test("before listening, everything can change but the workers", async () => {
+  test("a reload before listening can change everything but the workers", async () => {
     using origin = echoOrigin();
     const log = new Log();
     const proxy = createProxy(config(["127.0.0.1:1"], { listener: { address: "127.0.0.2:0" } }), {
@@ -409,7 +409,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.close({ timeout: 0 });
   });
 
-  test("while the ports are being opened, the outcome is the new configuration", async () => {
+  test("a reload while the ports are being opened results in the new configuration", async () => {
     using origin = echoOrigin();
     const proxy = createProxy(config(["127.0.0.1:1"]), { logger: new Log() });
     const listening = proxy.listen();
@@ -426,7 +426,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.close({ timeout: 0 });
   });
 
-  test("while it drains it is carried out, to the last connection", async () => {
+  test("a reload while the proxy drains is carried out, until the last connection is gone", async () => {
     using origin = echoOrigin();
     const folder = mkdtempSync(`${root}/`);
     const crl = `${folder}/crl.pem`;
@@ -464,7 +464,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await expect(proxy.proxy.reload()).rejects.toThrow("has been closed");
   });
 
-  test("one that is under way when the proxy is closed comes to an end, and so does the proxy", async () => {
+  test("a reload that is under way when the proxy is closed ends, and so does the proxy", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const client = (await served(proxy.port))!;
@@ -476,7 +476,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await Promise.allSettled(reloads);
   });
 
-  test("two at once are carried out one after the other, and a refused one changes nothing for the next", async () => {
+  test("two reloads at once are carried out one after the other, and a refused one changes nothing for the next", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const results = await Promise.allSettled([
@@ -495,7 +495,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
 });
 
 describe("what is reloaded", () => {
-  test("without an argument is the last configuration, with its files as they are now", async () => {
+  test("a reload without an argument takes the last configuration, with its files as they are now", async () => {
     using origin = echoOrigin();
     const folder = mkdtempSync(`${root}/`);
     const certificate = `${folder}/server.crt`;
@@ -515,7 +515,7 @@ describe("what is reloaded", () => {
     client.close();
   });
 
-  test("is what the source says, where there is one", async () => {
+  test("a reload takes what the source says, where there is one", async () => {
     using origin = echoOrigin();
     let timeout = 1_000;
     const source = async () => testConfig([origin.target], { timeout });
@@ -549,16 +549,16 @@ describe("what is reloaded", () => {
   });
 
   test.each<[string, unknown]>([
-    ["no table", 5],
+    ["a number", 5],
     ["a list", []],
-    ["with a function in it", { timeout: () => 5 }],
-    ["an unknown key", { timeouts: 5 }],
-  ])("%s is refused as it is at the start", async (_, bad) => {
+    ["a table with a function in it", { timeout: () => 5 }],
+    ["a table with an unknown key", { timeouts: 5 }],
+  ])("a reload refuses %s as the start does", async (_, bad) => {
     const proxy = createProxy(testConfig(["127.0.0.1:1"]), { logger: new Log() });
     await expect(proxy.reload(bad as ProxyConfig)).rejects.toBeInstanceOf(ConfigError);
   });
 
-  test("is not what the caller makes of its object later", async () => {
+  test("a reload does not see what the caller changes in its object later", async () => {
     using origin = echoOrigin();
     const config = testConfig([origin.target]);
     const log = new Log();
@@ -580,7 +580,7 @@ describe("what is reloaded", () => {
   });
 });
 
-describe("a change of files", () => {
+describe("changes of files", () => {
   /** A folder with a certificate and its key. */
   function pair(): {
     folder: string;
@@ -600,7 +600,7 @@ describe("a change of files", () => {
     return { folder, listener, put };
   }
 
-  test("is noticed by every proxy that names them, and by none that is closed or does not watch", async () => {
+  test("a change of files is noticed by every proxy that names them, and by none that is closed or does not watch", async () => {
     using origin = echoOrigin();
     const { listener, put } = pair();
     await using one = await startProxy([origin.target], { listener });
@@ -625,7 +625,7 @@ describe("a change of files", () => {
     expect(messages(blind.log, "reloaded")).toEqual([]);
   });
 
-  test("that leaves a certificate without its key is refused, and taken once the key is there", async () => {
+  test("a change that leaves a certificate without its key is refused, and taken once the key is there", async () => {
     using origin = echoOrigin();
     const { listener } = pair();
     await using proxy = await startProxy([origin.target], { listener });
@@ -640,7 +640,7 @@ describe("a change of files", () => {
     expect(messages(proxy.log, "reload refused")).toHaveLength(1);
   });
 
-  test("between making the proxy and listening is noticed", async () => {
+  test("a change between making the proxy and listening is noticed", async () => {
     using origin = echoOrigin();
     const { listener, put } = pair();
     const log = new Log();
@@ -651,7 +651,7 @@ describe("a change of files", () => {
     await proxy.close();
   });
 
-  test("while the source is being read is noticed", async () => {
+  test("a change while the source is being read is noticed", async () => {
     const { folder } = pair();
     const file = `${folder}/limits`;
     writeFileSync(file, "1000");
@@ -673,7 +673,7 @@ describe("a change of files", () => {
     await proxy.close();
   });
 
-  test("that a refused configuration was waiting for is noticed", async () => {
+  test("a change that a refused configuration was waiting for is noticed", async () => {
     const { folder } = pair();
     const crl = `${folder}/crl.pem`;
     const log = new Log();
@@ -688,7 +688,7 @@ describe("a change of files", () => {
     await proxy.close();
   });
 
-  test("is watched for, or no longer, as the configuration in force says", async () => {
+  test("a change is watched for, or no longer, as the current configuration says", async () => {
     const { listener, put } = pair();
     await using proxy = await startProxy(["127.0.0.1:1"], { listener });
     await proxy.proxy.reload(testConfig(["127.0.0.1:1"], { listener, watch: false }));
@@ -702,7 +702,7 @@ describe("a change of files", () => {
   });
 });
 
-describe("a session", () => {
+describe("sessions", () => {
   /** Connects, over a session or with a full handshake: whether it was resumed, and the session for the next time. */
   async function session(
     port: number,
@@ -735,8 +735,8 @@ describe("a session", () => {
     ["survives a change of limits", true, { timeout: "2m", rateLimit: { capacity: 50 } }],
     ["does not survive another certificate of the proxy", false, { listener: ECDSA }],
     ["does not survive a new revocation list", false, { listener: { crl: certPath("crl.pem") } }],
-    ["does not survive that tickets are turned off", false, { listener: { sessionTickets: false } }],
-  ])("%s", async (_, survives, over) => {
+    ["does not survive session tickets being turned off", false, { listener: { sessionTickets: false } }],
+  ])("a session %s", async (_, survives, over) => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const first = await session(proxy.port);
@@ -746,7 +746,7 @@ describe("a session", () => {
     expect(await session(proxy.port, second.next)).toMatchObject({ resumed: survives, served: true });
   });
 
-  test("does not survive another CA", async () => {
+  test("a session does not survive another CA", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const first = await session(proxy.port);
@@ -777,7 +777,7 @@ test("a health check that has become more frequent does not wait for the old tim
   expect(await proxy.log.line("target is down")).toMatchObject({ target: bad });
 });
 
-test("a thread that begins after a listener went opens the others, and can be closed", async () => {
+test("a thread that begins after a listener was removed opens the others, and can be closed", async () => {
   const { Engine } = await import("../../src/engine/engine.ts");
   const { DescriptorBudget } = await import("../../src/lib/descriptors.ts");
   const { loadCredentials } = await import("../../src/config/credentials.ts");

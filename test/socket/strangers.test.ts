@@ -36,7 +36,7 @@ const atRest = ({ proxy }: TestProxy) =>
   }, "nothing is held");
 
 onLinux("silent connections", () => {
-  test("that take all places keep no good client out", async () => {
+  test("silent connections that take all places do not keep a good client out", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 40, handshakeTimeout: "1m" });
     const sockets = await Promise.all(Array.from({ length: 80 }, () => silent(proxy.port, BAD)));
@@ -49,7 +49,7 @@ onLinux("silent connections", () => {
 });
 
 onLinux("failures", () => {
-  test("have their source refused, and no other", async () => {
+  test("failures have their source refused, and no other", async () => {
     using origin = echoOrigin();
     const handshakes = { failures: 3, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], { handshakes });
@@ -64,7 +64,7 @@ onLinux("failures", () => {
     expectLimited(proxy, 6, 3);
   });
 
-  test("never lock out a source that had a client admitted lately", async () => {
+  test("failures never lock out a source of which a client was admitted lately", async () => {
     using origin = echoOrigin();
     const handshakes = { failures: 3, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], { handshakes });
@@ -75,7 +75,7 @@ onLinux("failures", () => {
     await atRest(proxy);
   });
 
-  test("are not counted where the source is exempt, and a reload changes what is", async () => {
+  test("failures are not counted where the source is exempt, and a reload changes what is exempt", async () => {
     using origin = echoOrigin();
     const rule = { failures: 2, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], {
@@ -102,7 +102,7 @@ onLinux("failures", () => {
     await atRest(proxy);
   });
 
-  test("are counted once for all workers", async () => {
+  test("failures are counted once for all workers", async () => {
     using origin = echoOrigin();
     const handshakes = { failures: 6, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], { workers: 2, handshakes });
@@ -113,7 +113,7 @@ onLinux("failures", () => {
 });
 
 onLinux("a chain of 99 certificates that are dear to verify", () => {
-  test("gets its source one handshake, and no more", async () => {
+  test("a chain of 99 certificates gets its source one handshake, and no more", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const chain = dearChain();

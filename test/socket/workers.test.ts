@@ -18,8 +18,8 @@ const writers = (proxy: TestProxy, msg: string) =>
     proxy.log.lines.filter((line) => line.msg === msg).map(({ id }) => String(id).replace(/-[^-]*$/, "")),
   );
 
-describe.each([2, 3])("with %i workers", (workers) => {
-  test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {
+describe.each([2, 3])("limits, with %i workers", (workers) => {
+  test("40 clients at the same instant on 4 targets are 10 each, and none once they have left", async () => {
     const origins = Array.from({ length: 4 }, () => echoOrigin());
     const targets = origins.map(({ target }) => target);
     await using proxy = await startProxy(targets, { workers });
@@ -36,7 +36,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
     for (const origin of origins) origin[Symbol.dispose]();
   });
 
-  test("a bucket of 3 admits 3, whichever workers they come to", async () => {
+  test("a bucket of 3 admits 3 clients, whichever workers accept them", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       workers,
@@ -119,7 +119,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
   });
 });
 
-test("a ticket is good for a connection on whichever worker: resumed or not, it is served", async () => {
+test("a ticket is accepted by every worker: resumed or not, the client is served", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], { workers: 2 });
   let session: Buffer | undefined;
@@ -147,17 +147,20 @@ test("a ticket is good for a connection on whichever worker: resumed or not, it 
   expect(origin.accepted).toHaveLength(20);
 });
 
-describe("closed while its workers start, a proxy leaves none behind", () => {
-  test.each([0, 5, 20, 40])("after %i ms", async (ms) => {
-    const proxy = createProxy(testConfig(["127.0.0.1:1"], { workers: 3 }), { logger: new Log() });
-    const listening = proxy.listen().then(
-      ({ port }) => port,
-      (error: unknown) => error,
-    );
-    if (ms > 0) await Bun.sleep(ms);
-    await proxy.close();
-    const port = await listening;
-    if (typeof port !== "number") expect(String(port)).toContain("closed before it was open");
-    else await expect(connectPlain(port)).rejects.toThrow();
-  });
+describe("a proxy that is closed while its workers start", () => {
+  test.each([0, 5, 20, 40])(
+    "a proxy that is closed %i ms after its start leaves no workers behind",
+    async (ms) => {
+      const proxy = createProxy(testConfig(["127.0.0.1:1"], { workers: 3 }), { logger: new Log() });
+      const listening = proxy.listen().then(
+        ({ port }) => port,
+        (error: unknown) => error,
+      );
+      if (ms > 0) await Bun.sleep(ms);
+      await proxy.close();
+      const port = await listening;
+      if (typeof port !== "number") expect(String(port)).toContain("closed before it was open");
+      else await expect(connectPlain(port)).rejects.toThrow();
+    },
+  );
 });
