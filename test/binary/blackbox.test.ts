@@ -187,6 +187,7 @@ describe("load", () => {
     for (const each of crowd) void each.ended.then(() => refused++);
     await until(() => refused === 168, "168 are refused");
     const cpu = run.cpu;
+    // It must not spin meanwhile; no event tells that a process does nothing.
     await Bun.sleep(1_000);
     expect(refused).toBe(168);
     expect(run.cpu - cpu).toBeLessThan(300);
@@ -431,6 +432,7 @@ describe("openssl's client", () => {
     async () => {
       using origin = new Origin(async (peer) => {
         await peer.send(await peer.read(6));
+        // A reset that overtakes the answer discards it; no event tells that the proxy has passed it on.
         await Bun.sleep(50);
         peer.reset();
       });

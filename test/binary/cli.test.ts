@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { version } from "../../package.json";
 import { Run, type RunOptions } from "../support/binary.ts";
 import { certPath, Origin } from "../support/peer.ts";
+import { until } from "../support/proxy.ts";
 
 const PROJECT = new URL("../..", import.meta.url).pathname;
 let folder: string;
@@ -428,7 +429,7 @@ describe("echo", () => {
   test("an echo command serves each address until it is told to stop", async () => {
     await using echoes = await Run.start(["echo", "127.0.0.1:0", "127.0.0.1:0", "--log-format", "json"]);
     await echoes.line("echo listening");
-    while (echoes.lines().length < 2) await Bun.sleep(5);
+    await until(() => echoes.lines().length >= 2, "both addresses are in the log");
     const ports = echoes.lines().map(({ address }) => Number(String(address).split(":")[1]));
     for (const port of ports) {
       const answer = Promise.withResolvers<string>();

@@ -34,6 +34,7 @@ test("the demonstration shows an exchange and a refusal, goes on running, and en
   );
   expect(output.text).toContain('mallory@guest sent "let me in" and got nothing');
   expect(output.text).toContain("reason=group_not_authorized");
+  // It must go on running; no event tells that a process does not end.
   await Bun.sleep(200);
   expect(demo.exitCode).toBeNull();
   demo.kill("SIGINT");

@@ -20,6 +20,7 @@ test.if(process.platform === "linux")(
     // Each of the surplus is refused, or takes the place of one that sent nothing.
     await until(() => refused(run) === 140 - room, "the surplus is refused");
     const cpu = run.cpu;
+    // It must not spin meanwhile; no event tells that a process does nothing.
     await Bun.sleep(1_000);
     expect(run.cpu - cpu).toBeLessThan(500);
     expect(run.descriptors).toBeLessThan(300);

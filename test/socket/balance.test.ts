@@ -8,7 +8,7 @@ import { startProxy, until } from "../support/proxy.ts";
 import { echoes, freePort, open } from "../support/served.ts";
 
 describe("least connections", () => {
-  test("40 clients at the same instant on 4 targets are 10 each, and none once they have left", async () => {
+  test("40 clients at the same instant are spread over 4 targets as 10 each, and none is counted once they have left", async () => {
     const origins = Array.from({ length: 4 }, () => echoOrigin());
     await using proxy = await startProxy(origins.map(({ target }) => target));
     const clients = await Promise.all(Array.from({ length: 40 }, () => connect(proxy.port)));
@@ -72,6 +72,7 @@ describe("targets that are passed over", () => {
     await using proxy = await startProxy([bad.target, good.target], { timeout: "1m", connectTimeout: 200 });
     const client = await connect(proxy.port);
     const server = await bad.next();
+    // connectTimeout has to pass without an effect; no event tells of that.
     await Bun.sleep(300);
     server.reset();
     await good.next();
@@ -134,6 +135,7 @@ describe("requests", () => {
       using good = echoOrigin();
       using bad = new Origin(async (peer) => {
         await peer.read(4);
+        // Not a wait: the delay is what this test varies.
         await Bun.sleep(ms);
         peer.reset();
       });

@@ -15,8 +15,9 @@ import {
   type OriginOptions,
   type Peer,
 } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
+import { startProxy, still, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
+import { nextCall } from "../support/relay-events.ts";
 import { pair } from "../support/served.ts";
 import { Tap } from "../support/tap.ts";
 
@@ -106,8 +107,9 @@ describe.each(kinds)(
         const data = payload(64 * MiB);
         client.socket.pause();
         const sent = server.send(data).then(() => server.end());
-        let stalled = false;
-        await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+        let stalled = true;
+        void sent.then(() => (stalled = false));
+        await still(() => server.sent, "the server is held back");
         expect(stalled).toBe(true);
         client.socket.resume();
         expect(hash(await client.rest())).toBe(hash(data));
@@ -121,8 +123,9 @@ describe.each(kinds)(
         const { client, server } = await pair(proxy, origin);
         const data = payload(64 * MiB);
         const sent = client.send(data).then(() => client.end());
-        let stalled = false;
-        await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+        let stalled = true;
+        void sent.then(() => (stalled = false));
+        await still(() => client.sent, "the client is held back");
         expect(stalled).toBe(true);
         server.socket.resume();
         expect(hash(await server.rest())).toBe(hash(data));
@@ -139,6 +142,7 @@ describe.each(kinds)(
         const random = new Random(3);
         const back = client.read(data.length);
         let done = false;
+        // Nothing is waited for here: these pauses are the pace.
         const dither = (async () => {
           while (!done) {
             client.socket.pause();
@@ -226,7 +230,7 @@ describe.each(kinds)(
         expect((await server.rest()).toString()).toBe("question");
         const data = payload(16 * MiB);
         const sent = server.send(data).then(() => server.close());
-        await Bun.sleep(200);
+        await still(() => server.sent, "the answer is held up");
         client.socket.resume();
         expect(hash(await client.rest())).toBe(hash(data));
         await sent;
@@ -244,7 +248,7 @@ describe.each(kinds)(
         await client.ended;
         const data = payload(16 * MiB);
         const sent = client.send(data).then(() => client.close());
-        await Bun.sleep(200);
+        await still(() => client.sent, "the upload is held up");
         server.socket.resume();
         expect(hash(await server.rest())).toBe(hash(data));
         await sent;
@@ -299,7 +303,7 @@ describe.each(kinds)(
         const { client, server } = await pair(proxy, origin);
         client.socket.pause();
         const sent = server.send(new Uint8Array(64 * MiB));
-        await Bun.sleep(200);
+        await still(() => server.sent, "much is held");
         server.reset();
         expect(await sent).toBe(false);
         await proxy.log.line("closed", "upstream_reset");
@@ -319,7 +323,7 @@ describe.each(kinds)(
         );
         const servers = await Promise.all(all.map(() => origin.next()));
         const sent = servers.map((server) => server.send(new Uint8Array(32 * MiB)));
-        await Bun.sleep(300);
+        await still(() => servers.reduce((sum, server) => sum + server.sent, 0), "much is held");
         const start = performance.now();
         for (const server of servers) server.reset();
         expect(await Promise.all(sent)).toEqual(Array(8).fill(false));
@@ -334,7 +338,7 @@ describe.each(kinds)(
         await using proxy = await begin(origin);
         const { client } = await pair(proxy, origin);
         const sent = client.send(new Uint8Array(64 * MiB));
-        await Bun.sleep(200);
+        await still(() => client.sent, "much is held");
         client.reset();
         expect(await sent).toBe(false);
         await proxy.log.line("closed", "client_reset");
@@ -359,7 +363,7 @@ describe.each(kinds)(
             void pulled.read(1).then(() => server.reset());
             tap.hold();
             client.socket.write("more");
-            await Bun.sleep(5);
+            await until(() => tap.holding > 0, "the tap holds it");
             pull.socket.write("x");
             tap.release();
             expect((await proxy.log.count("closed", i))[i - 1]!.reason).toBe("upstream_reset");
@@ -378,6 +382,8 @@ describe.each(kinds)(
         const data = payload(6 * MiB);
         await server.send(data);
         server.end();
+        // No event tells whether the proxy has read the end, or seen the reset: it reads on only as its client does. Both
+        // orders are right, and these pauses make the one with the end first likely.
         await Bun.sleep(50);
         server.reset();
         await Bun.sleep(50);
@@ -397,13 +403,14 @@ describe.each(kinds)(
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
         const data = payload(600 * KiB);
+        // The proxy has to have read all of it: what its kernel still holds is lost with a reset.
+        const read = nextCall("end");
         await client.send(data);
         client.end();
-        await until(() => proxy.proxy.stats().connections === 1, "it is there");
-        // On a busy machine too, the proxy has read it all by then: what its kernel still holds is lost with a reset.
-        await Bun.sleep(500);
+        await read;
+        const lost = nextCall("abandon");
         client.reset();
-        await Bun.sleep(50);
+        await lost;
         server.socket.resume();
         expect(hash(await server.rest())).toBe(hash(data));
         server.close();
@@ -465,8 +472,8 @@ describe.each(kinds)(
         await server.rest();
         client.reset();
         await proxy.log.line("closed", "client_reset");
-        // Nobody is left to answer.
-        while (await server.send("an answer")) await Bun.sleep(5);
+        // A server that writes learns that the connection has no client any more.
+        await until(() => server.socket.write("an answer") < 0, "the server's connection is closed");
         expect(proxy.proxy.stats().connections).toBe(0);
       });
     });
@@ -506,7 +513,8 @@ describe.each(kinds)(
         tap.hold();
         const client = await tap.client();
         await act(client);
-        // The client is in the proxy's eyes still shaking hands.
+        await until(() => tap.holding > 0, "the tap holds the end of the handshake");
+        // For the proxy, the handshake is not over: it must not dial. No event tells of a dial that does not happen.
         await Bun.sleep(20);
         expect(origin.accepted).toHaveLength(0);
         tap.release();

@@ -691,10 +691,12 @@ describe("changes of files", () => {
   test("a change is watched for, or no longer, as the current configuration says", async () => {
     const { listener, put } = pair();
     await using proxy = await startProxy(["127.0.0.1:1"], { listener });
+    await using watching = await startProxy(["127.0.0.1:1"], { listener });
     await proxy.proxy.reload(testConfig(["127.0.0.1:1"], { listener, watch: false }));
     put(ECDSA);
-    // Three looks of a watch.
-    await Bun.sleep(1_600);
+    // When a proxy that watches has noticed, and has reloaded once more, the other one would have noticed too.
+    await watching.log.line("reloaded");
+    await watching.proxy.reload();
     expect(messages(proxy.log, "reloaded")).toHaveLength(1);
     await proxy.proxy.reload(testConfig(["127.0.0.1:1"], { listener, watch: true }));
     put(RSA);

@@ -268,7 +268,7 @@ describe("weights", () => {
     ["with two workers over TLS", { workers: 2 }, { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
   ];
   test.each(equal)(
-    "40 clients at once on 4 equal targets are 10 each, %s",
+    "40 clients at once are spread over 4 equal targets as 10 each, %s",
     async (_, over, options, about) => {
       const origins = Array.from({ length: 4 }, () => echoOrigin(options));
       await using proxy = await start(

@@ -19,7 +19,7 @@ const writers = (proxy: TestProxy, msg: string) =>
   );
 
 describe.each([2, 3])("limits, with %i workers", (workers) => {
-  test("40 clients at the same instant on 4 targets are 10 each, and none once they have left", async () => {
+  test("40 clients at the same instant are spread over 4 targets as 10 each, and none is counted once they have left", async () => {
     const origins = Array.from({ length: 4 }, () => echoOrigin());
     const targets = origins.map(({ target }) => target);
     await using proxy = await startProxy(targets, { workers });

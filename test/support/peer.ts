@@ -23,6 +23,8 @@ export class Peer {
   socket!: Bun.Socket<Peer>;
   /** Bytes received so far. */
   received = 0;
+  /** Bytes that the kernel, or TLS, has taken from {@link send} so far. */
+  sent = 0;
   /** The peer sent its end. */
   readonly ended: Promise<void>;
   /** The socket is gone; the error's code if it was broken off. */
@@ -75,6 +77,7 @@ export class Peer {
     for (;;) {
       const written = this.socket.write(rest);
       if (written < 0) return false;
+      this.sent += written;
       rest = rest.subarray(written);
       if (rest.length === 0) return true;
       await this.#stirred();

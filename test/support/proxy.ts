@@ -111,3 +111,15 @@ export async function until(condition: () => boolean, what: string, ms = 10_000)
     await Bun.sleep(5);
   }
 }
+
+/** Waits until a number has stopped changing: the same at twenty looks in a row. No event tells that nothing moves any more. */
+export async function still(value: () => number, what: string): Promise<void> {
+  let last = NaN;
+  let same = 0;
+  await until(() => {
+    const now = value();
+    same = now === last ? same + 1 : 0;
+    last = now;
+    return same >= 20;
+  }, what);
+}

@@ -67,6 +67,11 @@ export class Tap implements Disposable {
     this.#held = [];
   }
 
+  /** Bytes that are held now. */
+  get holding(): number {
+    return (this.#held ?? []).reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
   /** Sends what was held, as one segment. */
   release(): void {
     const held = this.#held ?? [];
