@@ -1,5 +1,5 @@
-// The built binary as a black box: copied somewhere, run in a bare environment, watched from outside. All of this holds
-// with several worker threads too: see blackbox-workers.test.ts.
+// The built binary as a black box: copied to another folder, run in an empty environment, observed from outside.
+// blackbox-workers.test.ts repeats all of it with several worker threads.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -197,7 +197,7 @@ describe("load", () => {
     const clients = await Promise.all(Array.from({ length: 32 }, () => connect(run.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(32).fill(true));
     for (const client of clients) client.close();
-    // A proxy that ends writes at once what it has counted.
+    // A proxy that exits writes the lines of its counts first.
     run.child.kill("SIGTERM");
     await run.exit();
     const reasons = run
@@ -215,7 +215,7 @@ describe("load", () => {
     for (let i = 0; i < 50; i++) (await connectPlain(run.port)).reset();
     run.child.kill("SIGCONT");
     await until(() => run.lines().filter(({ msg }) => msg === "refused").length === 50, "each has its line");
-    // There is room for 32, and each of the fifty has given back its own.
+    // There is room for 32, and all of the fifty have given back theirs.
     const clients = await Promise.all(Array.from({ length: 32 }, () => connect(run.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(32).fill(true));
   });
@@ -228,7 +228,7 @@ describe("load", () => {
       peer.close();
     });
     await using run = await Run.proxy([origin.target]);
-    // A first one, so that what is made once is not counted.
+    // The first connection allocates memory once, which is not to be counted.
     const first = await connect(run.port);
     await first.read(each);
     first.close();
@@ -241,14 +241,14 @@ describe("load", () => {
         return reader;
       }),
     );
-    // Steady: the same for a while.
+    // Waits until the memory no longer grows.
     let [last, since] = [0, performance.now()];
     await until(() => {
       if (run.memory !== last) [last, since] = [run.memory, performance.now()];
       return origin.accepted.length === 61 && performance.now() - since > 300;
     }, "its memory is steady");
     expect((last - before) / 60).toBeLessThan(1.2 * 2 ** 20);
-    // And all of it arrives after all.
+    // All of it arrives in the end.
     for (const reader of readers) reader.socket.resume();
     const lengths = await Promise.all(readers.map(async (reader) => (await reader.read(each)).length));
     expect(lengths).toEqual(Array(60).fill(each));
@@ -271,7 +271,7 @@ describe("load", () => {
         certificate: certPath("server-ecdsa.crt"),
         privateKey: certPath("ecdsa.pem"),
       },
-      // All of these clients come from one address, and many break off: they would wait for their turns.
+      // All of these clients have one address, and many break off: the limits of a source would delay them.
       handshakes: { exempt: ["127.0.0.0/8"] },
     });
     await using run = await start(config);
@@ -421,7 +421,7 @@ describe("openssl's client", () => {
       await using run = await Run.proxy([origin.target]);
       const { out, err, code } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
       expect(out).toBe("hello\n");
-      // What openssl says of a stream that just stops.
+      // openssl's message for a stream that ends without close_notify.
       expect(err).not.toContain("unexpected eof");
       expect(code).toBe(0);
     },

@@ -10,7 +10,7 @@ function freeAddress(): string {
 }
 
 async function start(...args: string[]) {
-  // What `npm run demo` does first; into its own place, out/proxy.
+  // `npm run demo` builds first; the result is out/proxy.
   const build = Bun.spawnSync([process.execPath, "build.ts"], { cwd: ROOT });
   expect(build.exitCode).toBe(0);
   const demo = Bun.spawn([process.execPath, "test/demo.ts", ...args], {
@@ -67,7 +67,7 @@ test("the demonstration takes a free port where 5000 is taken, and says so", asy
   try {
     blocker = Bun.listen({ hostname: "127.0.0.1", port: 5000, exclusive: true, socket: { data() {} } });
   } catch {
-    // Another program has it, which will do.
+    // Another program has the port, which serves as well.
   }
   const { demo, output, reading } = await start("", freeAddress());
   await until(() => output.text.includes("Try it") || demo.exitCode !== null, "it has shown everything");

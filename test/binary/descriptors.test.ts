@@ -1,4 +1,4 @@
-// Few descriptors and many threads: what threads, listeners and health checks take is taken out of what connections may.
+// Few descriptors and many threads: connections get what threads, listeners and health checks leave.
 
 import { expect, test } from "bun:test";
 import { Run } from "../support/binary.ts";
@@ -13,7 +13,7 @@ test.if(process.platform === "linux")(
   async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 300" });
-    // 300 − 64 kept free − what 64 workers with a socket each take beyond that: for 29 connections.
+    // 300 − 64 kept free − those of 64 workers with a socket each: enough for 29 connections.
     const room = 29;
     const idle = run.descriptors;
     const crowd = await Promise.all(Array.from({ length: 140 }, () => connectPlain(run.port)));
@@ -44,7 +44,7 @@ test("a proxy that has too few descriptors for its workers does not start, and s
   expect(await run.exit()).toBe(1);
   expect(run.stderr).toContain("the limit on open files is 240, and 243 are needed");
   expect(run.stderr.trimEnd().split("\n")).toHaveLength(1);
-  // With exactly as many it starts, and serves.
+  // With exactly that many, it starts and serves.
   using origin = echoOrigin();
   await using other = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 243" });
   const client = await connect(other.port);

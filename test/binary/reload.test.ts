@@ -1,4 +1,4 @@
-// The built binary, told to change while it runs: by SIGHUP, and by files that are replaced under it.
+// Reloads of the built binary while it runs: by SIGHUP, and by changes of watched files.
 
 import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -22,13 +22,13 @@ let root: string;
 beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-hup-`)));
 afterAll(() => rmSync(root, { recursive: true }));
 
-/** Replaces a file as careful people do, by rename. */
+/** Replaces a file atomically, by rename. */
 function put(path: string, text: string): void {
   writeFileSync(`${path}.new`, text);
   renameSync(`${path}.new`, path);
 }
 
-/** A folder with a configuration, a certificate and its key, as on a host. */
+/** A folder with a configuration file, a certificate and its key, as on a host. */
 class Host {
   readonly folder = mkdtempSync(`${root}/`);
   readonly config = `${this.folder}/proxy.toml`;
@@ -85,7 +85,7 @@ async function count(run: Run, msg: string, number: number): Promise<Line[]> {
   return messages(run, msg);
 }
 
-/** Which of its certificates the proxy shows. */
+/** Returns the file name of the certificate that the proxy shows. */
 async function shown(port: number): Promise<string> {
   const client = await connect(port);
   const seen = client.socket.getPeerX509Certificate()?.fingerprint256;
@@ -143,7 +143,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     });
     host.write("127.0.0.1:1", 'watch = false\ntimeout = "9s"');
     expect(await reloaded(3)).toMatchObject({ keys: "timeout,upstreams[0].targets", files: host.config });
-    // What was refused in between has not been in force.
+    // The refused configuration in between was never used.
     host.write("127.0.0.1:1", "watch = 5");
     run.child.kill("SIGHUP");
     await count(run, "reload refused", 1);
@@ -267,7 +267,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     const run = await Run.start(["--config", host.config, "--log-format", "json", ...flags]);
     await using _ = run;
     const status = `/proc/${run.child.pid}/status`;
-    /** Whether it hears the signal: until then the runtime itself is starting, and it would end as any process does. */
+    /** Whether it handles the signal: while the runtime itself is starting, the signal ends it like any process. */
     const hears = () => /SigCgt:\s+\w*[13579bdf]$/m.test(readFileSync(status, "utf8"));
     await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
     while (messages(run, "listening").length === 0 && run.child.exitCode === null) {
@@ -290,7 +290,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     await run.line("draining");
     for (let i = 0; i < 5; i++) run.child.kill("SIGHUP");
     expect(await echoes(client)).toBe(true);
-    // A worker stops accepting when it hears of it, a moment after the log says so.
+    // A worker stops accepting a moment after the log line.
     for (let late: Peer | undefined; ; late.reset()) {
       late = await connectPlain(run.port).catch(() => undefined);
       if (late === undefined) break;
@@ -330,9 +330,9 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     await run.line("closed");
     host.write(two.target, 'watch = false\nlogLevel = "error"');
     run.child.kill("SIGHUP");
-    // That it has become silent, it does not say: another target tells.
+    // It does not log that it has become silent: the new target shows that the reload has happened.
     while (two.accepted.length === 0) expect(await isServed(run.port)).toBe(true);
-    // And the next one's answer, that the reload is over for every thread.
+    // The answer to the next reload shows that the one before is over in every thread.
     host.write(two.target, "watch = 5");
     run.child.kill("SIGHUP");
     await run.line("reload refused");

@@ -1,4 +1,4 @@
-// Signals, as supervisors and people send them to the built binary: what drains, and what does nothing.
+// Signals that supervisors and people send to the built binary: some start a shutdown, the others do nothing.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
@@ -55,7 +55,7 @@ describe.each([1, 2])("signals, with %p workers", (workers) => {
         await run.line("draining");
       }
     }
-    // The runtime has ways of its own to live with these.
+    // The runtime itself handles or ignores these.
     for (const signal of ["SIGPIPE", "SIGWINCH", "SIGCONT"] as const) run.child.kill(signal);
     expect(await echoes(client)).toBe(true);
     run.child.kill("SIGQUIT");
@@ -72,7 +72,7 @@ describe.each([1, 2])("signals, with %p workers", (workers) => {
       ]);
       await using _ = run;
       const status = `/proc/${run.child.pid}/status`;
-      /** Whether it hears SIGIO, the last: until then the runtime itself is starting, and it would end as any process does. */
+      /** Whether it handles SIGIO, the last one: while the runtime itself is starting, a signal ends it like any process. */
       const hears = () => {
         const caught = /SigCgt:\s+(\w+)$/m.exec(readFileSync(status, "utf8"))?.[1] ?? "0";
         return ((BigInt(`0x${caught}`) >> 28n) & 1n) === 1n;

@@ -1,4 +1,4 @@
-// A new proxy in the place of an old one, on the same port, while clients keep coming.
+// A new proxy replaces an old one on the same port while clients keep connecting.
 
 import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { certPath, connect, echoOrigin } from "../support/peer.ts";
 import { startProxy, testConfig, until } from "../support/proxy.ts";
 
 describe.if(process.platform === "linux")("a swap of proxies on one port", () => {
-  // A proxy is no superuser, nor has it its capabilities.
+  // In production, a proxy is not root and has no capabilities.
   const incapable = 'set -- setpriv --bounding-set=-all --inh-caps=-all "$@"';
   const canDrop = Bun.which("setpriv") !== null && process.getuid?.() === 0;
   test.each<[number, number, string, string]>([
@@ -68,7 +68,7 @@ describe.if(process.platform === "linux")("a swap of proxies on one port", () =>
         const asked = performance.now();
         runs.at(-1)!.child.kill("SIGTERM");
         expect(await runs.at(-1)!.exit()).toBe(0);
-        // It has not just closed the port: that loses somebody only now and then.
+        // It must not simply have closed the port, which loses a connection only now and then.
         expect(performance.now() - asked).toBeGreaterThan(400);
         runs.push(next);
       }

@@ -1,5 +1,5 @@
-// Who stays: open connections under rules that a reload has changed, certificates that run out, and the longest that a
-// connection may last.
+// Which open connections stay: after a reload that changes the rules, when a certificate expires, and at the end of
+// maxConnectionDuration.
 
 import { describe, expect, test } from "bun:test";
 import { mkdtempSync } from "node:fs";
@@ -12,7 +12,7 @@ import { cert, certPath, connect, echoOrigin, Origin, type Peer } from "../suppo
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { Tap } from "../support/tap.ts";
 
-/** A folder for what a test makes. */
+/** A folder for the files of a test. */
 class Folder implements AsyncDisposable {
   readonly path = mkdtempSync(`${tmpdir()}/tcpproxy-authorization-`);
 
@@ -28,7 +28,7 @@ class Folder implements AsyncDisposable {
 
 type Over = Parameters<typeof testConfig>[1];
 
-/** Everybody of test/certs is authorized: what is under test is what takes that away. */
+/** Authorizes all clients of test/certs: the tests are about the loss of authorization. */
 function config(target: string, over: Over = {}): ProxyConfig {
   return testConfig([target], {
     upstreams: [{ name: "test", targets: [target], authorizedGroups: ["admin", "ops"] }],
@@ -47,7 +47,7 @@ async function expectServed(client: Peer): Promise<void> {
   expect(String(await client.read(12))).toBe("still there?");
 }
 
-/** Nothing is held any more. */
+/** Expects that no connection is left. */
 async function expectNothing({ proxy }: TestProxy): Promise<void> {
   await until(() => proxy.stats().connections === 0, "nothing is held");
   for (const { targets } of proxy.stats().upstreams) for (const { open } of targets) expect(open).toBe(0);
@@ -403,7 +403,7 @@ describe("a grace period", () => {
     await Promise.all(ends);
     for (const line of await proxy.log.count("closed", 40)) expect(line.reason).toBe("authorization_revoked");
     times.sort((a, b) => a - b);
-    // By chance all of 40 are in one half of the time once in 5 * 10^11 times.
+    // The chance that all 40 fall into one half of the time is 1 in 5 * 10^11.
     expect(times.at(-1)! - times[0]!).toBeGreaterThan(500);
     await expectNothing(proxy);
   });
@@ -445,7 +445,7 @@ describe("a grace period", () => {
     const crl = await folder.file("crl.pem", listing(900));
     await proxy.proxy.reload(config(origin.target, { revocationGrace: "1h", listener: { crl } }));
     await proxy.log.line("connections lost their authorization");
-    // Nothing about the listener changes here, and the certificate is as revoked as before.
+    // The listener does not change here, and the certificate is still revoked.
     await proxy.proxy.reload(
       config(origin.target, { revocationGrace: "1h", timeout: "10m", listener: { crl } }),
     );
@@ -470,7 +470,7 @@ describe("a grace period", () => {
   });
 
   test("a target that fails during the grace period is not replaced by another", async () => {
-    // Takes the connection, and breaks it off as soon as it is told to.
+    // Accepts the connection, and resets it on command.
     using bad = new Origin();
     using good = echoOrigin();
     const upstreams = (group: string) => [
@@ -517,7 +517,7 @@ test("a lower limit of open connections closes none, and admits none until there
 });
 
 describe("a certificate that expires", () => {
-  /** Good for some seconds: enough for a handshake on a busy machine. Dates in certificates are whole seconds. */
+  /** Valid for some seconds: enough for a handshake on a busy machine. Dates in certificates are whole seconds. */
   function shortLived(seconds = 3): Identity & { notAfter: number } {
     const notAfter = new Date(Math.ceil(Date.now() / 1_000 + seconds) * 1_000);
     return { ...issue("mallory@admin", testAuthority, { notAfter }), notAfter: notAfter.getTime() };
@@ -569,7 +569,7 @@ describe("a certificate that expires", () => {
     const crl = await folder.file("crl.pem", listing(900));
     await proxy.proxy.reload(config(origin.target, { ...lenient, listener: { crl } }));
     await expectServed(client);
-    // A new connection is another matter.
+    // New connections with it are refused all the same.
     const second = await connect(proxy.port, { identity });
     await second.ended;
     second.close();

@@ -1,4 +1,4 @@
-// Which target a connection reaches, and what happens when a target is no good: the client notices nothing.
+// Which target a connection reaches, and what happens when a target fails: the client notices nothing.
 
 import { describe, expect, test } from "bun:test";
 import { PENALTY } from "../../src/state/balancer.ts";
@@ -90,7 +90,7 @@ describe("targets that are passed over", () => {
     const client = await connect(proxy.port);
     expect(await echoes(client)).toBe(true);
     expect(await proxy.log.line("target failed")).toMatchObject({ target: hole.target, error: "ETIMEDOUT" });
-    // And from then on nobody waits for it.
+    // From then on, no client waits for it.
     const start = performance.now();
     for (let i = 0; i < 5; i++) expect(await echoes(await connect(proxy.port))).toBe(true);
     expect(performance.now() - start).toBeLessThan(200);
@@ -167,7 +167,7 @@ describe("requests", () => {
   });
 
   test("a request reaches one target at most, whenever a target resets, and whole where it is answered", async () => {
-    // Of those that reset at once, some have been written to by then.
+    // Some of the targets that reset at once have been written to by then.
     const seen: string[] = [];
     const note = async (peer: Peer) => void seen.push((await peer.some()).toString());
     using bad = new Origin((peer) => {

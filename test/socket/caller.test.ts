@@ -1,4 +1,4 @@
-// Who is calling: the PROXY protocol through the whole proxy, as targets get it and as real ones read it.
+// The PROXY headers that targets get: byte by byte, and as real programs read them.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { connect as tlsConnect } from "node:tls";
@@ -31,13 +31,13 @@ const start = (
     upstreams: [{ name: "test", targets, authorizedGroups: ["admin"], proxyProtocol: "v2", ...about }],
   });
 
-/** What a target was told, version 2 (HAProxy's proxy-protocol.txt, section 2.2). */
+/** The contents of a header of version 2 (HAProxy's proxy-protocol.txt, section 2.2). */
 interface Told {
   source: string;
   sourcePort: number;
   destination: string;
   destinationPort: number;
-  /** The bits of PP2_TYPE_SSL, and what was found of the certificate. */
+  /** The bits of PP2_TYPE_SSL, and the result of the certificate's verification. */
   bits: number;
   verify: number;
   values: Record<number, string>;
@@ -45,7 +45,7 @@ interface Told {
 
 const SIGNATURE = "0d0a0d0a000d0a515549540a";
 
-/** Reads the header that has to come first, and nothing after it. */
+/** Reads the header at the beginning of a connection, and nothing after it. */
 async function header(peer: Peer): Promise<Buffer> {
   let bytes = await peer.read(16);
   for (let length = lengthOf(bytes); bytes.length !== length; length = lengthOf(bytes)) {
@@ -56,7 +56,7 @@ async function header(peer: Peer): Promise<Buffer> {
   return bytes;
 }
 
-/** Takes a header of version 2 apart. */
+/** Parses a header of version 2. */
 function told(bytes: Buffer): Told {
   expect(bytes.subarray(0, 12).toString("hex")).toBe(SIGNATURE);
   expect([bytes[12], bytes[13]]).toEqual([0x21, 0x11]);
@@ -101,11 +101,11 @@ describe.each([
   ["plain TCP", {}, {}],
   ["TLS", { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
 ] as [string, OriginOptions, Partial<UpstreamConfig>][])("PROXY headers over %s", (_, options, about) => {
-  // Over TLS the header comes before, where somebody else has to take it off.
+  // With TLS, the header comes before the handshake, so a front removes it.
   const fronts: Front[] = [];
   afterEach(() => fronts.splice(0).forEach((front) => front[Symbol.dispose]()));
 
-  /** A proxy before these servers. */
+  /** Starts a proxy in front of these servers. */
   const begin = (origins: Origin[], more: Partial<UpstreamConfig> = {}): Promise<TestProxy> => {
     if (about.tls !== undefined) fronts.push(...origins.map(({ port }) => new Front(port)));
     return start(
@@ -264,7 +264,7 @@ describe("a resumed session", () => {
   test("a header of a resumed session says that no certificate was shown on this connection", async () => {
     using origin = new Origin((peer) => void peer.send("!"));
     await using proxy = await start([origin.target]);
-    /** Connects with node:tls, which can keep a session; the session after the first byte. */
+    /** Connects with node:tls, which can keep a session. Returns the session after the first byte. */
     const visit = async (session?: Buffer): Promise<{ reused: boolean; session: Buffer }> => {
       const socket = tlsConnect({
         host: "127.0.0.1",
@@ -353,7 +353,7 @@ for (const consumer of consumers) {
           ...(tls && { tls: { ca: certPath("ca.crt") } }),
         });
         const client = await connect(proxy.port, { name: "bob" });
-        // A socket that is gone has no address any more.
+        // A closed socket has no address any more.
         const sourcePort = String(client.socket.localPort);
         await client.send(REQUEST);
         const reading = readingOf((await client.rest()).toString());

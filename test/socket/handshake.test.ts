@@ -1,5 +1,5 @@
-// Who gets in: each way to be refused, through a real TLS client. In each, not a byte is served, no target is dialled,
-// no token is spent, the log has one line with the reason, and a good client is served right after.
+// Which clients are refused and which are served, through a real TLS client. For each refusal no byte is served, no target
+// is dialled, no token is spent, the log has one line with the reason, and a good client is served right after.
 
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
@@ -15,7 +15,8 @@ import {
 } from "../support/peer.ts";
 import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 
-// One token and none to come: a client that spends it shuts out the good client, whose name many of these certificates bear.
+// One token and no refill: a refused client that spent it would keep out the good client, as many of these certificates
+// have the same name.
 const oneToken = { rateLimit: { capacity: 1, fillRate: "1h" } };
 
 async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promise<Peer>, expected: object) {
@@ -50,7 +51,7 @@ async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promis
   expect(proxy.log.lines.filter(({ msg }) => msg === "internal error")).toEqual([]);
 }
 
-/** What a line says of the certificate, and of what the client asked for. */
+/** The fields of a line about the certificate and the server name. */
 function shown(name: string | null | undefined): object {
   const serverName = "localhost";
   if (typeof name !== "string") return { serverName };

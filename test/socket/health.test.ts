@@ -1,4 +1,4 @@
-// Active health checks: what makes a target go down and come up, what connections make of it, and when checks end.
+// Active health checks: what takes a target down and up, how connections use the result, and when checks end.
 
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
@@ -13,7 +13,7 @@ import { closedTarget, crowd, health, messages, open } from "../support/served.t
 type Over = Parameters<typeof startProxy>[1];
 type Check = NonNullable<UpstreamConfig["healthCheck"]>;
 
-/** Soon, but not so soon that a busy machine takes a good target for a bad one. */
+/** Often, but not so often that a good target fails on a busy machine. */
 const OFTEN: Check = { interval: 20, timeout: "10s", rise: 2, fall: 2 };
 const SECURE = { ca: certPath("ca.crt") };
 
@@ -52,7 +52,7 @@ describe("health checks", () => {
     const up = await proxy.log.line("target is up");
     expect(up).toMatchObject({ level: "info", upstream: "test", target: bad.target });
     expect(up.error).toBeUndefined();
-    // The server hears of the end of a handshake a moment after the client.
+    // The server completes the handshake a moment after the client.
     expect(good.accepted.length).toBeGreaterThanOrEqual(2);
     expect(health(proxy)).toEqual(["up"]);
     await asked(good, 3);
@@ -65,7 +65,7 @@ describe("health checks", () => {
     using flaky = new Origin((peer) => (++count % 2 === 0 ? peer.reset() : peer.close()));
     using origin = echoOrigin();
     await using proxy = await start([origin.target, flaky.target], { healthCheck: { ...OFTEN, fall: 2 } });
-    // Over plain TCP to connect is all it takes: neither reset nor end is a failure.
+    // Over plain TCP, a connection is enough: neither a reset nor an end is a failure.
     await asked(flaky, 6);
     expect(messages(proxy.log, "target is down")).toEqual([]);
   });
@@ -80,7 +80,7 @@ describe("health checks", () => {
       target: hole.target,
       error: "ETIMEDOUT",
     });
-    // On a busy machine the good one may be late now and then; a minute of that is not to be expected.
+    // On a busy machine the good target may be late now and then, but not for a minute.
     await until(() => health(proxy)[1] === "up", "the good one is up");
     await crowd(proxy.port, 6);
     expect(messages(proxy.log, "target failed")).toEqual([]);
@@ -147,7 +147,7 @@ describe("slow start", () => {
     expect(health(proxy)).toEqual(["starting", "up"]);
     await crowd(proxy.port, 20);
     const [starting = 0, up = 0] = open(proxy);
-    // A tenth, or the first of two tenths.
+    // Its share is one tenth, or has just become two tenths.
     expect(starting).toBeOneOf([1, 2]);
     expect(up).toBe(20 - starting);
     expect(back.accepted.length).toBeGreaterThan(0);
@@ -265,7 +265,7 @@ describe("what a health check sends", () => {
       await using proxy = await startProxy([hole.target], {
         upstreams: [upstream([hole.target], { healthCheck: { interval: 2, timeout: 2, rise: 1, fall: 40 } })],
       });
-      // By then there have been forty.
+      // By then there have been forty checks.
       await proxy.log.line("target is down");
       expect(descriptors()).toBeLessThan(before + 20);
     },
@@ -273,9 +273,9 @@ describe("what a health check sends", () => {
 });
 
 describe("the end of health checks", () => {
-  /** Waits for what would be many checks, and counts them. */
+  /** Counts the checks in a time that is enough for many. That there is none, no event tells. */
   async function counted(origin: Origin): Promise<number> {
-    // One may be on its way.
+    // One may be under way still.
     await Bun.sleep(50);
     const before = origin.accepted.length;
     await Bun.sleep(300);

@@ -1,4 +1,4 @@
-// A proxy inside the test's own process, with its log at hand.
+// A proxy in the test's own process, and its log.
 
 import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
 import { RefusalLog } from "../../src/connection/refusal-log.ts";
@@ -7,7 +7,7 @@ import "./short-interval.ts";
 
 const { intervalMs } = RefusalLog;
 
-/** Worker threads have the interval that the main thread has. */
+/** Makes worker threads use the same interval as the main thread. */
 globalThis.Worker = class extends Worker {
   constructor(module: string | URL, options: WorkerOptions = {}) {
     const short = RefusalLog.intervalMs === intervalMs;
@@ -22,11 +22,11 @@ export interface Line extends Record<string, unknown> {
   reason?: string;
 }
 
-/** Collects lines and lets a test wait for one. */
+/** Collects the lines of a log, and lets a test wait for one. */
 export class Log implements Logger {
-  /** A line that stands for several is here as often. */
+  /** All lines. A line that counts several events is repeated as often. */
   readonly lines: Line[] = [];
-  /** Each line once. */
+  /** All lines, each once. */
   readonly written: Line[] = [];
   #waiting: { matches: (line: Line) => boolean; resolve: (line: Line) => void }[] = [];
 
@@ -35,13 +35,13 @@ export class Log implements Logger {
   warn = (msg: string, fields: Fields) => this.#add({ level: "warn", msg, ...fields });
   error = (msg: string, fields: Fields) => this.#add({ level: "error", msg, ...fields });
 
-  /** The first line, of those that came or the next to come, with this message and reason. */
+  /** Waits for the first line with this message and reason, which may have been written already. */
   async line(msg: string, reason?: string): Promise<Line> {
     const matches = (line: Line) => line.msg === msg && (reason === undefined || line.reason === reason);
     return this.lines.find(matches) ?? new Promise((resolve) => this.#waiting.push({ matches, resolve }));
   }
 
-  /** Waits until there are so many lines with this message. */
+  /** Waits until there are at least `count` lines with this message. Returns all of them. */
   async count(msg: string, count: number): Promise<Line[]> {
     const all = () => this.lines.filter((line) => line.msg === msg);
     while (all().length < count) {
@@ -63,7 +63,7 @@ export class Log implements Logger {
   }
 }
 
-/** A proxy that listens. Leaving the scope cuts it off. */
+/** A proxy that listens. It is closed, with its connections, at the end of the scope. */
 export interface TestProxy extends AsyncDisposable {
   readonly proxy: Proxy;
   readonly port: number;
@@ -72,7 +72,7 @@ export interface TestProxy extends AsyncDisposable {
 
 type Over = Omit<ProxyConfig, "listener"> & { listener?: ProxyConfig["listener"] };
 
-/** The configuration of a test: certificates of test/certs, generous limits, the group admin. */
+/** A configuration for tests: the certificates of test/certs, generous limits, the group admin. */
 export function testConfig(targets: string[], over: Over = {}): ProxyConfig {
   return {
     rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
@@ -103,7 +103,7 @@ export async function startProxy(targets: string[], over: Over = {}): Promise<Te
   };
 }
 
-/** Waits for something that no event tells of. */
+/** Polls a condition until it holds, for what no event tells. */
 export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
   const deadline = performance.now() + ms;
   while (!condition()) {
@@ -112,7 +112,7 @@ export async function until(condition: () => boolean, what: string, ms = 10_000)
   }
 }
 
-/** Waits until a number has stopped changing: the same at twenty looks in a row. No event tells that nothing moves any more. */
+/** Waits until a number has stopped changing: twenty polls in a row find the same. No event tells that nothing moves. */
 export async function still(value: () => number, what: string): Promise<void> {
   let last = NaN;
   let same = 0;

@@ -1,8 +1,8 @@
-// What a relay in the test's own thread does inside the proxy, where nothing outside shows it.
+// Tells what a relay of a proxy in the test's own thread has done, where nothing outside the proxy shows it.
 
 import { Relay } from "../../src/connection/relay.ts";
 
-/** Resolves at the next call of this method of any relay, once the call is over. */
+/** Resolves after the next call of this method of any relay of the thread, those of a `Front` included. */
 export function nextCall(method: "end" | "abandon"): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const original = Relay.prototype[method];

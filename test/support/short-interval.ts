@@ -1,5 +1,5 @@
-// Tests that wait for a number of refusals wait for the line that counts them. This shortens the wait, in the thread
-// that imports it.
+// Refusals are counted in one line an interval. This shortens the interval in the thread that imports it, for tests that
+// wait for such a line.
 
 import { RefusalLog } from "../../src/connection/refusal-log.ts";
 
