@@ -30,7 +30,7 @@ const start = (
 
 const portOf = (target: string) => Number(target.split(":")[1]);
 
-/** Waits until a server has been asked so many more times. */
+/** Waits until a server has been checked this many times more. */
 async function asked(origin: Origin, times: number): Promise<void> {
   const before = origin.accepted.length;
   await until(() => origin.accepted.length >= before + times, `it is asked ${times} times more`);

@@ -1,5 +1,5 @@
-// Two doors, one verdict: a full handshake of the runtime's own TLS, and the judge of connections that are open, on the
-// same odd chains and lists. What a handshake refuses does not stay open.
+// The same odd chains and lists are judged twice: by a full handshake of the runtime's TLS, and by the check that a reload
+// makes of open connections. What a handshake refuses must not stay open.
 
 import { X509Certificate } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -42,7 +42,7 @@ interface Case {
   /** The client's certificate first. */
   readonly chain: readonly Odd[];
   readonly lists?: readonly string[];
-  /** The judge refuses what a handshake lets through, and why that is right. */
+  /** Why the check rightly refuses what a handshake accepts; undefined where both must agree. */
   readonly stricter?: string;
 }
 
@@ -80,7 +80,7 @@ const middle = (by: Odd, extensions: Extensions = {}, choices: OddChoices = {}) 
 const plainRoot = root();
 const plainMiddle = middle(plainRoot);
 
-/** A client right below a root of that kind. */
+/** A client directly below a root with these extensions. */
 function under(
   extensions: Extensions,
   choices: OddChoices = {},
@@ -91,7 +91,7 @@ function under(
   return { ca: [ca], chain: [client(ca, own, ownChoices)] };
 }
 
-/** A client below an intermediate of that kind. */
+/** A client below an intermediate with these extensions. */
 function below(
   extensions: Extensions,
   choices: OddChoices = {},
@@ -102,12 +102,12 @@ function below(
   return { ca: [plainRoot], chain: [client(between, own, ownChoices), between] };
 }
 
-/** A client of that kind. */
+/** A client with these extensions. */
 function own(extensions: Extensions, choices: OddChoices = {}) {
   return { ca: [plainRoot], chain: [client(plainRoot, extensions, choices)] };
 }
 
-/** A client below two intermediates; the root and each of them of that kind. */
+/** A client below two intermediates, with these extensions of the root and of each of them. */
 function deep(top: Extensions, upper: Extensions, lower: Extensions, lowerChoices: OddChoices = {}) {
   const ca = root(top);
   const first = authority(ca, "upper", upper);
@@ -548,7 +548,7 @@ function deepOf(top: Extensions, intermediates: 1) {
   return { ca: [ca], chain: [client(between), between].slice(0, 1 + intermediates) };
 }
 
-/** The intermediate has its root's name: a new key of the same CA. */
+/** An intermediate with its root's name, as for a new key of the same CA. */
 function selfIssued() {
   const ca = root(path(0));
   const between = authority(ca, "root", {}, { key: middleKey });
@@ -584,13 +584,13 @@ function sequenceOf(contents: Buffer): Buffer {
 const alice = client(plainRoot);
 const grace = client(plainMiddle);
 
-/** A client of the root, with a list of that kind. */
+/** A client of the root, with a list that is made so. */
 const listed = (choices: OddListChoices) => ({
   ca: [plainRoot],
   chain: [alice],
   lists: [list(plainRoot, choices)],
 });
-/** The same below an intermediate; each has a list. */
+/** A client below an intermediate. Root and intermediate have a list each. */
 const listedBelow = (ofRoot: OddListChoices | undefined, ofMiddle: OddListChoices | undefined) => ({
   ca: [plainRoot],
   chain: [grace, plainMiddle],
@@ -739,7 +739,7 @@ const lists: Case[] = [
   },
 ];
 
-/** What the runtime's TLS says in a full handshake: whether it lets the client through, and its word for why not. */
+/** Makes a full handshake by the runtime's TLS. Returns whether the client is accepted, and otherwise the error's code. */
 async function handshake({ ca, chain, lists: crl }: Case): Promise<[boolean, string | undefined]> {
   const { promise, resolve } = Promise.withResolvers<[boolean, string | undefined]>();
   const listen = () =>
@@ -767,7 +767,7 @@ async function handshake({ ca, chain, lists: crl }: Case): Promise<[boolean, str
     });
   let server: ReturnType<typeof listen> | undefined;
   let socket: ReturnType<typeof tlsConnect> | undefined;
-  // What the runtime's TLS cannot take at all, lets nobody in.
+  // A configuration that the runtime's TLS rejects admits no client.
   try {
     server = listen();
     socket = tlsConnect({
@@ -797,7 +797,7 @@ function judgeAgain({ ca, chain, lists: crl }: Case) {
   try {
     certificate = new X509Certificate(leaf!);
   } catch {
-    // No client can show it.
+    // The runtime cannot parse it, so no client can show it.
   }
   return judge(certificate, () => above, trust, Date.now());
 }
@@ -824,7 +824,7 @@ describe.each([
   });
 });
 
-/** Files of a test, and a proxy that reads them. */
+/** A proxy, and the files that it reads. */
 class Stand implements AsyncDisposable {
   readonly #folder = new Folder();
   readonly #origin = echoOrigin();
@@ -849,7 +849,7 @@ class Stand implements AsyncDisposable {
     return { watch: false, listener: { ca: path("ca.pem", ca.map(({ pem }) => pem).join("")), ...crl } };
   }
 
-  /** A client with this chain, whether or not it is let in. */
+  /** Connects a client with this chain, which may be refused. */
   async connect(chain: readonly Odd[]): Promise<Peer> {
     const key = String(chain[0]!.key.export({ type: "pkcs8", format: "pem" }));
     return connect(this.proxy.port, { identity: { cert: chain.map(({ pem }) => pem).join(""), key } });
@@ -925,7 +925,7 @@ describe("weak certificates", () => {
     expect(await echoes(good)).toBe(true);
     const bad = await stand.connect([client(demanding), demanding]);
     expect(await stand.proxy.log.line("refused")).toMatchObject({ reason: "certificate_untrusted" });
-    // A list alone changes nothing about that.
+    // Adding revocation lists does not change this.
     await stand.reload([plainRoot], list(plainRoot) + list(demanding));
     expect(await echoes(good)).toBe(true);
     good.close();

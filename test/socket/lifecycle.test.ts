@@ -1,4 +1,4 @@
-// The library from the outside: making, listening, closing, in any order; and nothing left behind.
+// The library from outside: createProxy, listen and close, in any order, leave nothing behind.
 
 import { describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";

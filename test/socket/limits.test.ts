@@ -1,4 +1,4 @@
-// What a client may do, and what all clients together may, seen from outside.
+// Limits of one client and of all clients together, seen from outside.
 
 import { describe, expect, test } from "bun:test";
 import { connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
@@ -128,7 +128,7 @@ describe("connections of all clients", () => {
       remote: expect.any(String),
     });
 
-    // Those inside notice nothing.
+    // The admitted clients notice nothing.
     await client.send("y");
     expect((await client.read(1)).toString()).toBe("y");
     silent.reset();
@@ -165,7 +165,7 @@ describe("connections of all clients", () => {
 });
 
 describe("handshakes", () => {
-  /** Clients of which half say nothing, and half send a ClientHello's beginning, byte by byte. */
+  /** Clients of which one half is silent, and the other sends the beginning of a ClientHello byte by byte. */
   async function strangers(port: number, count: number) {
     const peers = await Promise.all(Array.from({ length: count }, () => connectPlain(port)));
     const hello = Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, ...new Uint8Array(300));
@@ -186,7 +186,7 @@ describe("handshakes", () => {
     await using proxy = await startProxy([origin.target], { handshakeTimeout: "1m" });
     using _ = await strangers(proxy.port, 40);
     for (let i = 0; i < 5; i++) (await served(proxy.port))!.close();
-    // They were all there meanwhile.
+    // All of them were connected meanwhile.
     await proxy.log.count("closed", 5);
     expect(proxy.proxy.stats().connections).toBe(40);
     expect(reasons(proxy.log)).toEqual([]);

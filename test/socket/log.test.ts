@@ -1,4 +1,4 @@
-// What the log says, and that nobody can make it say too much.
+// What the log says, and that no client can flood it.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect as connectFrom } from "node:net";
@@ -7,7 +7,7 @@ import { cert, connect, connectPlain, echoOrigin, Origin, type Peer } from "../s
 import { issue } from "../support/issue.ts";
 import { startProxy, testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
 
-// How few lines there are is what is under test here: with the interval that users have.
+// These tests count lines, so they use the interval of production.
 const { intervalMs } = RefusalLog;
 beforeAll(() => void (RefusalLog.intervalMs = 5_000));
 afterAll(() => void (RefusalLog.intervalMs = intervalMs));
@@ -21,7 +21,7 @@ async function probe(port: number, hostname?: string): Promise<void> {
   await peer.closed;
 }
 
-/** So many connections that close at once, a few at a time. */
+/** Makes `count` connections that close at once, a few at a time. */
 async function flood(count: number, attempt: (i: number) => Promise<unknown>): Promise<void> {
   let next = 0;
   const worker = async () => {
@@ -39,7 +39,7 @@ describe.each([1, 2])("refusals, with %i workers", (workers) => {
     await proxy.proxy.close();
     const lines = refused(proxy);
     expect(sum(lines)).toBe(4_000);
-    // The first, one every five seconds, and the last.
+    // A worker writes the first line, one every five seconds, and the last.
     expect(lines.length).toBeLessThanOrEqual(workers * (3 + Math.ceil((Date.now() - began) / 5_000)));
     for (const { count, since } of lines) {
       if (count !== undefined) expect(Date.parse(String(since))).toBeGreaterThanOrEqual(began);
@@ -110,7 +110,7 @@ describe("the side that ended first", () => {
     ["proxy", "shutdown", "a shutdown", (_, __, { proxy }) => void proxy.close({ timeout: 0 })],
   ];
   test.each(cases)("endedBy is the %s, with reason %s, after %s", async (endedBy, reason, _, end) => {
-    // Each side ends when the other has.
+    // Each side ends after the other has ended.
     using origin = new Origin();
     await using proxy = await startProxy([origin.target]);
     const client = await connect(proxy.port);

@@ -1,4 +1,4 @@
-// The encoder against programs that were not written here.
+// The encoder of PROXY headers, checked by other programs that read them.
 
 import { describe, expect, test } from "bun:test";
 import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";

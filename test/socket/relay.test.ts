@@ -1,5 +1,5 @@
-// The bytes: every one, in order, both ways, at any size and any pace; ends and resets passed on for what they are. The
-// same suite runs over every kind of target. What only TLS to a target has is in upstream-tls.test.ts.
+// Every byte arrives, in order, both ways, at any size and any pace; an end is passed on as an end, a reset as a reset. The
+// same suite runs over every kind of target. upstream-tls.test.ts has what concerns TLS to a target alone.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Blackhole } from "../support/blackhole.ts";
@@ -33,7 +33,7 @@ describe.each(kinds)(
   (about: { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }) => {
     const { unix = false, tls = false, proxyProtocol } = about;
     const plain = !unix && !tls;
-    /** A Unix socket that is broken off looks like one that has ended. */
+    /** A Unix socket shows a reset as an end. */
     const resets = !unix;
     const held: Disposable[] = [];
     afterEach(() => held.splice(0).forEach((each) => each[Symbol.dispose]()));
@@ -48,7 +48,7 @@ describe.each(kinds)(
     const serve = (each?: (peer: Peer) => unknown) => new Origin(each, options());
     const echo = () => echoOrigin(options());
 
-    /** A proxy before this server, which knows nothing of PROXY headers. */
+    /** Starts a proxy in front of this server, which does not read PROXY headers itself. */
     const begin = (origin: Origin): Promise<TestProxy> => {
       let { target } = origin;
       if (proxyProtocol !== undefined) {
@@ -174,7 +174,7 @@ describe.each(kinds)(
         const clients = await Promise.all(
           Array.from({ length: 20 }, async (_, i) => {
             const client = await connect(proxy.port);
-            // At once after the handshake: the proxy cannot have dialled yet.
+            // The data follows the handshake at once: the proxy cannot have dialled yet.
             await client.send(`early ${i}`);
             client.end();
             return client;
@@ -348,8 +348,8 @@ describe.each(kinds)(
       test.if(plain)(
         "a reset by the server at the moment of a write to it is not taken for an end",
         async () => {
-          // A failed write is told the socket's error, and a read after it sees only an end. The two have to meet in
-          // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
+          // A failed write takes the socket's error, and a read after it sees only an end. Both have to happen in one turn
+          // of the loop: the connection that triggers the server's reset is served in it just before the client's.
           using origin = serve((peer) => void peer.send("!"));
           using trigger = new Origin();
           await using proxy = await begin(origin);
@@ -389,7 +389,7 @@ describe.each(kinds)(
         await Bun.sleep(50);
         client.socket.resume();
         const back = await client.rest();
-        // Where the reset has overtaken the end, what is on its way is lost, as it would be without a proxy.
+        // If the reset overtook the end, the bytes on their way are lost, as they would be without a proxy.
         const line = await proxy.log.line("closed");
         expect(hash(back)).toBe(hash(data.subarray(0, back.length)));
         expect(line.bytesOut).toBeGreaterThanOrEqual(back.length);

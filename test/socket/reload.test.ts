@@ -1,5 +1,5 @@
-// A configuration that changes while the proxy runs: all of it or nothing, and nobody who is connected, or connects
-// just then, notices.
+// A configuration that changes while the proxy runs: all of it applies or none, and clients that are connected, or that
+// connect at that moment, do not notice.
 
 import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -22,7 +22,7 @@ const RSA = { certificate: certPath("server.crt"), privateKey: certPath("key.pem
 const ECDSA = { certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem") };
 const fingerprint = (name: string) => new X509Certificate(cert(name)).fingerprint256;
 
-/** Which of its certificates the proxy has shown to a client. */
+/** Returns the file name of the certificate that the proxy has shown to a client. */
 function shown(client: Peer): string {
   const seen = client.socket.getPeerX509Certificate()?.fingerprint256;
   return ["server.crt", "server-ecdsa.crt"].find((name) => fingerprint(name) === seen) ?? "another";
@@ -45,13 +45,13 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const steady = (await served(proxy.port))!;
-    /** The certificates that a client may be shown at the moment. */
+    /** The certificates that the proxy may show at the moment. */
     let allowed = new Set(["server.crt"]);
     const outcomes = new Map<string, number>();
     let [count, stop] = [0, false];
     const connecting = Array.from({ length: 4 }, async () => {
       while (!stop) {
-        // Shown is what was in force at some time between the beginning and the end.
+        // The proxy shows a certificate that was in use at some time during the handshake.
         const before = allowed;
         const client = await connect(proxy.port);
         const during = new Set([...before, ...allowed]);
@@ -168,7 +168,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     await proxy.proxy.reload(config([origin.target], rate(2)));
     expect(await isServed(proxy.port)).toBe(false);
     expect(await isServed(proxy.port, "bob")).toBe(true);
-    // Two are missing, as many as there is room for.
+    // Two tokens are missing, and two are left.
     await proxy.proxy.reload(config([origin.target], rate(4)));
     for (let i = 0; i < 2; i++) expect(await isServed(proxy.port)).toBe(true);
     expect(await isServed(proxy.port)).toBe(false);
@@ -226,7 +226,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     await client.ended;
     client.close();
     expect((await proxy.log.line("closed")).reason).toBe("idle_timeout");
-    // As if it had never been short.
+    // The short timeout has no effect any more.
     await proxy.proxy.reload(config([origin.target], { timeout: 1_500 }));
     const other = await connect(proxy.port);
     const start_ = performance.now();
@@ -271,7 +271,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     expect(await echoes(client)).toBe(true);
     expect(proxy.proxy.stats().upstreams[0]!.targets.map(({ address }) => address)).toEqual([staying.target]);
     await proxy.log.count("closed", 4);
-    // It comes back with the connection that it still has.
+    // The target comes back with the connection that it still has.
     await proxy.proxy.reload(config([going.target, staying.target]));
     expect(proxy.proxy.stats().upstreams[0]!.targets.map(({ open }) => open)).toEqual([1, 0]);
     expect(await isServed(proxy.port)).toBe(true);
@@ -308,7 +308,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     );
     expect(await isServed(proxy.port)).toBe(true);
     expect(other.accepted).toHaveLength(1);
-    // Its server name leads elsewhere now.
+    // Its server name leads to another upstream now.
     await client.ended;
     client.close();
     expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
@@ -332,7 +332,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     const [kept, gone] = proxy.addresses.map(({ port }) => port) as [number, number];
     const client = (await served(kept))!;
     const theirs = (await served(gone))!;
-    // Which of two that are alike is meant cannot be seen; the first is taken to stay.
+    // Nothing tells two equal listeners apart: the first one stays.
     await proxy.reload({ ...rest, listeners: [listener("127.0.0.1:0")] });
     expect(messages(log, "listener removed")).toHaveLength(1);
     await expect(connectPlain(gone)).rejects.toThrow();
@@ -341,7 +341,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     expect(await log.line("closed", "authorization_revoked")).toMatchObject({ detail: "listener_removed" });
     expect(await isServed(kept)).toBe(true);
     expect(await echoes(client)).toBe(true);
-    // What is closed stays closed until a restart, and the rest applies.
+    // A closed listener stays closed until a restart, and the other changes apply.
     await proxy.reload({ ...rest, listeners: two.map((each) => ({ ...each, ...ECDSA })) });
     expect(messages(log, "needs a restart")).toEqual([
       expect.objectContaining({ key: "listeners[1].address", running: "none", configured: "127.0.0.1:0" }),
@@ -440,7 +440,7 @@ describe.each([1, 2])("reload, with %p workers", (workers) => {
     ];
     for (const other of others) expect(await echoes(other)).toBe(true);
     const closing = proxy.proxy.close({ timeout: 60_000 });
-    // A file that changes, then a reload that is asked for.
+    // First a file changes, then a reload is requested.
     writeFileSync(crl, revoke([900]));
     expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
       client: "mallory@admin",
@@ -705,7 +705,7 @@ describe("changes of files", () => {
 });
 
 describe("sessions", () => {
-  /** Connects, over a session or with a full handshake: whether it was resumed, and the session for the next time. */
+  /** Connects with a session or with a full handshake. Returns whether it was resumed, and the session for the next time. */
   async function session(
     port: number,
     over?: Buffer,

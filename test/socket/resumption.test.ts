@@ -1,5 +1,5 @@
-// Sessions that are resumed: no signature is made and no certificate sent, but who the client is, and whether it may come
-// in, is decided by the rules and the clock of now.
+// Resumed sessions: no signature is made and no certificate is sent, but the client's identity and authorization are
+// checked by the current rules and the current time.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync } from "node:fs";
@@ -26,7 +26,7 @@ class Folder implements AsyncDisposable {
 const calm = { watch: false };
 const mallory = issue("mallory@admin", testAuthority, { serial: 800 });
 
-/** Comes for the first time, is served, and leaves with a ticket. */
+/** Connects for the first time, is served, and returns the ticket. */
 async function ticketFor(port: number, options: VisitOptions = {}): Promise<Buffer> {
   const first = await visit(port, options);
   expect(first.served).toBe(true);
@@ -82,7 +82,7 @@ test.concurrent.each([true, false])(
       await peer.send(await peer.some());
     });
     await using proxy = await startProxy([origin.target], { ...calm, disconnectExpired });
-    // Enough for a handshake on a busy machine; dates in certificates are whole seconds.
+    // Three seconds are enough for a handshake on a busy machine. Dates in certificates are whole seconds.
     const notAfter = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
     const identity = issue("mallory@admin", testAuthority, { notAfter });
     const session = await ticketFor(proxy.port, { identity });
@@ -175,7 +175,7 @@ test("a resumed session has the current group and upstream, not those of its fir
   ];
   await using proxy = await startProxy([], { ...calm, upstreams: upstreams("admin") });
   const session = await ticketFor(proxy.port, { serverName: "one.test" });
-  // The session of one upstream opens no door to another.
+  // A session for one upstream gives no access to another.
   expect((await visit(proxy.port, { serverName: "two.test", session })).served).toBe(false);
   expect((await visit(proxy.port, { serverName: "three.test", session })).served).toBe(false);
   await proxy.proxy.reload(testConfig([], { ...calm, upstreams: upstreams("ops") }));
@@ -284,7 +284,7 @@ test("a damaged ticket does not give a client another identity", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const session = await ticketFor(proxy.port);
-  // Damage to what the client keeps for itself may leave the ticket whole: then it is alice's, and resumed.
+  // Part of the session is the client's own data: damage there leaves the ticket whole, and alice's session is resumed.
   for (let at = 0; at < session.length; at += 97) {
     const damaged = Buffer.from(session);
     damaged[at] = damaged[at]! ^ 0xff;

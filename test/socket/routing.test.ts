@@ -1,4 +1,4 @@
-// Where connections go: by the server name they ask for, and by the listener they come through.
+// Which upstream a connection reaches: by its server name, and by its listener.
 
 import { describe, expect, test } from "bun:test";
 import { ConfigError, createLogger, createProxy, type Proxy, type ProxyConfig } from "tcpproxy";
@@ -7,7 +7,7 @@ import { cert, certPath, connect, Origin, type ClientOptions, type Peer } from "
 import { Log, testConfig, until } from "../support/proxy.ts";
 import { visit } from "../support/visit.ts";
 
-/** A server that says who it is, then sends back what it gets. */
+/** A server that sends its name first, then sends back what it receives. */
 class Named extends Origin {
   readonly name: string;
 
@@ -63,7 +63,7 @@ const generous = { rateLimit: { capacity: 1_000_000, fillRate: 1 } };
 const single = (...upstreams: ReturnType<typeof upstream>[]): ProxyConfig =>
   testConfig([], { ...generous, upstreams });
 
-/** The name of the server that answers; empty where none does. */
+/** Returns the name of the server that answers; empty if none does. */
 async function answer(port: number, options: ClientOptions = {}): Promise<string> {
   const client = await connect(port, options);
   const name = await greeting(client);
@@ -224,7 +224,7 @@ describe("by server name", () => {
         { ...upstream(two, ["two.test"]), name: "one" },
       ),
     );
-    // An upstream is itself by its name, and the server name leads to the other one now.
+    // An upstream is identified by its name, and the server name leads to the other upstream now.
     expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
       upstream: "one",
       detail: "upstream_changed",

@@ -1,4 +1,4 @@
-// One port, two proxies: by mistake it is refused, whatever the number of worker threads; on purpose it is not.
+// Two proxies on one port: refused if it is a mistake, whatever the number of worker threads, and allowed with reusePort.
 
 import { describe, expect, test } from "bun:test";
 import { StartError } from "../../src/lib/errors.ts";
@@ -7,7 +7,7 @@ import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
 import { freePort } from "../support/served.ts";
 import { createProxy } from "tcpproxy";
 
-/** A proxy that is started on a port that may be somebody else's: the error, if it is. */
+/** Starts a proxy on a port that may be taken. Returns its error, if it is. */
 async function second(port: number, workers: number, reusePort: boolean, hostname = "127.0.0.1") {
   const config = testConfig(["127.0.0.1:1"], {
     workers,
@@ -21,7 +21,7 @@ async function second(port: number, workers: number, reusePort: boolean, hostnam
   return { error, [Symbol.asyncDispose]: async () => void (await proxy.close({ timeout: 0 })) };
 }
 
-/** Another local user, who holds names among the kernel's local sockets. */
+/** Another local user, who holds names of abstract Unix sockets. */
 async function squat(...words: string[]) {
   const child = Bun.spawn([process.execPath, `${import.meta.dir}/../support/squatter.ts`, ...words], {
     stdout: "pipe",
@@ -104,7 +104,7 @@ describe("a port that is shared by mistake", () => {
     await using other = await second(proxy.port, workers, false);
     expect(other.error).toBeInstanceOf(StartError);
     expect((other.error as StartError).message).toContain("in use");
-    // The first one never notices.
+    // The first proxy notices nothing.
     const client = await connect(proxy.port);
     await client.send("x");
     expect((await client.read(1)).toString()).toBe("x");

@@ -1,4 +1,4 @@
-// Which target gets a connection: kinds of targets, shares, backups, and what becomes of those that fail.
+// Which target gets a connection: kinds of targets, weights, backups, and targets that fail.
 
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
@@ -90,7 +90,7 @@ describe.if(process.platform === "linux")("Unix sockets whose queue is full", ()
   });
 });
 
-/** A server, in a process of its own, that sends the same bytes to everybody and closes at once. */
+/** A server in a process of its own that sends the same bytes to each client and closes at once. */
 async function quick(path: string, length: number): Promise<Disposable> {
   const script = `
     const bytes = new Uint8Array(${length}).fill(120);
@@ -304,7 +304,7 @@ describe("backups", () => {
     expect(open(proxy)).toEqual([0, 4]);
     using back = echoOrigin({ port: Number(main.split(":")[1]) });
     await until(() => health(proxy)[0] === "up", "its time has passed");
-    // One connection finds out, the others trust it.
+    // The first connection proves that the target is back, and then the others use it.
     await crowd(proxy.port, 1);
     await crowd(proxy.port, 4);
     expect(open(proxy)).toEqual([5, 4]);
@@ -338,7 +338,7 @@ describe("targets that fail again and again", () => {
       expect.objectContaining({ level: "warn", upstream: "test", target: bad }),
     ]);
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
-    // Out or not: it is tried rather than nobody.
+    // It is tried although it may still be ejected: there is no other target.
     await crowd(proxy.port, 3);
     expect(messages(proxy.log, "target is back")).toEqual([
       expect.objectContaining({ level: "info", upstream: "test", target: bad }),
@@ -369,7 +369,7 @@ describe("targets that fail again and again", () => {
     await proxy.log.line("target ejected");
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
     good.stop();
-    // The other one is gone: it is all there is.
+    // It is the only target that is left.
     await crowd(proxy.port, 1);
     await proxy.log.line("target is back");
     expect(health(proxy)[0]).toBe("starting");
@@ -436,7 +436,7 @@ describe("names of targets", () => {
   });
 
   test("a name that has several addresses is reached at the one that answers", async () => {
-    // "localhost" is ::1 as well; this server listens on 127.0.0.1 only.
+    // "localhost" may be ::1 too; this server listens on 127.0.0.1 only.
     using origin = echoOrigin();
     await using proxy = await start([`localhost:${origin.port}`]);
     await crowd(proxy.port, 5);

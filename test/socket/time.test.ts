@@ -1,11 +1,11 @@
-// Timeouts: as long as they say, and reset by what resets them.
+// Timeouts: how long they last, and what restarts them.
 
 import { describe, expect, test } from "bun:test";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin } from "../support/peer.ts";
 import { startProxy } from "../support/proxy.ts";
 
-/** The contract: 250 ms or 10 %, whichever is more; never early. A busy machine gets some more. */
+/** A timeout may be late by 250 ms or 10 %, whichever is more, and is never early. A busy machine gets 250 ms more. */
 function expectIdleFor(took: number, timeout: number) {
   expect(took).toBeGreaterThanOrEqual(timeout - 1);
   expect(took).toBeLessThanOrEqual(timeout + Math.max(250, timeout / 10) + 250);
@@ -48,7 +48,7 @@ describe("the idle timeout", () => {
   test("a half-closed connection is closed by the idle timeout too", async () => {
     using origin = new Origin();
     await using proxy = await startProxy([origin.target], { timeout: 300 });
-    // An end is no byte: the time runs from the last one, or from the beginning.
+    // An end is not a byte: the time runs from the last byte, or from the beginning.
     const start = performance.now();
     const client = await connect(proxy.port);
     const server = await origin.next();

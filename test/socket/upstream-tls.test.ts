@@ -1,4 +1,5 @@
-// TLS to the targets: whom the proxy believes, and how it ends what TLS alone ends in that way. The rest of the relay is in relay.test.ts.
+// TLS to the targets: which certificates the proxy accepts, and how connections end over TLS alone. The rest of the relay
+// is in relay.test.ts.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
@@ -14,7 +15,7 @@ import { Tap } from "../support/tap.ts";
 type Tls = NonNullable<UpstreamConfig["tls"]>;
 type Over = Parameters<typeof startProxy>[1];
 
-/** An upstream that is spoken to over TLS. */
+/** An upstream over TLS. */
 function upstream(targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}): UpstreamConfig {
   return { name: "test", targets, authorizedGroups: ["admin"], tls: { ca: certPath("ca.crt"), ...tls } };
 }
@@ -24,7 +25,7 @@ const start = (targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}, over:
 
 const secure = (name = "server"): OriginOptions => ({ tls: { name } });
 
-/** A TCP server in whose kernel the ClientHello ends: nobody answers it. */
+/** A TCP server that never answers the ClientHello. */
 const mute = () => new Origin((peer) => void peer.discard());
 
 describe("certificates of targets", () => {
@@ -145,7 +146,7 @@ describe("the proxy's certificate as a client", () => {
     using easy = echoOrigin(secure());
     await using proxy = await start([picky.target, easy.target]);
     const client = await connect(proxy.port);
-    // In TLS 1.3 a server says so after the handshake: a client that speaks before that is not sent to another.
+    // In TLS 1.3 a server refuses after the handshake. A client that has sent data by then is not passed to another target.
     await easy.next();
     await client.send("hello");
     expect((await client.read(5)).toString()).toBe("hello");
@@ -196,7 +197,7 @@ describe.each([
   const fronts: Front[] = [];
   afterEach(() => fronts.splice(0).forEach((front) => front[Symbol.dispose]()));
 
-  /** A proxy before these servers, which know nothing of headers. */
+  /** Starts a proxy in front of these servers, which do not read PROXY headers themselves. */
   const begin = (...origins: Origin[]): Promise<TestProxy> => {
     if (proxyProtocol === undefined) return start(origins.map(({ target }) => target));
     fronts.push(...origins.map(({ port }) => new Front(port)));
@@ -326,7 +327,8 @@ describe.each([
       }
       const over = () => proxy.log.lines.filter(({ msg }) => msg === "closed" || msg === "refused");
       await until(() => over().length === 301, "all are over");
-      // A reset by the target before anything was written to it is a refusal; who leaves as soon as he has come may not get as far as a target.
+      // A reset by the target before anything was written to it is a refusal, and a client that leaves at once may not
+      // reach a target.
       const reasons = new Set(over().map(({ reason }) => reason));
       expect(
         reasons.isSubsetOf(

@@ -1,4 +1,4 @@
-// Worker threads that die: their connections are lost, nobody else notices, and others take their places.
+// Worker threads that die: their connections are lost, no other is affected, and new workers replace them.
 
 import { describe, expect, test } from "bun:test";
 import { appendFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
@@ -9,7 +9,7 @@ import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 import { crowd, echoes } from "../support/served.ts";
 
-/** With so many clients, a worker has none of them once in 10^9 times. */
+/** With this many clients, the chance that a worker has none of them is 1 in 10^9. */
 const CROWD = 30;
 
 const isLost = (client: Peer) =>
@@ -35,7 +35,7 @@ describe("a worker that dies", () => {
 
       crew.kill(0, way);
       expect(await crew.log.line("worker died")).toMatchObject({ level: "error", worker: 0 });
-      // No piece of the source before it.
+      // The excerpt of the source before the error is not logged.
       if (way !== "its own end") {
         expect((await crew.log.line("worker failed"))["error"]).toMatch(/^(error|RangeError): /);
       }
@@ -46,7 +46,7 @@ describe("a worker that dies", () => {
       expect(open(crew)).toBe(30 - lost);
       expect(crew.budget.used).toBe(2 * (30 - lost));
 
-      // The others never notice.
+      // The other clients notice nothing.
       const served = (await Promise.all(clients.map(echoes))).filter((each) => each).length;
       expect(served).toBe(30 - lost);
 

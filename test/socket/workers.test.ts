@@ -1,4 +1,4 @@
-// Several worker threads are one proxy: limits and balance are exact over all of them.
+// Several worker threads act as one proxy: limits and balancing are exact over all of them.
 
 import { describe, expect, test } from "bun:test";
 import { connect as connectTls } from "node:tls";
@@ -31,7 +31,7 @@ describe.each([2, 3])("limits, with %i workers", (workers) => {
     await proxy.log.count("closed", 40);
     expect(open(proxy)).toEqual([0, 0, 0, 0]);
     expect(proxy.proxy.stats().connections).toBe(0);
-    // All of them took part: 40 connections pass by one of three workers once in ten million times.
+    // All workers took part: the chance that one of three gets none of 40 connections is 1 in ten million.
     expect(writers(proxy, "closed").size).toBe(workers);
     for (const origin of origins) origin[Symbol.dispose]();
   });
@@ -88,7 +88,7 @@ describe.each([2, 3])("limits, with %i workers", (workers) => {
     await using proxy = await startProxy(targets, {
       workers,
       rateLimit: { capacity: 1_000, fillRate: 1 },
-      // All of these clients come from one address, and many break off: they would wait for their turns.
+      // All of these clients have one address, and many break off: the limits of a source would delay them.
       handshakes: { exempt: ["127.0.0.0/8"] },
     });
     const random = new Random(workers);
@@ -110,7 +110,7 @@ describe.each([2, 3])("limits, with %i workers", (workers) => {
     expect(proxy.proxy.stats().connections).toBe(0);
     expect(open(proxy)).toEqual([0, 0, 0]);
     expect(processBudget().used).toBe(before);
-    // Buckets fill up again, and then nothing is known of anybody.
+    // Once the buckets are full again, no client is stored.
     await until(() => proxy.proxy.stats().clients === 0, "no client is stored");
     expect(proxy.log.lines.filter(({ level }) => level === "error")).toEqual([]);
     const ids = proxy.log.lines.filter(({ msg }) => msg === "closed").map(({ id }) => id);
