@@ -323,7 +323,7 @@ describe.each(kinds)(
         );
         const servers = await Promise.all(all.map(() => origin.next()));
         // More than all kernel buffers on the way can hold.
-        const much = new Uint8Array(64 * MiB);
+        const much = new Uint8Array(128 * MiB);
         const sent = servers.map((server) => server.send(much));
         await still(() => servers.reduce((sum, server) => sum + server.sent, 0), "much is held");
         const start = performance.now();
