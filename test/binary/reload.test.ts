@@ -272,6 +272,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
     while (messages(run, "listening").length === 0 && run.child.exitCode === null) {
       run.child.kill("SIGHUP");
+      // Not a wait: this is the rate of the signals.
       await Bun.sleep(1);
     }
     expect(await isServed(await run.port())).toBe(true);

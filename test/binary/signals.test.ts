@@ -80,6 +80,7 @@ describe.each([1, 2])("signals, with %p workers", (workers) => {
       await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
       while (!run.lines().some(({ msg }) => msg === "listening") && run.child.exitCode === null) {
         for (const signal of IGNORED) run.child.kill(signal);
+        // Not a wait: this is the rate of the signals.
         await Bun.sleep(1);
       }
       expect(await echoes(await connect(await run.port()))).toBe(true);
