@@ -152,7 +152,7 @@ class RunningProxy implements Proxy {
     this.#started = { ...this.#started, metrics, admin };
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
-      if (this.#closing) throw new Error("the proxy has been closed; make a new one");
+      if (this.#closing) throw new StartError("the proxy was closed while it was starting");
       this.#addresses = await this.#runner.listen();
     } catch (error) {
       this.#hold(0);

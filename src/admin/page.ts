@@ -1,3 +1,4 @@
+/// <reference path="./text.d.ts" />
 // The page for browsers: one document with its style and its script, which the folder beside this file has in parts. The
 // policy that goes with it lets nothing else run, and nothing be fetched from elsewhere.
 

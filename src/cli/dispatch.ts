@@ -92,8 +92,10 @@ function checkWords(words: readonly string[], command: Command): void {
 }
 
 function unknownCommand(word: string): string {
-  const known = [...COMMANDS.keys()];
-  const near = suggest(word, known);
-  const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
-  return `unknown command ${quote(word)}; ${hint}${near === undefined ? ', or give an address such as ":5000"' : ""}`;
+  const near = suggest(word, [...COMMANDS.keys()]);
+  const hint =
+    near === undefined
+      ? '"proxy --help" lists them; or give an address such as ":5000"'
+      : `did you mean ${near}?`;
+  return `unknown command ${quote(word)}; ${hint}`;
 }

@@ -1,6 +1,7 @@
 // The topics of `proxy help TOPIC`. The binary contains the texts, for hosts that have nothing else of the project.
 
 import { configHelp, reasonsHelp } from "../config/help.ts";
+import { reflow } from "./reflow.ts";
 import certificates from "../../certs/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import metrics from "./topics/metrics.md" with { type: "text" };
@@ -8,23 +9,26 @@ import operations from "./topics/operations.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
 import strangers from "./topics/strangers.md" with { type: "text" };
 
-/** A text that operators read on a host. */
+/** A text that operators read on a host, laid out for 80 columns. */
 export interface Topic {
   readonly summary: string;
   text(): string;
 }
 
+/** A topic that is written as a page of Markdown. */
+const page = (summary: string, markdown: string): Topic => ({
+  summary,
+  text: () => reflow(markdown).trimEnd(),
+});
+
 /** By name, in the order of the list. */
-export const TOPICS: ReadonlyMap<string, Topic> = new Map([
+export const TOPICS: ReadonlyMap<string, Topic> = new Map<string, Topic>([
   ["config", { summary: "every configuration key: type, range, built-in value, meaning", text: configHelp }],
   ["reasons", { summary: "why connections are refused or end, and what to do", text: reasonsHelp }],
-  [
-    "certificates",
-    { summary: "a CA, the proxy, its clients; rotation and revocation", text: () => certificates },
-  ],
-  ["log", { summary: "log lines and their fields", text: () => log }],
-  ["metrics", { summary: "metrics, health checks, alerts", text: () => metrics }],
-  ["operations", { summary: "flags, reloads, limits, shutdown, the library", text: () => operations }],
-  ["services", { summary: "several services, by server name and by listener", text: () => services }],
-  ["strangers", { summary: "limits for clients without a valid certificate", text: () => strangers }],
+  ["certificates", page("a CA, the proxy, its clients; rotation and revocation", certificates)],
+  ["log", page("log lines and their fields", log)],
+  ["metrics", page("metrics, health checks, alerts", metrics)],
+  ["operations", page("flags, reloads, limits, shutdown, the library", operations)],
+  ["services", page("several services, by server name and by listener", services)],
+  ["strangers", page("limits for clients without a valid certificate", strangers)],
 ]);

@@ -1,6 +1,6 @@
-// What each client may do: connections per time, and connections at once. Pure: time is an argument. Every admission is
-// a lease; the open count of a client is the number of its living leases and cannot drift. The ledger holds the rule in
-// force, beside the buckets that it governs: all threads change over at once.
+// What each client may do: a client whose token bucket is empty, or that has too many connections open, is refused here.
+// Pure: time is an argument. Every admission is a lease; the open count of a client is the number of its living leases
+// and cannot drift. The ledger holds the rule in force, beside the buckets that it governs: all threads change over at once.
 
 import { keyOf } from "./client-table.ts";
 import { WORD, type Ledger } from "./ledger.ts";

@@ -1,4 +1,4 @@
-// Few descriptors and many threads: what threads, listeners and health checks take is taken out of what connections may.
+// Few descriptors and many threads: connections get what threads, listeners and health checks leave.
 
 import { expect, test } from "bun:test";
 import { CERTIFICATE_FLAGS, Run } from "../support/binary.ts";
@@ -9,17 +9,18 @@ const refused = (run: Run) =>
   run.lines().filter(({ msg, reason }) => msg === "refused" && reason === "overloaded").length;
 
 test.if(process.platform === "linux")(
-  "sixty-four workers that have few descriptors refuse the surplus, do not spin, and recover",
+  "a proxy of sixty-four workers with few descriptors refuses the surplus, does not spin, and recovers",
   async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 300" });
-    // 300 − 64 kept free − what 64 workers with a socket each take beyond that: for 29 connections.
+    // 300 − 64 kept free − those of 64 workers with a socket each: enough for 29 connections.
     const room = 29;
     const idle = run.descriptors;
     const crowd = await Promise.all(Array.from({ length: 140 }, () => connectPlain(run.port)));
     // Each of the surplus is refused, or takes the place of one that sent nothing.
     await until(() => refused(run) === 140 - room, "the surplus is refused");
     const cpu = run.cpu;
+    // It must not spin meanwhile; no event tells that a process does nothing.
     await Bun.sleep(1_000);
     expect(run.cpu - cpu).toBeLessThan(500);
     expect(run.descriptors).toBeLessThan(300);
@@ -43,7 +44,7 @@ test("a proxy that has too few descriptors for its workers does not start, and s
   expect(await run.exit()).toBe(1);
   expect(run.stderr).toContain("the limit on open files is 240, but a proxy with one connection needs 243");
   expect(run.stderr.trimEnd().split("\n")).toHaveLength(1);
-  // With exactly as many it starts, and serves.
+  // With exactly that many, it starts and serves.
   using origin = echoOrigin();
   await using other = await Run.proxy([origin.target], ["--workers", "64"], { before: "ulimit -n 243" });
   const client = await connect(other.port);

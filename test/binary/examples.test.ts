@@ -9,7 +9,7 @@ import { certPath } from "../support/peer.ts";
 const EXAMPLES = `${import.meta.dir}/../examples`;
 const names = readdirSync(EXAMPLES).filter((name) => name.endsWith(".toml"));
 
-/** What stands for the files that the examples name. */
+/** The test certificates that stand for the files in the examples. */
 const FILES: Record<string, string> = {
   "ca.crt": "ca.crt",
   "staff-ca.crt": "ca.crt",

@@ -1,4 +1,4 @@
-// A reader of the log that stalls costs bounded memory, holds nothing up, and is told how many lines it missed.
+// A stalled reader of the log costs bounded memory, delays nothing, and is told how many lines it missed.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,11 +12,11 @@ import { scrape } from "../support/scrape.ts";
 const TARGETS = 64;
 const CONNECTIONS = 200;
 
-test("a pipe that is not read: 1 MiB is kept, and the reader is told of each line that it missed", async () => {
+test("a pipe that is not read costs 1 MiB at most, and its reader is told how many lines it missed", async () => {
   const folder = mkdtempSync(`${tmpdir()}/tcpproxy-log-`);
   const port = freePort();
   const metrics = { address: `127.0.0.1:${freePort()}` };
-  // Each connection fails at every target, which is a line each.
+  // Each connection fails at every target, which makes one line for each target.
   const targets = Array.from({ length: TARGETS }, (_, i) => `unix:${folder}/${"none".repeat(10)}${i}`);
   writeFileSync(
     `${folder}/proxy.json`,
@@ -64,11 +64,11 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
     const dropped = all.filter(({ msg }) => msg === "log lines dropped");
     expect(dropped).toHaveLength(1);
     expect(counted.sum("log_lines_dropped_total")).toBe(Number(dropped[0]!["count"]));
-    // All that was kept in memory, and what the pipe held, is here: the lines came to three times as much.
+    // The output is what memory and the pipe held; all lines together were three times as much.
     expect(Bun.file(`${folder}/log`).size).toBeLessThan(1.2 * 1024 * 1024);
     const failed = all.filter(({ msg }) => msg === "target failed").length;
     const others = Number(dropped[0]!["count"]) - (TARGETS * CONNECTIONS - failed);
-    // Where no refusal is missing, no line of refusals was among them.
+    // If no refusal is missing, no line about refusals was dropped.
     const refusals = all.filter(({ reason }) => reason === "no_target");
     const sum = refusals.reduce((total, { count }) => total + Number(count ?? 1), 0);
     expect(others).toBeGreaterThanOrEqual(sum === CONNECTIONS ? 0 : 1);
@@ -83,7 +83,7 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
 
 const python = Bun.which("python3");
 
-/** Starts the command with a terminal of its own as standard error, which it reads only once told to. */
+/** Starts the command with a terminal as its standard error. The terminal is read only on command. */
 const STALLED_TERMINAL = `
 import os, pty, subprocess, sys
 master, slave = pty.openpty()

@@ -1,4 +1,4 @@
-// A worker thread that takes and gives back as fast as it can, until it is told to stop or is ended in the middle.
+// A worker thread that takes and returns places as fast as it can, until it is told to stop or is terminated midway.
 
 import { Balancer, type TargetLease } from "../../src/state/balancer.ts";
 import { Ledger, type LedgerMemory } from "../../src/state/ledger.ts";
@@ -9,20 +9,20 @@ import { Random } from "./random.ts";
 export interface HammerOrder {
   readonly memory: LedgerMemory;
   readonly worker: number;
-  /** Places as in {@link FLAG}. */
+  /** Indexed as in {@link FLAG}. */
   readonly flags: Int32Array;
-  /** Takes one step only: stops in the middle of it, with the lock in its hands. */
+  /** Begins one step only, and stops in the middle of it while it holds the lock. */
   readonly stuck?: boolean;
 }
 
-/** Flags that all threads share: stop; how often a count was seen beyond its most; from `steps` on, steps per thread. */
+/** Flags that all threads share: stop; how often a count exceeded its limit; from `steps` on, the steps of each thread. */
 export const FLAG = { stop: 0, beyond: 1, steps: 2 } as const;
 
 export const MAX = { connections: 40, perClient: 3, clients: 24, targets: 4 } as const;
 export const CLIENTS = Array.from({ length: 32 }, (_, i) => `user${i}@x`);
 export const RULE = { capacity: 5, fillRate: 1, maxConnections: MAX.perClient };
 
-/** What a thread holds when it was told to stop. */
+/** What a thread holds when it has stopped. */
 export interface HammerReport {
   readonly connections: number;
   readonly clients: Record<string, number>;

@@ -3,7 +3,7 @@
 import "../../src/worker.ts";
 import type { Command } from "../../src/engine/messages.ts";
 
-/** Where tests tell it. */
+/** The name of the channel for commands. */
 export const CHANNEL = "mortal";
 
 const overflow = (): number => 1 + overflow();
@@ -18,7 +18,7 @@ const WAYS = {
 };
 export type Way = keyof typeof WAYS;
 
-/** An order to die. */
+/** A command to die. */
 export interface Death {
   readonly worker: number;
   readonly way: Way;
