@@ -9,6 +9,7 @@ import { identify, type Identity } from "../auth/identity.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Router } from "../auth/server-name.ts";
+import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
 
@@ -270,7 +271,8 @@ function describe(socket: ClientSocket) {
     destination: { hostname: socket.localAddress, port: socket.localPort },
     tlsVersion: "TLSv1.3",
     cipher: cipher.standardName ?? cipher.name,
-    alpn: typeof alpn === "string" && alpn !== "" ? alpn : undefined,
+    // A tunnel's protocol ends here: it says nothing about what the upstream gets.
+    alpn: typeof alpn === "string" && alpn !== "" && alpn !== TUNNEL_PROTOCOL ? alpn : undefined,
     resumed: socket.isSessionReused(),
   };
 }

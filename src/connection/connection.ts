@@ -38,7 +38,9 @@ import { identityFault } from "../auth/identity.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
+import { refusalText } from "./refusal-text.ts";
 import { sourceOf } from "../lib/source.ts";
+import { ADMITTED, TUNNEL_PROTOCOL, encodeRefusal } from "../lib/tunnel-protocol.ts";
 import type { TargetLease } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
 import type { Limits } from "../state/limits.ts";
@@ -182,6 +184,8 @@ export class Connection implements Dialer, HandshakeOwner {
   #attempt: Attempt<Connection> | undefined;
   /** What happens to the connection from now on is not held against its target. */
   #works = false;
+  /** Its tunnel knows that it is admitted. */
+  #told = false;
   /** Slots of the targets that failed this connection; made when the first one does. */
   #tried: Set<number> | undefined;
   /** How it ended, if not in peace: refused, or the first reason for breaking off. */
@@ -287,8 +291,17 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#works = false;
     this.#deadlines.enterPhase(this.#shared.now());
     this.#toUpstream.sink = this.#toClient.source = socket;
+    this.#tellAdmitted();
     // What the client sent with the end of its handshake, or its end, has been waiting.
     this.upstreamDrained();
+  }
+
+  /** A tunnel is told once, before the first byte of the upstream. */
+  #tellAdmitted(): void {
+    if (this.#told || this.#client.alpnProtocol !== TUNNEL_PROTOCOL) return;
+    this.#told = true;
+    // Nothing was sent before it: a socket that does not take these few bytes is broken.
+    if (this.#client.write(ADMITTED) !== ADMITTED.length) this.#break("client_reset", "client");
   }
 
   /** The target is at work, or has kept the connection for a while. */
@@ -523,15 +536,31 @@ export class Connection implements Dialer, HandshakeOwner {
     else this.#break("shutdown");
   }
 
-  /** Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. */
+  /**
+   * Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. Only a
+   * tunnel whose client has been identified is told why.
+   */
   #refuse(reason: RefusalReason, about: Omit<Refusal, "reason"> = {}): void {
     if (this.#phase === "over") return;
     if (this.#ticket !== undefined) this.#shared.handshakes.failed(this.#ticket, about.client !== undefined);
     this.#ticket = undefined;
     this.#phase = "over";
     this.#ending = "refused";
-    this.#shared.refusals.add(reason, about.client, this.#remote, () => this.#describe(reason, about));
+    const describe = () => this.#describe(reason, about);
+    const line = this.#shared.refusals.add(reason, about.client, this.#remote, describe);
+    if (about.client !== undefined) this.#tellRefused(reason, about, String(line.id ?? this.#id));
     this.#client.close();
+  }
+
+  /** Only what TLS has verified, and the decision has identified: strangers learn nothing. It waits for nobody. */
+  #tellRefused(reason: RefusalReason, about: Omit<Refusal, "reason">, id: string): void {
+    const client = this.#client;
+    if (this.#clientGone || this.#told || !client.authorized || client.alpnProtocol !== TUNNEL_PROTOCOL)
+      return;
+    const record = encodeRefusal(refusalText(reason, about, id));
+    // What a client does not take at once is not kept for it.
+    if (client.write(record) === record.length) client.shutdown();
+    else client.terminate();
   }
 
   /** What the log says of a refusal. The certificate is read for those only that get a line. */

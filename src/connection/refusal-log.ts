@@ -60,16 +60,19 @@ export class RefusalLog {
    * @param client undefined where it is not known
    * @param remote where it came from, `host:port`
    * @param describe what the line says; called only for a refusal that a line speaks of
+   * @returns what the line says that this refusal is counted in
    */
-  add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): void {
+  add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): Fields {
     const now = this.#options.now();
     const key = `${reason} ${client ?? sourceOf(remote)}`;
     const known = this.#entries.get(key);
     if (known !== undefined || this.#hasRoom(client === undefined, now)) {
-      this.#count(this.#entries, key, known, now, describe);
-    } else {
-      this.#count(this.#rest, reason, this.#rest.get(reason), now, () => ({ remote: "various", reason }));
+      return this.#count(this.#entries, key, known, now, describe);
     }
+    return this.#count(this.#rest, reason, this.#rest.get(reason), now, () => ({
+      remote: "various",
+      reason,
+    }));
   }
 
   /** Writes all that has been counted. */
@@ -83,19 +86,22 @@ export class RefusalLog {
     entry: Entry | undefined,
     now: number,
     describe: () => Fields,
-  ): void {
+  ): Fields {
     const { interval, date, write } = this.#options;
     if (entry === undefined || (entry.count === 0 && now - entry.writtenAt >= interval)) {
       // Last among its like: they stay in the order of their lines.
       entries.delete(key);
       entries.set(key, { writtenAt: now, count: 0, since: 0, fields: {} });
-      return write(describe());
+      const fields = describe();
+      write(fields);
+      return fields;
     }
-    if (entry.count++ > 0) return;
+    if (entry.count++ > 0) return entry.fields;
     entry.since = date();
     entry.fields = describe();
     this.#pending++;
     this.#wait();
+    return entry.fields;
   }
 
   /** Whether there is room for another key. What strangers do must not hide what becomes of clients. */

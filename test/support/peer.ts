@@ -145,6 +145,8 @@ export interface ClientOptions {
   identity?: { readonly cert: string; readonly key: string };
   /** What it asks for (SNI); "" for nothing. Default: `"localhost"`. */
   serverName?: string;
+  /** Protocols that it offers (ALPN), each behind its length. */
+  alpn?: Uint8Array;
 }
 
 /**
@@ -153,7 +155,7 @@ export interface ClientOptions {
  */
 export async function connect(port: number, options: ClientOptions = {}): Promise<Peer> {
   const { name = "alice", key = "key.pem", folder = CERTS, hostname = "127.0.0.1" } = options;
-  const { serverName = "localhost", identity } = options;
+  const { serverName = "localhost", identity, alpn } = options;
   const pem = (file: string) => readFileSync(`${folder}/${file}`, "utf8");
   const peer = new Peer();
   const ready = Promise.withResolvers<void>();
@@ -166,6 +168,7 @@ export async function connect(port: number, options: ClientOptions = {}): Promis
       ca: pem("ca.crt"),
       ...(name !== null && (identity ?? { cert: pem(`${name}.crt`), key: pem(key) })),
       serverName,
+      ...(alpn && { ALPNProtocols: alpn }),
       // The proxy's certificate is for one name; those that are only asked for are not in it.
       rejectUnauthorized: serverName === "localhost",
     },
