@@ -18,6 +18,8 @@ export interface Command {
   /** The words that are no flags: their name, their meaning, and how many there may be. Default: none. */
   readonly words?: { readonly name: string; readonly description: string; readonly most: number };
   readonly flags: Flags;
+  /** What follows `--` is a command line of another program. */
+  readonly takesCommand?: boolean;
   /** Command lines that show it, without `proxy`. */
   readonly examples: readonly string[];
   /** What each signal does to a command that goes on running. */
@@ -33,6 +35,8 @@ export interface Given {
   readonly flags: FlagValues;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];
+  /** What follows `--`, for a command that takes one; undefined where there is no `--`. */
+  readonly command?: readonly string[] | undefined;
 }
 
 /** Writes to standard output; colours and what else a terminal obeys only to a terminal. */

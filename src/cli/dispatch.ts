@@ -4,6 +4,7 @@ import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { check } from "./check.ts";
+import { connect } from "./connect.ts";
 import { DONE, print, type Command } from "./command.ts";
 import { echoCommand } from "./echo-command.ts";
 import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
@@ -14,6 +15,7 @@ import { usage } from "./usage.ts";
 
 const ACTIONS: ReadonlyMap<string, Command> = new Map([
   ["check", check],
+  ["connect", connect],
   ["echo", echoCommand],
   ["schema", schema],
 ]);
@@ -28,9 +30,9 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   const first = positionals(rawArgs, FLAGS)[0];
   const named = first && COMMANDS.get(first.value);
   const command = named ?? run;
-  const args = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
-
-  const ahead = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length);
+  const given = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
+  const ahead = given.slice(0, given.includes("--") ? given.indexOf("--") : given.length);
+  const args = command.takesCommand === true ? ahead : given;
   if (ahead.includes("--help") || ahead.includes("-h")) {
     print(named === undefined ? usage(run, COMMANDS) : usage(named));
     return DONE;
@@ -43,7 +45,8 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   checkFlags(args, command.flags);
   const words = positionals(args, command.flags).map(({ value }) => value);
   checkWords(words, command);
-  return command.run({ flags: parseFlags(args, command.flags), words });
+  const other = ahead.length < given.length ? given.slice(ahead.length + 1) : undefined;
+  return command.run({ flags: parseFlags(args, command.flags), words, command: other });
 }
 
 /** A configuration file's name where an address belongs: everybody tries that once. */

@@ -11,11 +11,12 @@ import { suggest } from "../lib/suggest.ts";
 /** The command line is wrong; the message names the word at fault. */
 export class UsageError extends Error {}
 
-/** A flag as the help shows it; citty reads `type` alone. Every flag takes a value. */
+/** A flag as the help shows it; citty reads `type` alone. */
 export interface Flag {
-  readonly type: "string";
+  /** `boolean` for a flag that takes no value. */
+  readonly type: "string" | "boolean";
   /** What stands for the value in the help. */
-  readonly valueHint: string;
+  readonly valueHint?: string;
   readonly description: string;
   /** What holds without the flag and without a configuration file. */
   readonly builtIn?: string;
@@ -128,7 +129,7 @@ const KEYS: Readonly<Record<string, string>> = {
   ),
 };
 
-/** Values by flag name, as given. */
+/** Values by flag name, as given; "true" for a flag that takes none. */
 export type FlagValues = Readonly<Record<string, string | undefined>>;
 
 /**
@@ -143,8 +144,11 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
     const { name, rawName, value, inlineValue } = token;
     if (!Object.hasOwn(flags, name) || !rawName.startsWith("--"))
       throw new UsageError(unknownFlag(rawArgs[token.index]!, rawName, flags));
+    const takesValue = flags[name]!.type === "string";
+    if (!takesValue && value !== undefined) throw new UsageError(`${rawName} takes no value`);
     // A flag where a value should be: the value was forgotten.
-    if (!value || (!inlineValue && value.startsWith("-"))) throw new UsageError(`${rawName} needs a value`);
+    if (takesValue && (!value || (!inlineValue && value.startsWith("-"))))
+      throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
     seen.add(name);
   }
@@ -162,7 +166,9 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
   const args: ArgsDef = { address: { type: "positional", required: false }, ...flags };
   const values = Object.entries<unknown>(parseWithCitty([...rawArgs], args));
   return Object.fromEntries(
-    values.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+    values.flatMap(([name, value]) =>
+      typeof value === "string" ? [[name, value]] : value === true ? [[name, "true"]] : [],
+    ),
   );
 }
 
@@ -172,7 +178,7 @@ export function positionals(rawArgs: readonly string[], flags: Flags): { index: 
 }
 
 function split(rawArgs: readonly string[], flags: Flags) {
-  const options = Object.fromEntries(Object.keys(flags).map((name) => [name, { type: "string" as const }]));
+  const options = Object.fromEntries(Object.entries(flags).map(([name, { type }]) => [name, { type }]));
   return parseArgs({ args: [...rawArgs], options, strict: false, allowPositionals: true, tokens: true });
 }
 

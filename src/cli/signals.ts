@@ -32,3 +32,9 @@ export function onStop(stop: (again: boolean) => Promise<{ cut: number }>): Prom
     for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) process.on(signal, stopping);
   });
 }
+
+/** Passes on to a program what would stop this one. The terminal sends SIGINT and SIGQUIT to both: they are only heard. */
+export function passOn(kill: (signal: NodeJS.Signals) => void): void {
+  for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => kill(signal));
+}

@@ -34,7 +34,7 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
 
 function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
-    `--${name} ${flag.valueHint}`,
+    flag.valueHint === undefined ? `--${name}` : `--${name} ${flag.valueHint}`,
     flag.description +
       (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`),
   ]);
