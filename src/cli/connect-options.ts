@@ -109,7 +109,13 @@ function fromFlags(flags: FlagValues, server: string | undefined, mode: Mode): u
 /** @throws UsageError where there are faults */
 export function refuse(faults: readonly Fault[], flags: FlagValues): void {
   if (faults.length === 0) return;
-  const lines = faults.map(({ key, problem }) => `${locate(key, flags["config"])}: ${problem}`);
+  const { config: file } = flags;
+  // A problem may name other keys.
+  const named = (problem: string) =>
+    file === undefined
+      ? problem.replace("tunnels[0].certificate", "--cert").replace(/\ballowRemote$/, "--allow-remote")
+      : problem;
+  const lines = faults.map(({ key, problem }) => `${locate(key, file)}: ${named(problem)}`);
   throw new UsageError(lines.join("\n"));
 }
 

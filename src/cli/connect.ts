@@ -2,17 +2,18 @@
 
 import { FileStamps, Watch } from "../config/watch.ts";
 import type { TargetAddress } from "../lib/address.ts";
-import { StartError, type Fault } from "../lib/errors.ts";
+import { StartError, quote, type Fault } from "../lib/errors.ts";
 import { LOG_LEVELS, guarded, type LogLevel, type Logger } from "../lib/log.ts";
 import type { ConnectConfig } from "../tunnel/config.ts";
 import { isFinal, type Failure } from "../tunnel/failure.ts";
 import { readFiles } from "../tunnel/files.ts";
+import { noticeOf } from "../tunnel/own-certificate.ts";
 import { attachStdio } from "../tunnel/stdio.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { runChild } from "./child.ts";
 import { DONE, FAILED, type Command } from "./command.ts";
-import { CONNECT_FLAGS, configOf, locate, modeOf, refuse } from "./connect-options.ts";
-import { UsageError, choose, type FlagValues } from "./flags.ts";
+import { CONNECT_FLAGS, configOf, modeOf, refuse } from "./connect-options.ts";
+import { choose, type FlagValues } from "./flags.ts";
 import { loggerFor } from "./open.ts";
 import { ignoreSignals, onStop, passOn } from "./signals.ts";
 
@@ -69,12 +70,14 @@ function openTunnels({ tunnels }: ConnectConfig, flags: FlagValues, log: Logger)
   const files = tunnels.map((tunnel) => readFiles(tunnel, faults, warnings));
   refuse(faults, flags);
   for (const warning of warnings) log.warn(warning, {});
-  const made = tunnels.map((config, i) => new Tunnel(config, files[i]!, log));
-  for (const [i, tunnel] of made.entries()) {
-    const unusable = tunnel.checkCertificate();
-    const where = locate(`${tunnels[i]!.key}.certificate`, flags["config"]);
-    if (unusable !== undefined) throw new UsageError(`${where}: ${unusable.text}`);
+  for (const [i, { key, certificate }] of tunnels.entries()) {
+    const notice = noticeOf(files[i]!.cert, Date.now());
+    if (notice?.unusable)
+      faults.push({ key: `${key}.certificate`, problem: `${quote(certificate)} ${notice.text}` });
   }
+  refuse(faults, flags);
+  const made = tunnels.map((config, i) => new Tunnel(config, files[i]!, log));
+  for (const tunnel of made) tunnel.checkCertificate();
   const watches = made.map((tunnel, i) => new Watch(stamps[i]!, () => tunnel.reload()));
   const timer = setInterval(() => made.forEach((tunnel) => tunnel.checkCertificate()), EXPIRY_INTERVAL_MS);
   const watch = () => {

@@ -35,9 +35,9 @@ export function encodeRefusal(text: string): Uint8Array {
 
 /** Whether a client offers the protocol. @param list as the client sent it: each name behind its length */
 export function offersTunnel(list: Uint8Array): boolean {
-  for (let at = 0; at < list.length; at += 1 + list[at]!) {
-    if (Buffer.from(list.subarray(at + 1, at + 1 + list[at]!)).toString("latin1") === TUNNEL_PROTOCOL)
-      return true;
+  const offer = Buffer.from(list);
+  for (let at = 0; at < offer.length; at += 1 + offer[at]!) {
+    if (offer.subarray(at, at + TUNNEL_OFFER.length).equals(TUNNEL_OFFER)) return true;
   }
   return false;
 }

@@ -161,6 +161,8 @@ export class TunnelConnection implements Dialer {
   proxyEnded(): void {
     if (this.#phase === "asking") return this.#fail(silence(this.#options.whom));
     if (this.#phase !== "relaying") return;
+    // No program would have anything from it any more.
+    if (!this.#attached) return this.discard();
     this.#toLocal.end();
     this.#closeIfDone();
   }
@@ -210,8 +212,11 @@ export class TunnelConnection implements Dialer {
   localClosed(error?: Error): void {
     this.#local = undefined;
     if (this.#phase === "over") return this.#release();
-    if (error === undefined && this.#toLocal.finished) this.localEnded();
-    else this.#localLost();
+    if (error === undefined && this.#toLocal.finished) return this.localEnded();
+    // A program that closes its Unix socket after its last byte is gone at once: no break, but what still comes has no taker.
+    if (error !== undefined || !this.#toProxy.ended) return this.#localLost();
+    this.#toLocal.abandon();
+    this.#closeIfDone();
   }
 
   /** Nothing can be sent to the program any more. What it sent, if it had ended, is whole and still delivered. */
@@ -245,27 +250,29 @@ export class TunnelConnection implements Dialer {
 
   #closeIfDone(): void {
     if (this.#phase !== "relaying" || !this.#toProxy.finished || !this.#toLocal.finished) return;
+    this.#finish();
     this.#proxy?.end();
     if (this.#broken === "local") this.#local?.terminate();
     else this.#local?.end();
-    this.#finish();
+    this.#release();
   }
 
   /** Neither side is told that its stream is complete. */
   #break(by: Outcome["broken"]): void {
     if (this.#phase === "over") return;
     this.#broken ??= by;
+    this.#finish();
     this.#attempt?.abandon();
     this.#proxy?.terminate();
     this.#local?.terminate();
-    this.#finish();
+    this.#release();
   }
 
+  /** Comes before the sockets are closed: they tell of it at once. */
   #finish(): void {
     this.#phase = "over";
     clearTimeout(this.#timer);
     this.#ready.resolve(this.#failure);
-    this.#release();
   }
 
   #release(): void {

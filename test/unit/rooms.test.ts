@@ -9,7 +9,7 @@ const SRC = `${import.meta.dir}/../../src`;
 const ROWS: readonly (readonly string[])[] = [
   ["main.ts", "index.ts"],
   ["cli"],
-  ["proxy.ts", "worker.ts"],
+  ["proxy.ts", "worker.ts", "tunnel"],
   ["api.ts"],
   ["engine"],
   ["listeners", "connection"],
@@ -72,16 +72,23 @@ test("no import leads back to where it started", () => {
 test.each<[string, RegExp, string[]]>([
   ["Bun.connect is called in one place", /\bBun\.connect\b/, ["upstreams/dial.ts"]],
   [
-    "Bun.listen is called for clients and for the echo servers",
+    "Bun.listen is called for clients, for the echo servers and for programs that use a tunnel",
     /\bBun\.listen\b/,
-    ["cli/echo.ts", "listeners/listener.ts"],
+    ["cli/echo.ts", "listeners/listener.ts", "tunnel/listen.ts"],
   ],
   ["only the command line ends the process", /\bprocess\.(exit|abort|kill)\b/, ["main.ts"]],
   ["only the command line listens to signals", /\bprocess\.on\(/, ["cli/signals.ts"]],
   [
     "only these touch the file system",
     /"node:fs"/,
-    ["config/file.ts", "config/pem-files.ts", "config/watch.ts", "lib/stderr.ts"],
+    [
+      "config/file.ts",
+      "config/pem-files.ts",
+      "config/watch.ts",
+      "lib/stderr.ts",
+      "tunnel/listen.ts",
+      "tunnel/stdio.ts",
+    ],
   ],
   ["only one calls into the C library", /"bun:ffi"/, ["lib/libc.ts"]],
   ["threads are started in one place", /\bnew Worker\(/, ["engine/worker-pool.ts"]],
@@ -89,6 +96,15 @@ test.each<[string, RegExp, string[]]>([
 ])("%s", (_, pattern, expected) => {
   const without = (text: string) => text.replace(/^\s*(\/\/|\*|\/\*).*$/gm, "");
   expect(files.filter((name) => pattern.test(without(source.get(name)!))).sort()).toEqual(expected);
+});
+
+test("the tunnel shares the relay and the dial with the proxy, and none of its decisions", () => {
+  const rooms = ["connection", "upstreams", "listeners", "engine", "state"];
+  const shared = files
+    .filter((name) => roomOf(name) === "tunnel")
+    .flatMap(neighboursOf)
+    .filter((path) => rooms.includes(roomOf(path)));
+  expect([...new Set(shared)].sort()).toEqual(["connection/relay.ts", "upstreams/dial.ts"]);
 });
 
 test("state has no clock, no randomness and no runtime of its own", () => {
