@@ -1,7 +1,7 @@
 // `proxy connect`: the client's end. Programs that speak no TLS reach the proxy through it.
 
 import { FileStamps, Watch } from "../config/watch.ts";
-import type { TargetAddress } from "../lib/address.ts";
+import { formatAddress, type TargetAddress } from "../lib/address.ts";
 import { StartError, quote, type Fault } from "../lib/errors.ts";
 import { LOG_LEVELS, guarded, type LogLevel, type Logger } from "../lib/log.ts";
 import type { ConnectConfig } from "../tunnel/config.ts";
@@ -15,13 +15,13 @@ import { DONE, FAILED, type Command } from "./command.ts";
 import { CONNECT_FLAGS, configOf, modeOf, refuse } from "./connect-options.ts";
 import { choose, type FlagValues } from "./flags.ts";
 import { loggerFor } from "./open.ts";
-import { ignoreSignals, onStop, passOn } from "./signals.ts";
+import { ignoreSignals, onHangup, onStop, passOn } from "./signals.ts";
 
 /** How long open connections may take to end at a stop, in milliseconds. */
 const DRAIN_MS = 30_000;
 
-/** How long connections may go on after the command that they were for, in milliseconds. */
-const AFTER_COMMAND_MS = 2_000;
+/** How long connections may go on after the program that they were for, in milliseconds. */
+const AFTER_PROGRAM_MS = 2_000;
 
 /** How often certificates are checked for a near end, in milliseconds. */
 const EXPIRY_INTERVAL_MS = 60_000;
@@ -89,18 +89,20 @@ function openTunnels({ tunnels }: ConnectConfig, flags: FlagValues, log: Logger)
 
 /** One connection; ends with it. */
 async function throughStdio(tunnel: Tunnel): Promise<number> {
+  const server = formatAddress(tunnel.config.server);
   const over = Promise.withResolvers<number>();
   const connection = tunnel.connect(({ failure, broken }) => {
     if (failure !== undefined) over.reject(new StartError(failure.text));
+    else if (broken === "proxy") over.reject(new StartError(`${server} broke the connection off`));
     else over.resolve(broken === undefined ? DONE : FAILED);
   });
   if (connection === undefined) throw new StartError("no descriptors are left");
   attachStdio(connection);
-  const stopped = onStop(async (again) => {
-    if (!again) await tunnel.drained(DRAIN_MS);
-    return { cut: tunnel.cut() };
-  });
-  return Promise.race([over.promise, stopped.then(({ cut }) => (cut > 0 ? FAILED : DONE))]);
+  // Nothing else waits for it: a signal breaks it off, so that the server does not take what it has for all.
+  const stopped = onStop(async () => ({ cut: tunnel.cut() }));
+  // Of ssh this is the goodbye: its end of standard input comes too.
+  onHangup(() => void tunnel.drained(AFTER_PROGRAM_MS).then(() => tunnel.cut()));
+  return Promise.race([over.promise, stopped.then(() => FAILED)]);
 }
 
 /** Runs a program that finds the tunnel at {host} and {port}, and ends with its exit code. */
@@ -112,7 +114,8 @@ async function throughCommand(tunnel: Tunnel, command: readonly string[]): Promi
   passOn((signal) => child.kill(signal));
   const code = await child.exited;
   tunnel.stop();
-  await tunnel.drained(AFTER_COMMAND_MS);
+  tunnel.orphan();
+  await tunnel.drained(AFTER_PROGRAM_MS);
   tunnel.cut();
   return code;
 }

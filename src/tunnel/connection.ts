@@ -230,11 +230,17 @@ export class TunnelConnection implements Dialer {
 
   // ---- endings
 
-  /** No program comes, or the one that came has ended: what it sent is delivered, what the proxy sends is dropped. */
+  /** No program comes. */
   discard(): void {
+    this.orphan();
+    this.localEnded();
+  }
+
+  /** The program has gone: what it sent is still delivered, what the proxy sends is dropped. */
+  orphan(): void {
     if (this.#phase !== "relaying") return this.cut();
     this.#toLocal.abandon();
-    this.localEnded();
+    this.#closeIfDone();
   }
 
   /** Breaks the connection off because the tunnel ends. */

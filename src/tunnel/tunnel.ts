@@ -169,6 +169,11 @@ export class Tunnel {
     over.abort();
   }
 
+  /** Nobody waits for what the proxy still sends. */
+  orphan(): void {
+    for (const connection of [...this.#connections]) connection.orphan();
+  }
+
   /** Breaks off what is open. @returns how many connections that were */
   cut(): number {
     const count = this.#connections.size;
