@@ -33,13 +33,13 @@ export const connect: Command = {
   flags: CONNECT_FLAGS,
   takesCommand: true,
   examples: [
-    "connect proxy.example.com:7443 --server-name orders.db.example.com \\\n    --listen 127.0.0.1:15432 --ca ca.crt --cert alice.crt --key alice.key",
-    "connect proxy.example.com:7443 --ca ca.crt --cert alice.crt --key alice.key \\\n    -- psql -h {host} -p {port}",
+    "connect proxy.example.com:7443 --server-name db.example.com \\\n    --ca ca.crt --cert alice.crt --key alice.key --listen 127.0.0.1:15432",
+    "connect proxy.example.com:7443 --ca ca.crt --cert alice.crt \\\n    --key alice.key -- psql -h {host} -p {port}",
     "connect --config connect.toml",
   ],
   signals: [["SIGTERM, SIGINT, SIGQUIT", "stop: open connections may finish; a second signal closes them"]],
   notes:
-    'COMMAND runs with {host} and {port} replaced by where the tunnel listens, on a free port if --listen does not say; the tunnel ends with it, with its exit code. "proxy help tunnel" has more.',
+    'COMMAND runs with {host} and {port} replaced by where the tunnel listens, on a free port if --listen does not say; the tunnel ends with it, with its exit code. "proxy help connect" has more.',
   async run(given) {
     const { flags } = given;
     const mode = modeOf(given);

@@ -18,7 +18,8 @@ export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
     flags: {},
     examples: ["help config"],
     async run({ words: [name] }) {
-      const command = name === undefined ? undefined : commands.get(name);
+      // A topic has more than a command's flags, which the command prints with --help.
+      const command = name === undefined || TOPICS.has(name) ? undefined : commands.get(name);
       if (command !== undefined) print(usage(command));
       else print(name === undefined ? listing(commands) : topic(name, commands));
       return DONE;

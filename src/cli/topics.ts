@@ -4,6 +4,7 @@ import { configHelp, reasonsHelp } from "../config/help.ts";
 import certificates from "../../certs/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
+import connect from "../tunnel/README.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
 import strangers from "./topics/strangers.md" with { type: "text" };
 
@@ -27,5 +28,6 @@ export const TOPICS: ReadonlyMap<string, Topic> = new Map([
     { summary: "run it as a service, reload, replace it, take it down", text: () => operations },
   ],
   ["services", { summary: "several services, by server name and by listener", text: () => services }],
+  ["connect", { summary: "the client's end, for programs that speak no TLS", text: () => connect }],
   ["strangers", { summary: "what strangers may cost", text: () => strangers }],
 ]);

@@ -35,15 +35,18 @@ describe("help and version", () => {
     expect(await run("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
   });
 
-  test.each(["--help", "-h", ":5000 --help", "check --help", "echo --help"])("%s", async (line) => {
-    const { code, out, err } = await run(line);
-    expect(code).toBe(0);
-    expect(err).toBe("");
-    expect(out).toMatch(/^\S.*\n[^]*Usage:\n  proxy/);
-    for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
-    // Not a terminal: no colours.
-    expect(out).not.toContain("\x1b");
-  });
+  test.each(["--help", "-h", ":5000 --help", "check --help", "connect --help", "echo --help"])(
+    "%s",
+    async (line) => {
+      const { code, out, err } = await run(line);
+      expect(code).toBe(0);
+      expect(err).toBe("");
+      expect(out).toMatch(/^\S.*\n[^]*Usage:\n  proxy/);
+      for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
+      // Not a terminal: no colours.
+      expect(out).not.toContain("\x1b");
+    },
+  );
 
   test("the help names every flag and command", async () => {
     const { out } = await run("--help");
@@ -63,7 +66,7 @@ describe("help and version", () => {
     ]) {
       expect(out).toContain(`--${word} `);
     }
-    expect(out).toMatch(/check .*\n.*echo /);
+    expect(out).toMatch(/check .*\n.*connect .*\n.*echo /);
     for (const part of [
       "-h, --help",
       "-v, --version",
@@ -87,6 +90,7 @@ describe("help and version", () => {
       expect(topic.out.length).toBeGreaterThan(200);
     }
     expect((await run("help check")).out).toBe((await run("check --help")).out);
+    expect((await run("help connect")).out).toStartWith("# The client's end of a tunnel\n");
   });
 
   test("schema prints a JSON Schema", async () => {
@@ -103,7 +107,7 @@ describe("mistakes on the command line", () => {
     ["echo --ca x", 'unknown flag "--ca"'],
     [
       "frobnicate",
-      'unknown command "frobnicate"; known are check, echo, schema, help, or give an address such as ":5000"',
+      'unknown command "frobnicate"; known are check, connect, echo, schema, help, or give an address such as ":5000"',
     ],
     ["chekc", 'unknown command "chekc"; did you mean check?'],
     ["--confg c.toml", 'unknown flag "--confg"; did you mean --config?'],
