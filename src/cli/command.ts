@@ -16,7 +16,13 @@ export interface Command {
   /** What the command does, in a sentence without a full stop. */
   readonly summary: string;
   /** The words that are no flags: their name, their meaning, and how many there may be. Default: none. */
-  readonly words?: { readonly name: string; readonly description: string; readonly most: number };
+  readonly words?: {
+    readonly name: string;
+    readonly description: string;
+    readonly most: number;
+    /** What they can be, where that is known. */
+    readonly choices?: readonly string[];
+  };
   readonly flags: Flags;
   /** What follows `--` is a command line of another program. */
   readonly takesCommand?: boolean;

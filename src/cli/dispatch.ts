@@ -1,9 +1,9 @@
 // From the words of a command line to the command they mean, or to what is wrong with them.
 
-import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { check } from "./check.ts";
+import { completionCommand } from "./completion.ts";
 import { connect } from "./connect.ts";
 import { DONE, print, type Command } from "./command.ts";
 import { echoCommand } from "./echo-command.ts";
@@ -12,14 +12,16 @@ import { helpCommand } from "./help.ts";
 import { run } from "./run.ts";
 import { schema } from "./schema.ts";
 import { usage } from "./usage.ts";
+import { versionText } from "./version.ts";
 
 const ACTIONS: ReadonlyMap<string, Command> = new Map([
   ["check", check],
   ["connect", connect],
   ["echo", echoCommand],
   ["schema", schema],
+  ["completion", completionCommand(() => ({ run, commands: COMMANDS }))],
 ]);
-const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);
+export const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);
 
 /**
  * Carries out a command line.
@@ -38,7 +40,7 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
     return DONE;
   }
   if (ahead.includes("--version") || ahead.includes("-v")) {
-    print(version);
+    print(versionText(ahead.includes("--json")));
     return DONE;
   }
 

@@ -18,6 +18,8 @@ export interface Flag {
   /** What stands for the value in the help. */
   readonly valueHint?: string;
   readonly description: string;
+  /** The values that it can have, where they are few. */
+  readonly choices?: readonly string[];
   /** What holds without the flag and without a configuration file. */
   readonly builtIn?: string;
   /** The configuration key that the flag sets. */
@@ -110,6 +112,7 @@ export const FLAGS = {
     type: "string",
     valueHint: "LEVEL",
     description: `least severe lines to write: ${LOG_LEVELS.join(", ")}`,
+    choices: LOG_LEVELS,
     builtIn: BUILT_IN.logLevel,
     key: "logLevel",
   },
@@ -117,6 +120,7 @@ export const FLAGS = {
     type: "string",
     valueHint: "FORMAT",
     description: `how lines are written: ${LOG_FORMATS.join(", ")}`,
+    choices: LOG_FORMATS,
     builtIn: "pretty on a terminal, else json",
   },
 } as const satisfies Flags;

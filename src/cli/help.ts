@@ -14,7 +14,12 @@ export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
   return {
     usage: "help [TOPIC]",
     summary: "Print a topic, such as the configuration's keys; without one, list them",
-    words: { name: "TOPIC", description: "a topic or a command", most: 1 },
+    words: {
+      name: "TOPIC",
+      description: "a topic or a command",
+      most: 1,
+      choices: [...new Set([...TOPICS.keys(), ...commands.keys()])],
+    },
     flags: {},
     examples: ["help config"],
     async run({ words: [name] }) {

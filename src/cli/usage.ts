@@ -38,7 +38,11 @@ function flagRows(flags: Flags): [string, string][] {
     flag.description +
       (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`),
   ]);
-  return [...rows, ["-h, --help", "print this help"], ["-v, --version", "print the version"]];
+  return [
+    ...rows,
+    ["-h, --help", "print this help"],
+    ["-v, --version", "print the version; with --json, the commit and the runtime too"],
+  ];
 }
 
 function table(rows: readonly (readonly [string, string])[]): string[] {

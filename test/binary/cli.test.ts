@@ -35,6 +35,13 @@ describe("help and version", () => {
     expect(await run("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
   });
 
+  test("--version --json says the commit and the runtime too", async () => {
+    const { code, out, err } = await run("--version --json");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(JSON.parse(out)).toEqual({ version, commit: expect.anything(), runtime: `bun ${Bun.version}` });
+    expect(JSON.parse(out).commit).toMatch(/^[0-9a-f]{40,64}(-dirty)?$/);
+  });
+
   test.each(["--help", "-h", ":5000 --help", "check --help", "connect --help", "echo --help"])(
     "%s",
     async (line) => {
@@ -107,7 +114,7 @@ describe("mistakes on the command line", () => {
     ["echo --ca x", 'unknown flag "--ca"'],
     [
       "frobnicate",
-      'unknown command "frobnicate"; known are check, connect, echo, schema, help, or give an address such as ":5000"',
+      'unknown command "frobnicate"; known are check, connect, echo, schema, completion, help, or give an address such as ":5000"',
     ],
     ["chekc", 'unknown command "chekc"; did you mean check?'],
     ["--confg c.toml", 'unknown flag "--confg"; did you mean --config?'],
@@ -115,6 +122,8 @@ describe("mistakes on the command line", () => {
     ["help resons", 'unknown topic "resons"; did you mean reasons?'],
     ["c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
     ["check c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
+    ["completion", "the shell is missing; there are bash, zsh, fish"],
+    ["completion tcsh", '"tcsh" is no shell that is known; there are bash, zsh, fish'],
     ["schema x", 'unknown word "x"; this command takes none'],
     [":5000 :5001", 'one address at most, not also ":5001"'],
     ["check --timeout", "--timeout needs a value"],

@@ -137,6 +137,7 @@ describe("command lines", () => {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
       return;
     }
+    if (words[0] === "completion") return expect(["bash", "zsh", "fish"]).toContain(words[1]!);
     if (words[0] === "connect") {
       const own = words.slice(1, words.includes("--") ? words.indexOf("--") : undefined);
       checkFlags(own, CONNECT_FLAGS);
