@@ -78,6 +78,7 @@ async function removeStale(path: string): Promise<void> {
   if (found === undefined) return;
   if (!found.isSocket()) throw cannot("there is a file that is no socket; it is left alone");
   const answer = await connectUnix(path);
+  if (answer === undefined) throw cannot("there is a socket already; remove it if no process uses it");
   if (typeof answer === "number") closeSync(answer);
   if (answer !== "ECONNREFUSED") throw cannot("another process listens there");
   try {

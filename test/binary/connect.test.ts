@@ -201,6 +201,29 @@ describe("a tunnel that listens", () => {
     }
   });
 
+  test("turns programs away where descriptors run out, and goes on", async () => {
+    using origin = echoOrigin();
+    await using proxy = await Run.proxy([origin.target], ["--groups", "admin"]);
+    const args = ["connect", `localhost:${proxy.port}`, ...CERTS, ...JSON_LOG, "--listen", "127.0.0.1:0"];
+    await using tunnel = await Run.start(args, { before: "ulimit -n 84" });
+    const port = await tunnel.port();
+    const served: Peer[] = [];
+    // 84 less what the process keeps for itself is room for ten.
+    for (let i = 0; i < 10; i++) {
+      const client = await connectPlain(port);
+      await client.send("x");
+      expect(String(await client.read(1))).toBe("x");
+      served.push(client);
+    }
+    expect(await (await connectPlain(port)).read(1)).toHaveLength(0);
+    await tunnel.line("connection turned away");
+    served[0]!.close();
+    await tunnel.line("closed");
+    const next = await connectPlain(port);
+    await next.send("y");
+    expect(String(await next.read(1))).toBe("y");
+  });
+
   test("reads its certificate anew when the file changes", async () => {
     using folder = new Folder();
     const mine = folder.path("me.crt");

@@ -1,10 +1,12 @@
 // The tunnel on real sockets, through a real proxy, both inside the test's own process.
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setSystemTime, test } from "bun:test";
 import { copyFileSync, existsSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { createServer } from "node:tls";
 import { ADMITTED } from "../../src/lib/tunnel-protocol.ts";
 import { Folder } from "../support/folder.ts";
-import { certPath, connectPlain, echoOrigin, Origin, Peer } from "../support/peer.ts";
+import { cert, certPath, connectPlain, echoOrigin, Origin, Peer } from "../support/peer.ts";
 import { startProxy, until } from "../support/proxy.ts";
 import { MiB, hash, payload } from "../support/payload.ts";
 import { startTunnel } from "../support/tunnel.ts";
@@ -162,6 +164,28 @@ describe("a refusal", () => {
     expect((await tunnel.log.line("no connection"))["why"]).toContain('another name than "127.0.0.1"');
   });
 
+  test("is ours for a certificate that is not meant for servers", async () => {
+    using origin = new Origin(() => {}, { tls: { name: "alice" } });
+    using tunnel = await startTunnel(origin.port);
+    await (
+      await connectPlain(tunnel.port)
+    ).closed;
+    expect((await tunnel.log.line("no connection"))["why"]).toContain("is not meant for servers");
+  });
+
+  test("is ours for a server that does not speak TLS 1.3", async () => {
+    const old = createServer({ cert: cert("server.crt"), key: cert("key.pem"), maxVersion: "TLSv1.2" });
+    await new Promise<void>((done) => old.listen(0, "127.0.0.1", done));
+    using tunnel = await startTunnel((old.address() as AddressInfo).port);
+    await (
+      await connectPlain(tunnel.port)
+    ).closed;
+    old.close();
+    expect((await tunnel.log.line("no connection"))["why"]).toContain(
+      "does not speak TLS 1.3: it is no proxy",
+    );
+  });
+
   test("is ours for a server that is no proxy", async () => {
     using origin = new Origin(() => {}, { tls: {} });
     using tunnel = await startTunnel(origin.port);
@@ -254,6 +278,23 @@ describe("certificates", () => {
       problem: expect.stringContaining("me.crt"),
     });
     expect(await echoed()).toBe("hello");
+  });
+
+  test("are warned of once, a day before they expire, and once they have expired", async () => {
+    using tunnel = await startTunnel(1);
+    try {
+      for (const date of ["2119-12-30", "2119-12-31T12:00", "2119-12-31T13:00", "2120-01-02", "2120-01-03"]) {
+        setSystemTime(new Date(`${date}Z`.replace(/^(.{10})Z$/, "$1T00:00Z")));
+        tunnel.tunnel.checkCertificate();
+      }
+    } finally {
+      setSystemTime();
+    }
+    const said = tunnel.log.lines.slice(1).map(({ level, msg }) => `${level} ${msg.replace(/".*"/, "it")}`);
+    expect(said).toEqual([
+      "warn the certificate it expires on 2120-01-01T00:00:00.000Z: renew it",
+      "error the certificate it expired on 2120-01-01T00:00:00.000Z: renew it",
+    ]);
   });
 
   test("that have expired are not even shown", async () => {
