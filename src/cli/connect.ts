@@ -10,7 +10,7 @@ import { readFiles } from "../tunnel/files.ts";
 import { noticeOf } from "../tunnel/own-certificate.ts";
 import { attachStdio } from "../tunnel/stdio.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
-import { runChild } from "./child.ts";
+import { runChild, type Child } from "./child.ts";
 import { DONE, FAILED, type Command } from "./command.ts";
 import { CONNECT_FLAGS, configOf, modeOf, refuse } from "./connect-options.ts";
 import { choose, type FlagValues } from "./flags.ts";
@@ -37,7 +37,9 @@ export const connect: Command = {
     "connect proxy.example.com:7443 --ca ca.crt --cert alice.crt \\\n    --key alice.key -- psql -h {host} -p {port}",
     "connect --config connect.toml",
   ],
-  signals: [["SIGTERM, SIGINT, SIGQUIT", "stop: open connections may finish; a second signal closes them"]],
+  signals: [
+    ["SIGTERM, SIGINT, SIGQUIT, SIGHUP", "stop: open connections may finish; a second signal closes them"],
+  ],
   notes:
     'COMMAND runs with {host} and {port} replaced by where the tunnel listens, on a free port if --listen does not say; the tunnel ends with it, with its exit code. "proxy help connect" has more.',
   async run(given) {
@@ -110,8 +112,10 @@ async function throughCommand(tunnel: Tunnel, command: readonly string[]): Promi
   await tunnel.listen(tunnel.config.listen!);
   const failure = await tunnel.tryOut();
   if (failure !== undefined) throw new StartError(failure.text);
-  const child = runChild(fillIn(command, tunnel.address!));
-  passOn((signal) => child.kill(signal));
+  let child: Child | undefined;
+  // Before the program starts: what it does first may be to have a signal sent.
+  passOn((signal) => child?.kill(signal));
+  child = runChild(fillIn(command, tunnel.address!));
   const code = await child.exited;
   tunnel.stop();
   tunnel.orphan();
@@ -126,11 +130,14 @@ function fillIn(command: readonly string[], address: TargetAddress): string[] {
 }
 
 async function untilStopped(tunnels: readonly Tunnel[], log: Logger): Promise<number> {
-  const stopped = onStop(async (again) => {
-    for (const tunnel of tunnels) tunnel.stop();
-    if (!again) await Promise.all(tunnels.map((tunnel) => tunnel.drained(DRAIN_MS)));
-    return { cut: tunnels.reduce((sum, tunnel) => sum + tunnel.cut(), 0) };
-  });
+  const stopped = onStop(
+    async (again) => {
+      for (const tunnel of tunnels) tunnel.stop();
+      if (!again) await Promise.all(tunnels.map((tunnel) => tunnel.drained(DRAIN_MS)));
+      return { cut: tunnels.reduce((sum, tunnel) => sum + tunnel.cut(), 0) };
+    },
+    ["SIGHUP"],
+  );
   for (const tunnel of tunnels) await tunnel.listen(tunnel.config.listen!);
   const tried = Promise.all(tunnels.map((tunnel) => tunnel.tryOut()));
   const outcomes = await Promise.race([tried, stopped.then(() => [])]);

@@ -21,15 +21,19 @@ export function onHangup(reload: () => void): void {
 /**
  * Calls `stop` at each signal that stops a command, and resolves with the first result. A second signal tells `stop` to
  * hurry and makes the run a failure.
+ * @param more signals that stop this command too
  */
-export function onStop(stop: (again: boolean) => Promise<{ cut: number }>): Promise<{ cut: number }> {
+export function onStop(
+  stop: (again: boolean) => Promise<{ cut: number }>,
+  more: readonly NodeJS.Signals[] = [],
+): Promise<{ cut: number }> {
   return new Promise((done, fail) => {
     let signals = 0;
     const stopping = () => {
       signals++;
       stop(signals > 1).then((result) => done(signals > 1 ? { cut: Math.max(1, result.cut) } : result), fail);
     };
-    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) process.on(signal, stopping);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT", ...more] as const) process.on(signal, stopping);
   });
 }
 
