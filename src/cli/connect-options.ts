@@ -99,7 +99,7 @@ async function readFile(file: string): Promise<unknown> {
 function fromFlags(flags: FlagValues, server: string | undefined, mode: Mode): unknown {
   const tunnel: Record<string, unknown> = { server };
   for (const [name, { key }] of Object.entries<Flag>(CONNECT_FLAGS)) {
-    // The level of the log is no tunnel's.
+    // The log level belongs to the command, not to a tunnel.
     if (key !== undefined && key !== "logLevel" && flags[name] !== undefined) tunnel[key] = flags[name];
   }
   if (mode === "command") tunnel["listen"] ??= "127.0.0.1:0";

@@ -89,7 +89,7 @@ function openTunnels({ tunnels }: ConnectConfig, flags: FlagValues, log: Logger)
   return { tunnels: made, watch };
 }
 
-/** One connection; ends with it. */
+/** Carries one connection and ends with it. */
 async function throughStdio(tunnel: Tunnel): Promise<number> {
   const server = formatAddress(tunnel.config.server);
   const over = Promise.withResolvers<number>();
@@ -100,9 +100,9 @@ async function throughStdio(tunnel: Tunnel): Promise<number> {
   });
   if (connection === undefined) throw new StartError("no descriptors are left");
   attachStdio(connection);
-  // Nothing else waits for it: a signal breaks it off, so that the server does not take what it has for all.
+  // A signal breaks the connection off, so that the server does not take its stream for complete.
   const stopped = onStop(async () => ({ cut: tunnel.cut() }));
-  // Of ssh this is the goodbye: its end of standard input comes too.
+  // ssh sends SIGHUP when it ends. It closes standard input too, so that the connection can end in order.
   onHangup(() => void tunnel.drained(AFTER_PROGRAM_MS).then(() => tunnel.cut()));
   return Promise.race([over.promise, stopped.then(() => FAILED)]);
 }
@@ -113,7 +113,7 @@ async function throughCommand(tunnel: Tunnel, command: readonly string[]): Promi
   const failure = await tunnel.tryOut();
   if (failure !== undefined) throw new StartError(failure.text);
   let child: Child | undefined;
-  // Before the program starts: what it does first may be to have a signal sent.
+  // Registered before the program starts: a signal may come at once.
   passOn((signal) => child?.kill(signal));
   child = runChild(fillIn(command, tunnel.address!));
   const code = await child.exited;

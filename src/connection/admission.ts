@@ -271,7 +271,7 @@ function describe(socket: ClientSocket) {
     destination: { hostname: socket.localAddress, port: socket.localPort },
     tlsVersion: "TLSv1.3",
     cipher: cipher.standardName ?? cipher.name,
-    // A tunnel's protocol ends here: it says nothing about what the upstream gets.
+    // The tunnel's protocol ends at the proxy: the upstream speaks another one.
     alpn: typeof alpn === "string" && alpn !== "" && alpn !== TUNNEL_PROTOCOL ? alpn : undefined,
     resumed: socket.isSessionReused(),
   };

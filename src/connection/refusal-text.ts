@@ -1,5 +1,5 @@
-// What a client that has proved who it is learns about its refusal, where its tunnel asks. It names what the client asked
-// for and what is its own; never an address, a target, or another client. Pure.
+// The text that tells an identified client why it is refused, if its tunnel asks. It names the client's own group, the
+// server name that it asked for and the upstream; never an address, a target or another client. Pure.
 
 import type { RefusalReason } from "../lib/errors.ts";
 import { REFUSAL_REASONS } from "../lib/reasons.ts";

@@ -9,7 +9,7 @@
 /** The protocol's name in ALPN. */
 export const TUNNEL_PROTOCOL = "tcpproxy/1";
 
-/** The list of protocols that a tunnel offers, as TLS wants it: each name behind its length. */
+/** What a tunnel offers in ALPN, in the format of TLS: each name behind its length. */
 export const TUNNEL_OFFER: Uint8Array = Buffer.from(
   `${String.fromCharCode(TUNNEL_PROTOCOL.length)}${TUNNEL_PROTOCOL}`,
 );

@@ -48,9 +48,9 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
 }
 
 /**
- * The answer to ALPN: a tunnel's protocol where it is offered. For anything else there is no answer, as without ALPN: a
- * list of protocols would end the handshakes of clients that offer others. It is called for clients with ALPN only; Bun's types
- * leave it out.
+ * Answers ALPN: chooses the tunnel's protocol where a client offers it, and nothing otherwise, as if there were no ALPN.
+ * (ALPNProtocols would end the handshakes of clients that offer other protocols only.) The runtime calls it only for clients
+ * that use ALPN; Bun's types leave it out.
  */
 const protocolChoice: object = {
   alpnCallback: (_socket: unknown, _serverName: unknown, offered: Uint8Array) =>

@@ -1,4 +1,4 @@
-// What a tunnel is told by flags or by a file, read and checked. Pure: nothing here opens a file or a port.
+// Reads and checks the configuration of tunnels, from flags or from a file. Pure: nothing here opens a file or a port.
 
 import { isAbsolute, resolve } from "node:path";
 import { Reader } from "../config/reader.ts";
@@ -41,7 +41,7 @@ const TUNNEL_KEYS = ["server", "serverName", "listen", "allowRemote", ...FILES];
 const KEYS = ["tunnels", "logLevel", ...FILES];
 
 /**
- * Reads what people wrote.
+ * Turns what people write into the configuration of tunnels.
  * @param directory the absolute folder from which relative paths are taken
  * @param stdio there is one tunnel, of standard input and output, which listens nowhere
  * @param faults collects what is wrong; the result is fit for use only if it stays empty
@@ -63,7 +63,8 @@ export function resolveConnect(
     const listen = stdio ? undefined : listenOf(read, table["listen"], `${key}.listen`, absolute);
     if (listen !== undefined && !isLocal(listen)) {
       const it = `${quote(formatAddress(listen))} can be reached from other machines`;
-      if (allowRemote) warnings.push(`${it}: whoever connects there acts with this tunnel's certificate`);
+      if (allowRemote)
+        warnings.push(`${it}: every program that connects there acts with this tunnel's certificate`);
       else read.fault(`${key}.listen`, `${it}; use 127.0.0.1 or a Unix socket, or allow it with allowRemote`);
     }
     const [ca, certificate, privateKey] = FILES.map((name) => read.path(table[name], `${key}.${name}`));

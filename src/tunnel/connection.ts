@@ -1,11 +1,11 @@
-// One connection through a tunnel: a program on this machine on one side, the proxy on the other. The bytes go through
-// the relay that the proxy has. In order:
+// One connection through a tunnel: a program on this machine on one side, the proxy on the other. The proxy's own relay
+// carries the bytes. The phases, in order:
 //
 //   dialing ──→ asking ──→ relaying ──→ over
 //
-// `asking`: TLS is there and the server is verified; its status record is not read yet. Nothing of the program is sent before the
-// proxy has admitted the client: bytes that the proxy did not want could make it reset the connection, and its reason
-// would be lost. The program may come later than the proxy's answer.
+// In `asking` the TLS handshake is done and the server is verified, but its status record has not come yet. The tunnel
+// sends no byte of the program before the proxy has admitted the client: closing with unread bytes would make the proxy's
+// kernel reset the connection, and the reason could be lost. The program may come later than the proxy's answer.
 
 import { Relay, type Stream } from "../connection/relay.ts";
 import { codeOf } from "../lib/errors.ts";
@@ -24,7 +24,7 @@ import type { TunnelConfig } from "./config.ts";
 export interface Local extends Stream {
   /** Closes in peace: all that was written has been taken. */
   end(): void;
-  /** Breaks off, so that the program does not take what it has for all. */
+  /** Breaks the connection off, so that the program does not take its stream for complete. */
   terminate(): void;
 }
 
@@ -161,7 +161,7 @@ export class TunnelConnection implements Dialer {
   proxyEnded(): void {
     if (this.#phase === "asking") return this.#fail(silence(this.#options.whom));
     if (this.#phase !== "relaying") return;
-    // No program would have anything from it any more.
+    // No program came in time: a connection that has ended is of no use to the next one.
     if (!this.#attached) return this.discard();
     this.#toLocal.end();
     this.#closeIfDone();
@@ -213,7 +213,8 @@ export class TunnelConnection implements Dialer {
     this.#local = undefined;
     if (this.#phase === "over") return this.#release();
     if (error === undefined && this.#toLocal.finished) return this.localEnded();
-    // A program that closes its Unix socket after its last byte is gone at once: no break, but what still comes has no taker.
+    // A Unix socket that its program closes after the last byte is gone at once. That is an orderly end, but nothing can
+    // be written to it any more.
     if (error !== undefined || !this.#toProxy.ended) return this.#localLost();
     this.#toLocal.abandon();
     this.#closeIfDone();
@@ -274,7 +275,7 @@ export class TunnelConnection implements Dialer {
     this.#release();
   }
 
-  /** Comes before the sockets are closed: they tell of it at once. */
+  /** Called before the sockets are closed: closing calls the handlers at once. */
   #finish(): void {
     this.#phase = "over";
     clearTimeout(this.#timer);

@@ -23,7 +23,7 @@ export interface Whom {
   readonly certificate: string;
 }
 
-/** A server that will never do: to go on would not help. */
+/** Trying again would not help: somebody has to change something first. */
 export function isFinal({ kind }: Failure): boolean {
   return kind === "untrusted" || kind === "foreign" || kind === "certificate";
 }
@@ -90,7 +90,7 @@ export function noProxy(server: string): Failure {
   return { kind: "foreign", text: `${server} is no proxy: it speaks TLS, but not ${TUNNEL_PROTOCOL}` };
 }
 
-/** The proxy said no; its text is shown as what somebody else wrote. */
+/** The proxy refused the client. Its text is escaped, as everything that comes from a peer. */
 export function refusal(server: string, text: string): Failure {
   return { kind: "refused", text: `${server} refused: ${escapeInvisible(text)}` };
 }

@@ -1,5 +1,5 @@
-// Where programs on this machine connect to: a TCP port, or a Unix socket that belongs to its owner alone. The only file
-// of the tunnel that opens ports and touches the file system.
+// Where programs on this machine connect to: a TCP port, or a Unix socket that belongs to its owner alone. No other
+// file of the tunnel opens ports.
 
 import { closeSync, lstatSync, unlinkSync } from "node:fs";
 import { formatAddress, type TargetAddress } from "../lib/address.ts";
@@ -58,7 +58,7 @@ export async function openLocal(
   }
 }
 
-/** What is made meanwhile belongs to its owner alone, from its first moment on. */
+/** Runs `make` with a umask that gives new files the mode 0600 from their first moment. */
 function privately<T>(make: () => T): T {
   const before = process.umask(0o177);
   try {
@@ -69,7 +69,7 @@ function privately<T>(make: () => T): T {
 }
 
 /**
- * Removes a socket that a process which is gone has left behind.
+ * Removes the socket of a process that has died.
  * @throws StartError where there is a file that is no socket, or somebody listens on it
  */
 async function removeStale(path: string): Promise<void> {

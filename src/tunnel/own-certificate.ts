@@ -1,4 +1,4 @@
-// The tunnel's own certificate: when to say that it runs out, or has. Pure.
+// The tunnel's own certificate: when to warn that it expires, and when it cannot be used. Pure.
 
 import { X509Certificate } from "node:crypto";
 
@@ -12,7 +12,7 @@ export interface CertificateNotice {
 
 const DAY_MS = 86_400_000;
 
-/** A certificate that lives for less than ten days is warned of in this last share of its life. */
+/** For a certificate that lives less than ten days, the warning comes in this last share of its life. */
 const SHARE = 0.1;
 
 /** @param now milliseconds since 1970 */

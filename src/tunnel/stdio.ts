@@ -1,5 +1,6 @@
 // Standard input and output as the program's end of a tunnel, for ssh's ProxyCommand: pipes, files, sockets and terminals.
-// One chunk at a time is on its way out; while it is, the relay holds what follows and pauses the proxy's socket.
+// Standard output is given one chunk at a time. Until it has taken it, the relay holds what follows and pauses the proxy's
+// socket.
 
 import { closeSync, openSync } from "node:fs";
 import type { Local, TunnelConnection } from "./connection.ts";
@@ -59,7 +60,7 @@ class StandardStreams implements Local {
 
   async #put(data: Uint8Array): Promise<void> {
     try {
-      // Both may wait, and both may fail.
+      // Both calls may return a promise, and both promises may fail.
       await Promise.all([this.#output.write(data), this.#output.flush()]);
     } catch (error) {
       return this.#lost(error);
@@ -77,7 +78,7 @@ class StandardStreams implements Local {
     try {
       await this.#output.end();
       closeSync(1);
-      // The number stays taken: nothing else must be mistaken for standard output.
+      // Another file takes the number 1, so that no socket can get it and be mistaken for standard output.
       openSync("/dev/null", "w");
     } catch (error) {
       this.#lost(error);

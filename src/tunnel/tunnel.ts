@@ -1,7 +1,7 @@
 // A tunnel that listens: programs connect to it, and each gets a connection of its own to the proxy.
 //
-// One connection is made in advance when the tunnel starts. It finds out whether the server is the proxy that it should be
-// and what it says, while somebody is there to read it; the first program gets it.
+// The tunnel makes one connection in advance when it starts. A wrong server or a refusal is so reported at once, and not
+// when the first program fails. That program gets the connection.
 
 import { formatAddress, type TargetAddress } from "../lib/address.ts";
 import { PER_CONNECTION, processBudget } from "../lib/descriptors.ts";
@@ -18,7 +18,7 @@ import { noticeOf } from "./own-certificate.ts";
 /** How long the connection that was made in advance waits for a program, in milliseconds. */
 const SPARE_MS = 10_000;
 
-/** How often the same line about lost programs is written at most, in milliseconds. */
+/** The shortest time between two log lines about missing descriptors, in milliseconds. */
 const SAY_EVERY_MS = 5_000;
 
 export class Tunnel {
@@ -182,7 +182,7 @@ export class Tunnel {
   }
 
   #report({ failure, broken, attached, sent, received }: Outcome, ms: number): void {
-    // Of the one that was made in advance, `tryOut` tells.
+    // `tryOut` reports on the connection that was made in advance.
     if (!attached) return;
     if (failure !== undefined) return this.#log.warn("no connection", { ...this.#where, why: failure.text });
     const fields = { ...this.#where, sent, received, durationMs: Math.round(ms), brokenBy: broken };
