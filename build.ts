@@ -83,6 +83,8 @@ try {
     entrypoints: [`${import.meta.dir}/src/main.ts`, `${import.meta.dir}/src/worker.ts`],
     minify: true,
     bytecode: true,
+    // What a command imports when it runs is then a module of its own, and not read before.
+    splitting: true,
     format: "esm",
     define: { BUILD_COMMIT: JSON.stringify(commitOf(import.meta.dir)) },
     compile: {

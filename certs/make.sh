@@ -5,7 +5,7 @@
 #   sh certs/make.sh /some/dir  elsewhere
 #
 # All keys are RSA-2048 and all certificates are good for a hundred years. They are for trying things out: their
-# private keys are public. The CA's key is thrown away at the end, so nobody can add a client to this set.
+# private keys are public. The script deletes the CA's key at the end, so that no client can be added to this set.
 set -eu
 umask 077
 

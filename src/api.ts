@@ -1,4 +1,4 @@
-// What the library offers: the types of a proxy, without its workings.
+// What the library offers: the types of a proxy, without its implementation.
 
 import type { Config, ProxyConfig } from "./config/config.ts";
 import type { Expiry } from "./config/expiry.ts";
@@ -7,62 +7,65 @@ import type { Address } from "./lib/address.ts";
 import type { Logger } from "./lib/log.ts";
 import type { UpstreamStats } from "./upstreams/pool.ts";
 
-/** Options beside the configuration. */
+/** Options besides the configuration. */
 export interface ProxyOptions extends LoadOptions {
   /** Where the log goes. Default: lines on standard error. */
   logger?: Logger;
-  /** Where a reload that is not told one gets its configuration. Default: the last one, whose files are read again. */
+  /** Milliseconds between two log lines of refusals for the same reason and of the same source or client. Default: 5,000. */
+  refusalInterval?: number;
+  /** Where `reload()` without an argument gets its configuration. Default: the last one, whose files are read again. */
   source?: () => ProxyConfig | Promise<ProxyConfig>;
 }
 
 /** How {@link Proxy.close} ends. */
 export interface CloseOptions {
-  /** Milliseconds that open connections are waited for, 0 for not at all. Default: `shutdownTimeout`. */
+  /** How long to wait for open connections, in milliseconds, 0 for not at all. Default: `shutdownTimeout`. */
   timeout?: number;
 }
 
 /** The state at one moment. */
 export interface ProxyStats {
-  /** Connections that hold anything, handshaking ones included. */
+  /** Connections that hold any resource, handshaking ones included. */
   readonly connections: number;
   /** Clients that have a connection open or a bucket that is not full. */
   readonly clients: number;
-  /** Per upstream, what each target has. */
+  /** Per upstream, the state of each target. */
   readonly upstreams: readonly UpstreamStats[];
 }
 
-/** A proxy. It is used once: listen, then close. */
+/** A proxy. Use it once: listen, then close. */
 export interface Proxy {
   /** The configuration it runs on. */
   readonly config: Config;
-  /** What is allowed in it but will not work as hoped, one line each: an expired certificate, for one. */
+  /** What is allowed in it but will not work as expected, one line each, such as an expired certificate. */
   readonly warnings: readonly string[];
-  /** For each listener, when its certificates and revocation lists run out. */
+  /** For each listener, when its certificates and revocation lists expire. */
   readonly expiries: readonly (readonly Expiry[])[];
-  /** Where it listens, in the order of the listeners; empty before {@link listen}. */
+  /** The addresses where it listens, in the order of the listeners; empty before {@link listen}. */
   readonly addresses: readonly Address[];
   /**
-   * Opens the ports. Called again, answers the same; after a failure, tries again.
-   * @returns the first address as bound, with the port that the system picked if it was 0, once connections are accepted
-   * @throws StartError where an address cannot be had; Error after {@link close}
+   * Opens the ports. Called again, returns the same; after a failure, tries again.
+   * @returns the first address as bound, with the port that the system picked if it was 0, once connections are
+   *   accepted
+   * @throws StartError if an address is not available; Error after {@link close}
    */
   listen(): Promise<Address>;
   /**
-   * Puts another configuration in the place of the one in force, all of it or nothing, and reads all files anew. No
-   * connection is lost, refused or delayed, except those that are no longer authorized. What needs a restart (addresses,
-   * `workers`) is logged and stays as it is. Calls are carried out one after the other. After {@link close}, as long as
-   * connections are open, they are still judged by what a reload brings.
-   * @param config default: what {@link ProxyOptions.source} answers
+   * Replaces the configuration in force, completely or not at all, and reads all files again. No connection is lost,
+   * refused or delayed, except those that are no longer authorized. Changes that need a restart (addresses, `workers`)
+   * are logged and not applied. Calls run one after the other. After {@link close}, a reload still applies to the
+   * connections that are open.
+   * @param config default: what {@link ProxyOptions.source} returns
    * @throws ConfigError that lists every fault; each has been logged, and nothing has changed
    */
   reload(config?: ProxyConfig): Promise<void>;
   /**
-   * Stops accepting at once, lets open connections finish until the time is up, then cuts the rest. Called again, it
-   * can only shorten the time. Before {@link listen} there is nothing to do.
-   * @returns when no connection is left: how many had to be cut
+   * Stops accepting at once, lets open connections finish until the time is up, then cuts the rest. Another call can
+   * only shorten the time. Before {@link listen} it does nothing.
+   * @returns when no connection is left: the number of connections that were cut
    */
   close(options?: CloseOptions): Promise<{ cut: number }>;
-  /** Resolves as {@link close} does; rejects where the proxy has come to an end by itself: its workers keep dying. */
+  /** Resolves as {@link close} does; rejects if the proxy ends by itself because its workers keep dying. */
   readonly ended: Promise<{ cut: number }>;
   stats(): ProxyStats;
 }

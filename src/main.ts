@@ -1,4 +1,4 @@
-// The binary: carries out its command line, says what went wrong, and ends the process. Nothing else does.
+// The binary: runs its command line, prints errors, and ends the process. Nothing else ends it.
 
 import { FAILED, MISUSED } from "./cli/command.ts";
 import { dispatch } from "./cli/dispatch.ts";

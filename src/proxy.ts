@@ -1,4 +1,5 @@
-// createProxy: puts the rooms together. Configuration in, open ports out, reloads while it runs, and a graceful end.
+// createProxy: puts the rooms together. It loads the configuration, opens ports, reloads while it runs, and shuts down
+// gracefully.
 
 import { resolve } from "node:path";
 import { version } from "../package.json";
@@ -37,7 +38,7 @@ import { FileStamps, Watch } from "./config/watch.ts";
 export type { CloseOptions, Proxy, ProxyOptions, ProxyStats };
 
 /**
- * Makes a proxy; opens nothing but the files that the configuration names.
+ * Makes a proxy; opens only the files that the configuration names.
  * @throws ConfigError that lists every fault
  */
 export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}): Proxy {
@@ -55,16 +56,16 @@ class RunningProxy implements Proxy {
   readonly #ledger: Ledger;
   readonly #slots: Slots;
   readonly #budget: DescriptorBudget = processBudget();
-  /** Descriptors held beside those of connections. */
+  /** Descriptors held besides those of connections. */
   #held = 0;
   readonly #runner: Runner;
   readonly #upkeep: Upkeep;
-  /** What was there at the start and stays. */
+  /** The configuration of the start, which reloads do not change. */
   readonly #started: Config;
-  /** What each open port was opened for; undefined where a reload has closed it. */
+  /** The listener that each open port was opened for; undefined if a reload has closed it. */
   #ports: readonly (Listener | undefined)[];
   #pools: Map<string, Pool>;
-  /** What was written, and is read again when nothing else is said. */
+  /** The configuration as written; a reload without an argument reads it again. */
   #input: ProxyConfig;
   #loaded: LoadedConfig;
   #addresses: readonly Address[] = [];
@@ -96,13 +97,14 @@ class RunningProxy implements Proxy {
     );
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#slots = new Slots(this.#ledger);
-    const settings = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
-    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
+    const snapshot = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
+    const { refusalInterval } = options;
+    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix, refusalInterval };
     this.#runner =
       workers === 1
-        ? new Engine(settings, shared)
-        : new WorkerPool(settings, { ...shared, module: new URL("./worker", import.meta.url) });
-    this.#pools = makePools(settings, this.#ledger);
+        ? new Engine(snapshot, shared)
+        : new WorkerPool(snapshot, { ...shared, module: new URL("./worker", import.meta.url) });
+    this.#pools = makePools(snapshot, this.#ledger);
     this.#upkeep = new Upkeep({ log: this.#log, descriptors: budget, now: monotonic });
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
@@ -165,7 +167,7 @@ class RunningProxy implements Proxy {
     return this.#addresses[0] as Address;
   }
 
-  /** So many descriptors are held from now on, beside those of connections. */
+  /** Holds this many descriptors from now on, besides those of connections. */
   #hold(count: number): void {
     this.#budget.hold(count - this.#held);
     this.#held = count;
@@ -189,15 +191,15 @@ class RunningProxy implements Proxy {
       );
       const { holding, shortage } = loaded;
       if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
-      // While it drains, rights can still be withdrawn.
+      // While the proxy drains, a reload can still withdraw authorization.
       if (this.#over || (this.#closing && this.#addresses.length === 0)) {
         throw new Error("the proxy has been closed; make a new one");
       }
-      // Before there are ports, they can still be others.
+      // Before the ports are open, a reload can still change them.
       const open = this.#listening === undefined ? loaded.config.listeners : this.#ports;
       const pairs = pairPorts(open, loaded.config.listeners);
-      const settings = this.#buildSnapshot(loaded, pairs);
-      await this.#runner.apply(settings);
+      const snapshot = this.#buildSnapshot(loaded, pairs);
+      await this.#runner.apply(snapshot);
       const running = { workers: this.#started.workers, ports: open };
       for (const [message, fields] of restartReport(running, loaded.config, pairs)) {
         this.#log.warn(message, fields);
@@ -212,9 +214,9 @@ class RunningProxy implements Proxy {
       this.#reminder.stop();
       if (this.#held > 0) this.#hold(heldBy(holding));
       const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
-      this.#pools = makePools(settings, this.#ledger, this.#pools);
+      this.#pools = makePools(snapshot, this.#ledger, this.#pools);
       for (const [name, { balancer }] of this.#pools) {
-        // Targets have come or gone.
+        // The reload has added or removed targets.
         if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(this.#log, name, balancer.healthy);
       }
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
@@ -225,25 +227,28 @@ class RunningProxy implements Proxy {
         error instanceof ConfigError ? error.faults : [{ key: undefined, problem: wordsOf(error) }];
       for (const { key, problem } of faults) this.#log.error("reload refused", { key, problem });
       if (given === undefined && !this.#closing) this.#reminder.refused(faults);
-      // It may be put right in any file that is named now, or was.
+      // The operator may fix it in any file that is named now or was named before.
       this.#watch?.follow(before.and(seen));
       throw error;
     }
   }
 
-  /** @throws ConfigError where there are more targets than there is room for, those that are still being left included */
+  /** @throws ConfigError if there are more targets than room, including removed ones that still have connections */
   #buildSnapshot(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
     const keys = targetKeys(loaded.config);
     const slots = this.#slots.assign(keys.flat());
     if (slots === undefined) {
-      const problem = `have more targets than there is room for, which is ${MAX_TARGETS}`;
+      const problem = `have more targets than the limit of ${MAX_TARGETS}`;
       throw new ConfigError([{ key: "upstreams", problem }]);
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
     return buildSnapshot({ ...loaded, pairs, slots: numbers });
   }
 
-  /** What goes on beside the connections: files are watched to the last one's end, the rest while they are accepted. */
+  /**
+   * Starts the work beside the connections: files are watched until the last connection ends, the rest runs while the
+   * proxy accepts.
+   */
   #attend(): void {
     const { config, seen, expiries } = this.#loaded;
     if (!config.watch) {
@@ -256,7 +261,7 @@ class RunningProxy implements Proxy {
     this.#upkeep.follow(config, expiries.flat(), this.#pools);
   }
 
-  /** Accepts no more. Files are still watched: who has no right any more is not waited for. */
+  /** Stops accepting. Files are still watched: connections that are no longer authorized are closed without waiting. */
   #stopAttending(): void {
     this.#closing = true;
     clearTimeout(this.#deadline);
@@ -274,7 +279,7 @@ class RunningProxy implements Proxy {
       });
     }
     const at = monotonic() + Math.max(0, timeout);
-    // A port that is being left may still let somebody in.
+    // A port that is closing may still accept a connection.
     if (at < this.#deadlineAt && !this.#over) {
       this.#deadlineAt = at;
       clearTimeout(this.#deadline);

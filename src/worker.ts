@@ -1,4 +1,4 @@
-// A worker thread: an engine that does what it is told. Importing this file is being one.
+// A worker thread: an engine that follows commands. Importing this file makes the thread a worker.
 
 import { setClock } from "./lib/clock.ts";
 import { DescriptorBudget } from "./lib/descriptors.ts";
@@ -12,7 +12,7 @@ declare const self: Worker;
 
 const report = (message: WorkerEvent) => self.postMessage(message);
 
-/** Lines are written in the main thread, so that no two of them mix. */
+/** The main thread writes the lines, so that no two of them mix. */
 function logger(): Logger {
   const pass =
     (level: keyof Logger): Logger["info"] =>
@@ -29,8 +29,8 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
     case "start":
       return start(data);
     case "apply":
-      level = data.settings.config.logLevel;
-      engine?.apply(data.settings);
+      level = data.snapshot.config.logLevel;
+      engine?.apply(data.snapshot);
       return report({ kind: "applied" });
     case "close":
       return void engine?.close().then(() => report({ kind: "closed" }));
@@ -39,15 +39,16 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
   }
 };
 
-function start(order: Command & { kind: "start" }): void {
-  const { now, settings, ledger, worker, descriptors, column, prefix, ports } = order;
+function start(command: Command & { kind: "start" }): void {
+  const { now, snapshot, ledger, worker, descriptors, column, prefix, refusalInterval, ports } = command;
   setClock(now);
-  level = settings.config.logLevel;
-  engine = new Engine(settings, {
+  level = snapshot.config.logLevel;
+  engine = new Engine(snapshot, {
     ledger: Ledger.attach(ledger, worker),
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),
     prefix,
+    refusalInterval,
   });
   void engine.over.then(({ cut }) => report({ kind: "over", cut }));
   try {
@@ -58,5 +59,5 @@ function start(order: Command & { kind: "start" }): void {
   }
 }
 
-// Not before: a thread takes its time to come up, and the clock that it is told of goes on.
+// Sent last: a thread takes time to start, and the clock that the main thread sends with its answer must be current.
 report({ kind: "ready" });

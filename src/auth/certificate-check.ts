@@ -1,20 +1,20 @@
-// Whether a client's certificate is good under the rules of now: for every connection at its beginning, where TLS has
-// verified a chain once, and again after what changes later. What RFC 5280, section 6, says, weak cryptography and
-// revocation lists. Pure.
+// Checks a client's certificate by the current rules: for every connection at its beginning, when TLS has verified a
+// chain once, and again after later changes. It applies RFC 5280, section 6, and checks for weak cryptography and
+// revocation. Pure.
 
 import { X509Certificate } from "node:crypto";
 import { readCertificate, type Certificate } from "./certificate.ts";
 import { violation } from "./name-constraints.ts";
 import { isInForce, isListed, isSignedBy, mayHaveSigned, type RevocationList } from "./revocation.ts";
 
-/** Who is trusted, and what has been revoked. */
+/** The trusted CAs, and the revoked certificates. */
 export interface Trust {
   readonly authorities: Authorities;
-  /** Undefined where revocation is not checked at all. */
+  /** Undefined if revocation is not checked at all. */
   readonly revocations: readonly RevocationList[] | undefined;
 }
 
-/** Those who are trusted to vouch for clients, and what was found out about chains to them. */
+/** The CAs that may vouch for clients, and the known good chains to them. */
 interface Authorities {
   /** PEM. */
   readonly pem: readonly string[];
@@ -26,24 +26,24 @@ interface Authorities {
 /** Certificates, each issued by the next; the first is a client's, the last a root. */
 type Chain = readonly Certificate[];
 
-/** Why a certificate is no good, and what exactly. */
+/** Why a certificate is refused, with the detail. */
 export interface Verdict {
   readonly reason:
     "certificate_untrusted" | "certificate_expired" | "certificate_revoked" | "certificate_weak";
   readonly detail?: string;
 }
 
-/** Chains that are remembered; the oldest is forgotten first. */
-const MOST_CHAINS = 4_096;
+/** The largest number of remembered chains; the oldest is forgotten first. */
+const MAX_CHAINS = 4_096;
 
-/** The most certificates of a chain, and the most issuers that are tried on the way. */
-const MOST_LINKS = 16;
-const MOST_TRIES = 24;
+/** The largest number of certificates in a chain, and of issuers that are tried on the way. */
+const MAX_CHAIN_LENGTH = 16;
+const MAX_ISSUER_TRIES = 24;
 
 /**
- * Puts together what a listener trusts.
+ * Builds what a listener trusts.
  * @param ca PEM, checked before
- * @param before where the authorities are the same, what was found out about them is taken over
+ * @param before its known chains are kept if the authorities are the same
  */
 export function trustIn(
   { ca, crl }: { readonly ca: readonly string[]; readonly crl: readonly RevocationList[] | undefined },
@@ -62,13 +62,13 @@ export function trustIn(
 }
 
 /**
- * Judges a client's certificate. A chain is looked for anew and every signature on it is verified; it may be good now by
- * another way than in the handshake. What cannot be read or decided is not trusted.
- * @param sent answers, in DER, what there is above the certificate: as far as TLS followed it, or as the client sent it.
- *   Asked only where the authorities alone do not tell, as it takes its time
- * @param vouched TLS has verified a chain to the same authorities: what is not decided here (policies, which of two CAs of
- *   one name) is good then
- * @returns undefined where it is good
+ * Checks a client's certificate. It searches for a chain anew and verifies every signature on it; the certificate may
+ * be good now by another path than in the handshake. What cannot be read or decided is not trusted.
+ * @param sent returns, in DER, the certificates above this one: as far as TLS followed them, or as the client sent
+ *   them. It takes time, and is called only if the authorities alone do not decide
+ * @param vouched TLS has verified a chain to the same authorities: what this module does not decide (policies, which of
+ *   two CAs with one name) is good then
+ * @returns undefined if the certificate is good
  */
 export function judge(
   leaf: X509Certificate | undefined,
@@ -87,7 +87,7 @@ export function judge(
     if (search.from(client, all)) return undefined;
     // TLS does not verify such a signature at all.
     if (client.weakSignature !== undefined && search.worst === undefined) return weakLeaf(client);
-    // Sure of an end where nothing that was sent can help.
+    // The result is final if no sent certificate can help.
     const between = sent().map((der) => readCertificate(new X509Certificate(der)));
     if (between.length > 0 && search.from(client, [...all, ...between])) return undefined;
     return search.worst ?? untrusted("no chain to a CA");
@@ -100,7 +100,7 @@ function weakLeaf({ weakSignature = "" }: Certificate): Verdict {
   return { reason: "certificate_weak", detail: `the certificate: ${weakSignature}` };
 }
 
-/** Why TLS may have found a signature no good that it does not verify: it is of a kind that is not safe. */
+/** Why TLS may have rejected a signature that it does not verify: its algorithm is not safe. */
 export function weaknessOf(leaf: X509Certificate | undefined): Verdict | undefined {
   try {
     const client = leaf && readCertificate(leaf);
@@ -114,22 +114,22 @@ function untrusted(detail: string): Verdict {
   return { reason: "certificate_untrusted", detail };
 }
 
-/** Which of several chains' verdicts is told: the one with the least to put right. */
-const GRAVITY: readonly Verdict["reason"][] = [
+/** Which verdict is reported if several chains fail: the one that needs the smallest repair. */
+const REPORT_ORDER: readonly Verdict["reason"][] = [
   "certificate_expired",
   "certificate_revoked",
   "certificate_weak",
   "certificate_untrusted",
 ];
 
-/** Looks for a good chain among all that there are. */
+/** Searches all available certificates for a good chain. */
 class Search {
-  /** What stood against the best of those that led to a root. */
+  /** The problem of the best chain that led to a root. */
   worst: Verdict | undefined;
   readonly #trust: Trust;
   readonly #now: number;
   readonly #vouched: boolean;
-  /** Signatures, by the fingerprints of what is signed and of the signer. */
+  /** Verified signatures, by the fingerprints of the signed certificate and of the signer. */
   readonly #signed = new Map<string, boolean>();
   #tries = 0;
 
@@ -148,18 +148,18 @@ class Search {
   #follow(chain: Chain, issuers: readonly Certificate[]): boolean {
     const last = chain.at(-1)!;
     if (this.#isRoot(last)) return this.#isGood(chain);
-    if (chain.length >= MOST_LINKS) return false;
+    if (chain.length >= MAX_CHAIN_LENGTH) return false;
     for (const issuer of this.#mayHaveIssued(last, issuers)) {
       if (chain.some(({ fingerprint }) => fingerprint === issuer.fingerprint)) continue;
-      if (++this.#tries > MOST_TRIES) throw new Error("too many ways to a CA");
+      if (++this.#tries > MAX_ISSUER_TRIES) throw new Error("too many paths to a CA");
       if (this.#hasSigned(issuer, last) && this.#follow([...chain, issuer], issuers)) return true;
     }
     return false;
   }
 
   /**
-   * Going by names and key identifiers. TLS goes by those alone, prefers an authority to what was sent, and does not turn
-   * back where its signature is another one's: what TLS has not vouched for has to be good that way too.
+   * Compares names and key identifiers. TLS compares only those, prefers an authority to a sent certificate, and does
+   * not go back if the signature is another CA's. A chain that TLS has not verified must be good in that way too.
    */
   #mayHaveIssued(
     { issuer: name, x509 }: Certificate,
@@ -169,7 +169,7 @@ class Search {
     if (this.#vouched) return issuers.filter(fits);
     const trusted = this.#trust.authorities.all.filter(fits);
     if (new Set(trusted.map(({ keyId }) => keyId)).size > 1) {
-      this.worst ??= untrusted("several CAs of one name, which only a full handshake tells apart");
+      this.worst ??= untrusted("several CAs have the same name; only a full handshake can tell them apart");
       return [];
     }
     return trusted.length > 0 ? trusted : issuers.filter(fits);
@@ -182,7 +182,7 @@ class Search {
     return signed;
   }
 
-  /** An authority under another one does not stand alone, as in a handshake. */
+  /** An authority below another one does not end a chain, as in a handshake. */
   #isRoot({ x509 }: Certificate): boolean {
     return (
       x509.checkIssued(x509) && this.#trust.authorities.all.some((each) => each.x509.raw.equals(x509.raw))
@@ -193,7 +193,7 @@ class Search {
     const lasting = judgeChain(chain, this.#vouched);
     const verdict = lasting ?? judgeMoment(chain, this.#trust, this.#now);
     if (verdict !== undefined) {
-      const gravity = ({ reason }: Verdict) => GRAVITY.indexOf(reason);
+      const gravity = ({ reason }: Verdict) => REPORT_ORDER.indexOf(reason);
       if (this.worst === undefined || gravity(verdict) < gravity(this.worst)) this.worst = verdict;
       return false;
     }
@@ -204,12 +204,14 @@ class Search {
   #remember(chain: Chain): void {
     const { chains } = this.#trust.authorities;
     const [oldest] = chains.keys();
-    if (chains.size >= MOST_CHAINS && oldest !== undefined) chains.delete(oldest);
+    if (chains.size >= MAX_CHAINS && oldest !== undefined) chains.delete(oldest);
     chains.set(chain[0]!.fingerprint, chain);
   }
 }
 
-/** What does not depend on the moment: purposes, path lengths, names, and the strength of keys and signatures. */
+/**
+ * Checks what does not depend on the moment: purposes, path lengths, names, and the strength of keys and signatures.
+ */
 function judgeChain(chain: Chain, vouched: boolean): Verdict | undefined {
   const root = chain.length - 1;
   let below = 0;
@@ -225,16 +227,16 @@ function judgeChain(chain: Chain, vouched: boolean): Verdict | undefined {
       subject,
       issuer,
     } = certificate;
-    const noCa = onlyRoot && i < root ? "it is no CA" : noAuthority;
+    const noCa = onlyRoot && i < root ? "it is not a CA" : noAuthority;
     const wrong = problem ?? (i === 0 ? noClient : noCa);
     if (wrong !== undefined) return untrusted(`${who(chain, i)}: ${wrong}`);
     if (i > 0) {
       if (below > pathLength)
-        return untrusted(`${who(chain, i)}: more authorities below it than its path length`);
+        return untrusted(`${who(chain, i)}: its path length allows fewer authorities below it`);
       if (subject !== issuer) below++;
     }
     if (demandsPolicy && !vouched) {
-      return untrusted(`${who(chain, i)}: it demands policies, which only a full handshake looks into`);
+      return untrusted(`${who(chain, i)}: it demands policies; only a full handshake checks them`);
     }
     if (constraints === undefined || i === 0) continue;
     for (const [j, each] of chain.slice(0, i).entries()) {
@@ -255,7 +257,7 @@ function who(chain: Chain, i: number): string {
   return i === 0 ? "the certificate" : i === chain.length - 1 ? "its root CA" : "an intermediate CA";
 }
 
-/** What depends on the moment: revocation, then dates. */
+/** Checks what depends on the moment: revocation, then dates. */
 function judgeMoment(chain: Chain, { revocations }: Trust, now: number): Verdict | undefined {
   if (revocations !== undefined) {
     const verdicts = chain.map((certificate, i) =>
@@ -270,7 +272,7 @@ function judgeMoment(chain: Chain, { revocations }: Trust, now: number): Verdict
   return current ? undefined : { reason: "certificate_expired" };
 }
 
-/** The details are the words of TLS for the same. */
+/** The details use the words of TLS. */
 function revocationOf(
   { serial }: Certificate,
   issuer: Certificate,

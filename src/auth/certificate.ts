@@ -1,5 +1,4 @@
-// A certificate as RFC 5280 sees it: what it says about itself, as far as that decides whether it may be part of a chain
-// of a client. Pure.
+// A certificate as RFC 5280 defines it: the fields that decide whether it may be part of a client's chain. Pure.
 
 import { X509Certificate, createHash } from "node:crypto";
 import {
@@ -24,25 +23,25 @@ import {
 import { readConstraints, readNames, type Constraints, type Names } from "./name-constraints.ts";
 import { readSignatureAlgorithm } from "./signature.ts";
 
-/** What decides about a certificate. */
+/** The fields that decide about a certificate. */
 export interface Certificate {
-  /** The runtime's own view, which verifies signatures. */
+  /** The runtime's view of it, which verifies signatures. */
   readonly x509: X509Certificate;
   readonly fingerprint: string;
   /** Hexadecimal, without leading zeros. */
   readonly serial: string;
-  /** Names are equal where these are. */
+  /** Two names are equal if these texts are. */
   readonly issuer: string;
   readonly subject: string;
   readonly notBefore: number;
   readonly notAfter: number;
-  /** Of its public key: the same for all certificates of one key. */
+  /** Identifies its public key: the same for all certificates of one key. */
   readonly keyId: string;
-  /** The extension of that name, hexadecimal. */
+  /** The extension of the same name, hexadecimal. */
   readonly subjectKeyId: string | undefined;
-  /** Why it cannot be part of any chain of a client. */
+  /** Why it cannot be part of any client's chain. */
   readonly problem: string | undefined;
-  /** Why its key is not to be relied on, and why the signature on it is not. */
+  /** Why its key is weak, and why the signature on it is. */
   readonly weakKey: string | undefined;
   readonly weakSignature: string | undefined;
   /** Why it cannot issue certificates, and why it cannot be a client's. */
@@ -50,15 +49,15 @@ export interface Certificate {
   readonly noClient: string | undefined;
   /** Whether it may sign revocation lists. */
   readonly signsLists: boolean;
-  /** It does not say that it is a CA, as roots of old do not. */
+  /** It does not say that it is a CA, like some old roots. */
   readonly onlyRoot: boolean;
-  /** How many authorities may be between it and the client, those that issue themselves not counted. */
+  /** How many authorities may stand between it and the client, not counting self-issued ones. */
   readonly pathLength: number;
-  /** Which names it may vouch for. */
+  /** The names that it may vouch for. */
   readonly constraints: Constraints | undefined;
-  /** It demands policies of the chain below it, which are not checked here. */
+  /** It demands policies of the chain below it, which this module does not check. */
   readonly demandsPolicy: boolean;
-  /** Its own names, for the constraints of those above it. */
+  /** Its own names, for the constraints of the authorities above it. */
   names(): Names;
 }
 
@@ -76,7 +75,7 @@ const ID = {
   inhibitAnyPolicy: "2.5.29.54",
 } as const;
 
-/** Those that may be critical: they are looked at, or TLS has looked at them. */
+/** Extensions that may be critical: this module or TLS checks them. */
 const UNDERSTOOD: ReadonlySet<string> = new Set([
   ID.keyUsage,
   ID.subjectAltName,
@@ -99,13 +98,13 @@ const DIGITAL_SIGNATURE = 0x80;
 const KEY_CERT_SIGN = 0x04;
 const CRL_SIGN = 0x02;
 
-/** An extension's value; `critical` ones that are not understood forbid the use of the certificate. */
+/** An extension's value. A `critical` extension that is not understood forbids the use of the certificate. */
 interface Extension {
   readonly critical: boolean;
   readonly value: Pick<Element, "start" | "end">;
 }
 
-/** Reads a certificate. @throws where it is not even one; what is wrong with its extensions is its `problem` */
+/** Reads a certificate. @throws if it is none; an error in its extensions becomes its `problem` */
 export function readCertificate(x509: X509Certificate): Certificate {
   const der = x509.raw;
   const [tbs, algorithm] = elements(der, whole(der), SEQUENCE);
@@ -174,14 +173,14 @@ function extensionsIn(
   if (version !== 2) throw new Error("extensions in a certificate of an old version");
   const [all] = elements(der, list, SEQUENCE);
   for (const [id, extension] of extensionList(der, all!)) {
-    if (extensions.has(id)) throw new Error(`the extension ${id} twice`);
-    if (extension.critical && !UNDERSTOOD.has(id)) throw new Error(`the unknown critical extension ${id}`);
+    if (extensions.has(id)) throw new Error(`the extension ${id} occurs twice`);
+    if (extension.critical && !UNDERSTOOD.has(id)) throw new Error(`the critical extension ${id} is unknown`);
     extensions.set(id, extension);
   }
   return extensions;
 }
 
-/** A sequence of extensions, as certificates and revocation lists have it. */
+/** Reads a sequence of extensions, as certificates and revocation lists have it. */
 export function extensionList(der: Uint8Array, list: Element): [string, Extension][] {
   return elements(der, list).map((extension) => {
     const [id, ...rest] = elements(der, expectTag(extension, SEQUENCE));
@@ -196,7 +195,7 @@ function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extensi
     const inside = extensions.get(id)?.value;
     if (inside === undefined) return undefined;
     const found = elements(der, inside);
-    if (found.length !== 1) throw new Error(`the damaged extension ${id}`);
+    if (found.length !== 1) throw new Error(`the extension ${id} is damaged`);
     return found[0];
   };
   const basic = value(ID.basicConstraints);
@@ -208,21 +207,21 @@ function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extensi
     ca = flag !== undefined && der[flag.start] !== 0;
     const length = parts.shift();
     if (length !== undefined) {
-      if (!ca) throw new Error("a path length without being a CA");
+      if (!ca) throw new Error("it has a path length but is not a CA");
       pathLength = smallInteger(der, expectTag(length, INTEGER));
     }
-    if (parts.length > 0) throw new Error("damaged basic constraints");
+    if (parts.length > 0) throw new Error("its basic constraints are damaged");
   }
 
   const usageBits = value(ID.keyUsage);
   let usage = ~0;
   if (usageBits !== undefined) {
     const { start, end } = expectTag(usageBits, BIT_STRING);
-    if (end - start < 2) throw new Error("a key usage of nothing");
+    if (end - start < 2) throw new Error("its key usage is empty");
     usage = der[start + 1] as number;
   }
 
-  // What TLS takes for a root's certificate without the word CA: one of version 1, or with a key usage that says so.
+  // TLS accepts as a root without the word CA: a certificate of version 1, or one whose key usage says so.
   const onlyRoot = basic === undefined && (version === 0 || usageBits !== undefined);
 
   const purposes = value(ID.extendedKeyUsage);
@@ -237,12 +236,12 @@ function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extensi
     problem,
     noAuthority:
       (usage & KEY_CERT_SIGN) === 0
-        ? "its key usage is without keyCertSign"
+        ? "its key usage lacks keyCertSign"
         : ca || onlyRoot
           ? undefined
-          : "it is no CA",
+          : "it is not a CA",
     onlyRoot,
-    noClient: (usage & DIGITAL_SIGNATURE) === 0 ? "its key usage is without digitalSignature" : undefined,
+    noClient: (usage & DIGITAL_SIGNATURE) === 0 ? "its key usage lacks digitalSignature" : undefined,
     signsLists: (usage & CRL_SIGN) !== 0,
     pathLength,
     constraints: constraints && readConstraints(der, constraints),
@@ -250,20 +249,20 @@ function readExtensions(der: Uint8Array, extensions: ReadonlyMap<string, Extensi
   };
 }
 
-/** Whether policies are demanded. What is malformed is an exception; what is not demanded decides nothing. */
+/** Whether the certificate demands policies. @throws if they are malformed */
 function readPolicies(der: Uint8Array, value: (id: string) => Element | undefined): boolean {
   const policies = value(ID.certificatePolicies);
   if (policies !== undefined) {
     const ids = elements(der, expectTag(policies, SEQUENCE), SEQUENCE).map((policy) =>
       oid(der, elements(der, expectTag(policy, SEQUENCE))[0]),
     );
-    if (new Set(ids).size !== ids.length) throw new Error("a policy twice");
+    if (new Set(ids).size !== ids.length) throw new Error("a policy occurs twice");
   }
   const mappings = value(ID.policyMappings);
   if (mappings !== undefined) {
     for (const mapping of elements(der, expectTag(mappings, SEQUENCE), SEQUENCE)) {
       const pair = elements(der, expectTag(mapping, SEQUENCE)).map((each) => oid(der, each));
-      if (pair.length !== 2 || pair.includes(ANY_POLICY)) throw new Error("a damaged policy mapping");
+      if (pair.length !== 2 || pair.includes(ANY_POLICY)) throw new Error("a policy mapping is damaged");
     }
   }
   const inhibit = value(ID.inhibitAnyPolicy);
@@ -271,7 +270,7 @@ function readPolicies(der: Uint8Array, value: (id: string) => Element | undefine
   const constraints = value(ID.policyConstraints);
   if (constraints === undefined) return false;
   const skips = elements(der, expectTag(constraints, SEQUENCE));
-  if (skips.length === 0) throw new Error("empty policy constraints");
+  if (skips.length === 0) throw new Error("its policy constraints are empty");
   for (const skip of skips) smallInteger(der, skip);
   return skips.some(({ tag }) => tag === 0x80);
 }

@@ -1,15 +1,15 @@
-// What a client's certificate says of itself, for the log. It may be a stranger's: huge, odd, and made to deceive.
+// What a client's certificate claims, for the log. It may be a stranger's: huge, malformed, and made to deceive.
 
 import type { X509Certificate } from "node:crypto";
 import { escapeInvisible } from "../lib/errors.ts";
 import { commonNames } from "./identity.ts";
 
-/** The most characters of one value. */
-const MAX_LENGTH = 256;
+/** The largest number of characters in one value. */
+const MAX_VALUE_LENGTH = 256;
 
-/** Escaped and bounded. What cannot be read is left out. */
+/** Escaped and bounded. Unreadable fields are left out. */
 export interface Claims {
-  /** The Common Name, or several. */
+  /** The Common Name, or several of them. */
   readonly claimed?: string | undefined;
   /** Hexadecimal. */
   readonly serial?: string | undefined;
@@ -41,12 +41,12 @@ function read(value: () => string | undefined): string | undefined {
     const text = value();
     return text === undefined || text === ""
       ? undefined
-      : short(escapeInvisible(text.slice(0, MAX_LENGTH + 1)));
+      : short(escapeInvisible(text.slice(0, MAX_VALUE_LENGTH + 1)));
   } catch {
     return undefined;
   }
 }
 
 function short(text: string): string {
-  return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text;
+  return text.length > MAX_VALUE_LENGTH ? `${text.slice(0, MAX_VALUE_LENGTH)}…` : text;
 }

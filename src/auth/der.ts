@@ -1,5 +1,5 @@
 // Just enough of DER (ITU-T X.690) to read certificates and revocation lists (RFC 5280) where the runtime's interface
-// leaves something out. Pure. Malformed input is an exception.
+// lacks something. Pure. Malformed input throws.
 
 /** One element: its tag, where it begins, and where its contents are in the bytes. */
 export interface Element {
@@ -19,14 +19,14 @@ export const GENERALIZED_TIME = 0x18;
 export const SEQUENCE = 0x30;
 export const SET = 0x31;
 
-/** The whole text as one element, which has to be a sequence. */
+/** Reads all bytes as one element, which must be a sequence. */
 export function whole(der: Uint8Array): Element {
   const all = elements(der, { start: 0, end: der.length });
-  if (all.length !== 1) throw new Error("DER with something after its end");
+  if (all.length !== 1) throw new Error("DER has bytes after its end");
   return expectTag(all[0], SEQUENCE);
 }
 
-/** The elements within another one; with `first`, the first of them has to have that tag. */
+/** The elements within another one. With `first`, the first of them must have that tag. */
 export function elements(der: Uint8Array, within: Pick<Element, "start" | "end">, first?: number): Element[] {
   const found: Element[] = [];
   for (let at = within.start; at < within.end;) {
@@ -38,26 +38,26 @@ export function elements(der: Uint8Array, within: Pick<Element, "start" | "end">
   return found;
 }
 
-/** The element that begins there. */
+/** The element that begins at this position. */
 export function elementAt(der: Uint8Array, from: number, limit: number): Element {
   let start = from;
   const tag = der[start++];
   let length = der[start++];
   if (tag === undefined || length === undefined || start > limit) throw new Error("DER ends early");
-  if ((tag & 0x1f) === 0x1f) throw new Error("DER tag of a kind that is not used");
+  if ((tag & 0x1f) === 0x1f) throw new Error("DER tag is unsupported");
   if (length >= 0x80) {
     const count = length - 0x80;
-    if (count === 0 || count > 4) throw new Error("DER length of a kind that is not allowed");
+    if (count === 0 || count > 4) throw new Error("DER length has a forbidden form");
     length = 0;
     for (let i = 0; i < count; i++) length = length * 256 + (der[start++] ?? 0);
-    if (length < 0x80 || length < 256 ** (count - 1)) throw new Error("DER length that is not the shortest");
+    if (length < 0x80 || length < 256 ** (count - 1)) throw new Error("DER length is not minimal");
   }
   if (start + length > limit) throw new Error("DER ends early");
   return { tag, from, start, end: start + length };
 }
 
 export function expectTag(element: Element | undefined, tag: number): Element {
-  if (element?.tag !== tag) throw new Error("DER of another structure");
+  if (element?.tag !== tag) throw new Error("DER has an unexpected structure");
   return element;
 }
 
@@ -95,26 +95,26 @@ export function integer(der: Uint8Array, element: Element | undefined): string {
 /** An integer that is small and not negative. */
 export function smallInteger(der: Uint8Array, { start, end }: Pick<Element, "start" | "end">): number {
   if (end - start < 1 || end - start > 4 || (der[start] as number) >= 0x80) {
-    throw new Error("DER with a number out of range");
+    throw new Error("DER number is out of range");
   }
   return bytes(der, { start, end }).readUIntBE(0, end - start);
 }
 
-/** The contents of a bit string of whole bytes. */
+/** The contents of a bit string that consists of whole bytes. */
 export function bitString(der: Uint8Array, element: Element | undefined): Pick<Element, "start" | "end"> {
   const { start, end } = expectTag(element, BIT_STRING);
-  if (der[start] !== 0) throw new Error("DER bit string of parts of bytes");
+  if (der[start] !== 0) throw new Error("DER bit string ends within a byte");
   return { start: start + 1, end };
 }
 
 /** RFC 5280, section 4.1.2.5: YYMMDDHHMMSSZ up to 2049, YYYYMMDDHHMMSSZ from then on. Milliseconds since 1970. */
 export function time(der: Uint8Array, element: Element | undefined): number {
-  if (element?.tag !== UTC_TIME && element?.tag !== GENERALIZED_TIME) throw new Error("DER without a time");
+  if (element?.tag !== UTC_TIME && element?.tag !== GENERALIZED_TIME) throw new Error("DER time is missing");
   const text = bytes(der, element).toString("latin1");
   const match = /^(\d{2}|\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(text);
   const [, year = "", month, day, hour, minute, second] = match ?? [];
   if (year.length !== (element.tag === UTC_TIME ? 2 : 4)) {
-    throw new Error("DER time of a kind that is not allowed");
+    throw new Error("DER time has a forbidden form");
   }
   const full = year.length === 4 ? Number(year) : Number(year) + (Number(year) < 50 ? 2000 : 1900);
   return Date.UTC(full, Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second));
@@ -132,8 +132,8 @@ const ENCODINGS: Readonly<Record<number, "utf8" | "latin1" | "utf16" | "utf32">>
 };
 
 /**
- * The relative distinguished names of a name, each in a form that is equal where they are. Texts are compared as RFC 5280,
- * section 7.1 has it: without regard to the case of ASCII letters and to the number of spaces.
+ * The relative distinguished names of a name, in a normal form: equal names give equal texts. RFC 5280, section 7.1
+ * compares texts without regard to the case of ASCII letters and to the number of spaces.
  */
 export function relativeNames(der: Uint8Array, element: Element | undefined): string[] {
   return elements(der, expectTag(element, SEQUENCE)).map((set) =>
@@ -148,7 +148,7 @@ export function relativeNames(der: Uint8Array, element: Element | undefined): st
   );
 }
 
-/** A whole name, in a form that is equal where names are. */
+/** A whole name, in the same normal form. */
 export function nameOf(der: Uint8Array, element: Element | undefined): string {
   return relativeNames(der, element).join(",");
 }
@@ -158,7 +158,7 @@ const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 function canonicalText(der: Uint8Array, value: Element): string {
   const raw = bytes(der, value);
   const encoding = ENCODINGS[value.tag];
-  // Anything else is equal where its bytes are.
+  // Any other value is equal if its bytes are.
   if (encoding === undefined) return `#${value.tag.toString(16)}${raw.toString("hex")}`;
   const text =
     encoding === "utf16"

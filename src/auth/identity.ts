@@ -1,22 +1,22 @@
-// Who a client is: the Common Name of its verified certificate, `user@group`. Pure.
+// Identifies a client by the Common Name of its verified certificate, `user@group`. Pure.
 
-/** A client, as its certificate names it. */
+/** A client as its certificate names it. */
 export interface Identity {
   /** The whole Common Name, `user@group`: the client for every limit, and in the log. */
   readonly client: string;
   readonly user: string;
-  /** What `authorizedGroups` are compared with, to the letter. */
+  /** Compared with `authorizedGroups`, exactly. */
   readonly group: string;
 }
 
 /**
  * Reads the identity from a certificate's subject as `X509Certificate.subject` prints it: a line per relative
  * distinguished name, its attributes joined by ` + `, special characters escaped with a backslash (RFC 2253, section
- * 2.4) and control characters as `\0A`. A value cannot forge a line or an attribute, since its own line feeds and plus
+ * 2.4) and control characters as `\0A`. A value cannot forge a line or an attribute, because its line feeds and plus
  * signs are escaped.
  *
- * @returns undefined where there is not exactly one Common Name of the form `user@group` with exactly one `@`, both
- * parts non-empty, and no white space, control or invisible character
+ * @returns undefined unless there is exactly one Common Name of the form `user@group` with exactly one `@`, both parts
+ *   non-empty, and no white space, control or invisible character
  */
 export function identify(subject: string | undefined): Identity | undefined {
   const [client, ...others] = commonNames(subject);
@@ -24,11 +24,11 @@ export function identify(subject: string | undefined): Identity | undefined {
 
   const parts = client.split("@");
   const [user, group] = parts;
-  if (parts.length !== 2 || !user || !group || UNFIT.test(client)) return undefined;
+  if (parts.length !== 2 || !user || !group || hasForbidden(client)) return undefined;
   return { client, user, group };
 }
 
-/** The Common Names in a subject that is printed as {@link identify} takes it. */
+/** The Common Names in a subject of the format that {@link identify} reads. */
 export function commonNames(subject: string | undefined): string[] {
   return (subject ?? "")
     .split("\n")
@@ -43,7 +43,7 @@ export function identityFault(subject: string | undefined): string {
   const [name] = names;
   if (name === undefined) return "no Common Name";
   if (names.length > 1) return `${names.length} Common Names`;
-  const unfit = UNFIT.exec(name)?.[0].codePointAt(0);
+  const unfit = FORBIDDEN_CHARACTER.exec(name)?.[0].codePointAt(0);
   if (unfit !== undefined) {
     return `the forbidden character U+${unfit.toString(16).toUpperCase().padStart(4, "0")}`;
   }
@@ -54,18 +54,24 @@ export function identityFault(subject: string | undefined): string {
 }
 
 /**
- * Whether a group can be authorized: it can be part of an identity, and has no `*`, which somebody would write who takes
- * it for a pattern.
+ * Whether a group can be authorized: it can be part of an identity and has no `*`. A `*` would mean that the author
+ * expects a pattern.
  */
 export function isGroupName(text: string): boolean {
-  return text !== "" && !/[@*]/.test(text) && !UNFIT.test(text);
+  return text !== "" && !/[@*]/.test(text) && !hasForbidden(text);
 }
 
+function hasForbidden(text: string): boolean {
+  // Most names are visible ASCII: the runtime then does not load its Unicode tables, which take memory.
+  return !VISIBLE_ASCII.test(text) && FORBIDDEN_CHARACTER.test(text);
+}
+const VISIBLE_ASCII = /^[!-~]*$/;
+
 /**
- * White space, control characters, unpaired surrogates, and what leaves no mark or looks like a space: what Unicode calls
- * default-ignorable, and the Braille blank.
+ * White space, control characters, unpaired surrogates, and characters that are invisible or look like a space: those
+ * that Unicode calls default-ignorable, and the Braille blank.
  */
-const UNFIT = /[\p{Z}\p{C}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/u;
+const FORBIDDEN_CHARACTER = /[\p{Z}\p{C}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 function unescape(value: string): string {
   return value.replace(/\\([0-9A-F]{2}|.)/gsu, (_, escaped: string) =>

@@ -12,7 +12,7 @@ import {
   type Element,
 } from "./der.ts";
 
-/** A general name: its kind, and its value in the form that constraints of that kind are compared with. */
+/** A general name: its kind, and its value in the form that constraints of that kind use. */
 interface GeneralName {
   readonly kind: number;
   readonly text: string;
@@ -21,13 +21,13 @@ interface GeneralName {
 
 /** All names of a certificate. */
 export interface Names {
-  /** Those of its subject, from the top down. */
+  /** The names of its subject, from the top down. */
   readonly relative: readonly string[];
-  /** E-mail addresses in its subject; undefined ones cannot be read. */
+  /** E-mail addresses in its subject; undefined for an unreadable one. */
   readonly emails: readonly (string | undefined)[];
-  /** Those beside its subject. */
+  /** The names besides its subject. */
   readonly general: readonly GeneralName[];
-  /** A Common Name that could be a host's, where there are no names beside the subject. */
+  /** A Common Name that can be a host's, if there are no names besides the subject. */
   readonly host?: boolean;
 }
 
@@ -46,8 +46,8 @@ const COMMON_NAME = "2.5.4.3";
 const IA5_STRING = 0x16;
 const HOST = /^[A-Za-z0-9_:.*-]+$/;
 
-/** More comparisons than this are not made: the chain is then not vouched for. */
-const MOST_COMPARISONS = 10_000;
+/** The largest number of comparisons; a chain that needs more is not trusted. */
+const MAX_COMPARISONS = 10_000;
 
 export function readConstraints(der: Uint8Array, sequence: Element): Constraints {
   const parts = elements(der, expectTag(sequence, SEQUENCE));
@@ -56,17 +56,17 @@ export function readConstraints(der: Uint8Array, sequence: Element): Constraints
     if (list === undefined) return [];
     return elements(der, list).map((subtree) => {
       const [base, ...distances] = elements(der, expectTag(subtree, SEQUENCE));
-      if (base === undefined || distances.length > 0) throw new Error("name constraints with distances");
+      if (base === undefined || distances.length > 0) throw new Error("name constraints have distances");
       return generalName(der, base);
     });
   };
   if (parts.length === 0 || parts.some(({ tag }) => tag !== 0xa0 && tag !== 0xa1)) {
-    throw new Error("damaged name constraints");
+    throw new Error("name constraints are damaged");
   }
   return { permitted: subtrees(0xa0), excluded: subtrees(0xa1) };
 }
 
-/** @param altNames the value of the extension that has the names beside the subject */
+/** @param altNames the value of the extension that has the names besides the subject */
 export function readNames(
   der: Uint8Array,
   relative: readonly string[],
@@ -95,15 +95,15 @@ export function readNames(
 
 function generalName(der: Uint8Array, element: Element): GeneralName {
   const kind = element.tag & 0x1f;
-  if ((element.tag & 0xc0) !== 0x80) throw new Error("a damaged general name");
+  if ((element.tag & 0xc0) !== 0x80) throw new Error("a general name is damaged");
   const relative = kind === DIRECTORY ? relativeNames(der, elements(der, element)[0]) : [];
   return { kind, text: bytes(der, element).toString("latin1"), relative };
 }
 
 /**
- * Whether names are within the constraints.
- * @param isLeaf a client's own certificate; the names of hosts are looked for in its Common Name too
- * @returns what is wrong; what cannot be decided is wrong
+ * Checks that names are within the constraints.
+ * @param isLeaf a client's own certificate; host names are also searched in its Common Name
+ * @returns the problem, if any; what cannot be decided is a problem
  */
 export function violation(
   { permitted, excluded }: Constraints,
@@ -114,27 +114,29 @@ export function violation(
   const all = [...general];
   if (relative.length > 0) all.push({ kind: DIRECTORY, text: "", relative });
   for (const email of emails) {
-    if (email === undefined) return "an e-mail address that cannot be read";
+    if (email === undefined) return "an e-mail address cannot be read";
     all.push({ kind: EMAIL, text: email, relative: [] });
   }
-  if (isLeaf && names.host) return "a host's name outside of the subject's alternative names";
-  if (all.length * (permitted.length + excluded.length) > MOST_COMPARISONS) return "too many names";
+  if (isLeaf && names.host)
+    return "a host name is only in the Common Name, not in the subject's alternative names";
+  if (all.length * (permitted.length + excluded.length) > MAX_COMPARISONS) return "too many names";
   for (const name of all) {
     const own = ({ kind }: GeneralName) => kind === name.kind;
     const bases = permitted.filter(own);
     const matches = (base: GeneralName) => isWithin(name, base);
     try {
       if (bases.length > 0 && !bases.map(matches).includes(true))
-        return "a name outside of what its CA may vouch for";
-      if (excluded.filter(own).map(matches).includes(true)) return "a name that its CA must not vouch for";
+        return "a name is outside the permitted subtrees of its CA";
+      if (excluded.filter(own).map(matches).includes(true))
+        return "a name is inside an excluded subtree of its CA";
     } catch {
-      return "a name that constraints cannot be applied to";
+      return "its CA's constraints cannot be applied to a name";
     }
   }
   return undefined;
 }
 
-/** Whether a name is within a subtree of its own kind. @throws where that cannot be said */
+/** Whether a name is within a subtree of its kind. @throws if it cannot be decided */
 function isWithin(name: GeneralName, base: GeneralName): boolean {
   switch (name.kind) {
     case DIRECTORY:
@@ -145,9 +147,9 @@ function isWithin(name: GeneralName, base: GeneralName): boolean {
       return isEmailWithin(name.text, base.text);
     case URI:
       return isUriWithin(name.text, base.text);
-    // TLS does not apply those to addresses either.
+    // TLS does not apply constraints to these addresses either.
     default:
-      throw new Error("a kind of name that has no subtrees here");
+      throw new Error("this kind of name has no subtrees");
   }
 }
 

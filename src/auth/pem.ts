@@ -9,18 +9,18 @@ export interface PemBlock {
   readonly line: number;
 }
 
-/** What was found in a text, and where it is damaged, if it is. */
+/** The blocks of a text, and where it is damaged, if it is. */
 export interface PemText {
   readonly blocks: readonly PemBlock[];
   readonly damage: { readonly line: number; readonly problem: string } | undefined;
 }
 
-const MARK = "-----";
+const DASHES = "-----";
 const BOUNDARY = /^-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$/;
 
 /**
- * Reads all blocks of a text. Between blocks there may be anything that does not begin with five dashes. Each block has
- * its end, or the text is damaged: a file that was cut short has lost something, which would go unnoticed otherwise.
+ * Reads all blocks of a text. Text between blocks is allowed if it does not begin with five dashes. A block without an
+ * end makes the text damaged: a truncated file has lost something that would otherwise go unnoticed.
  */
 export function readPem(text: string): PemText {
   const blocks: PemBlock[] = [];
@@ -51,23 +51,23 @@ export function readPem(text: string): PemText {
   }
   if (begun !== undefined)
     return damaged(begun.line, `"BEGIN ${begun.label}" has no "END": the file is cut short`);
-  // What is left of a "BEGIN" line where the text was cut within its dashes.
+  // The rest of a "BEGIN" line, if the text was cut within its dashes.
   const last = text.slice(text.lastIndexOf("\n") + 1);
   if (/^-{1,4}$/.test(last)) return damaged(lineAt(text.length), "the file is cut short");
   return { blocks, damage: undefined };
 }
 
-/** Where the next boundary begins, or what looks like one; -1 where there is none. */
+/** Where the next boundary begins, or what looks like one; -1 if there is none. */
 function nextMark(text: string, from: number): number {
-  for (let at = text.indexOf(MARK, from); at >= 0; at = text.indexOf(MARK, at + 1)) {
-    const after = at + MARK.length;
+  for (let at = text.indexOf(DASHES, from); at >= 0; at = text.indexOf(DASHES, at + 1)) {
+    const after = at + DASHES.length;
     if (at === 0 || text[at - 1] === "\n") return at;
     if (text.startsWith("BEGIN ", after) || text.startsWith("END ", after)) return at;
   }
   return -1;
 }
 
-/** Numbers lines; asked for places in their order only. */
+/** Counts lines; the places must be asked for in ascending order. */
 function lineCounter(text: string): (at: number) => number {
   let [line, seen] = [1, 0];
   return (at) => {

@@ -1,5 +1,5 @@
-// Revocation lists (RFC 5280, section 5): read, indexed and verified in steps, so that a long one delays no connection, and
-// in memory that threads share. Pure.
+// Revocation lists (RFC 5280, section 5): read, indexed and verified in steps, so that a long one delays no connection,
+// and stored in memory that threads share. Pure.
 
 import { atOnce } from "../lib/portions.ts";
 import type { Certificate } from "./certificate.ts";
@@ -24,29 +24,29 @@ import {
 } from "./der.ts";
 import { readSignatureAlgorithm, verifySignature, type SignatureAlgorithm } from "./signature.ts";
 
-/** A part of the list's bytes. */
+/** A range of the list's bytes. */
 type Range = Pick<Element, "start" | "end">;
 
 /** A revocation list. It can be sent to another thread, which then shares its memory. */
 export interface RevocationList {
-  /** As {@link Certificate.issuer}. */
+  /** Comparable to {@link Certificate.issuer}. */
   readonly issuer: string;
   readonly thisUpdate: number;
-  /** When there should have been a newer one; undefined where the list does not say. */
+  /** When a newer list is due; undefined if the list does not say. */
   readonly nextUpdate: number | undefined;
-  /** Why no certificate can be judged by it. */
+  /** Why no certificate can be checked against it. */
   readonly problem: string | undefined;
-  /** Whose key signed it, where it says so. */
+  /** The identifier of the key that signed it, if the list has one. */
   readonly authorityKeyId:
     { readonly keyId: string | undefined; readonly serial: string | undefined } | undefined;
   readonly count: number;
   readonly der: Uint8Array;
-  /** Where serial numbers are in `der`, in a table that is open-addressed by their hash; 0 is none. */
+  /** Where serial numbers are in `der`: an open-addressed hash table; 0 is an empty place. */
   readonly table: Uint32Array;
   readonly signed: Range;
   readonly signature: Range;
   readonly algorithm: SignatureAlgorithm;
-  /** {@link Certificate.keyId} of those whose signature on it was found good when it was loaded. */
+  /** {@link Certificate.keyId} of the signers whose signature was verified when the list was loaded. */
   readonly signers: readonly string[];
 }
 
@@ -56,15 +56,15 @@ const CRL_EXTENSION = {
   issuingDistributionPoint: "2.5.29.28",
 } as const;
 
-/** So many entries are read at a time. */
+/** The number of entries read in one step. */
 const PORTION_ENTRIES = 1_024;
 
-/** The least bytes that an entry takes: a serial number and a time. */
-const SMALLEST_ENTRY = 20;
+/** The smallest size of an entry in bytes: a serial number and a time. */
+const MIN_ENTRY_BYTES = 20;
 
 /**
- * Reads a list and indexes what is revoked.
- * @throws where it is no list; what forbids its use is its `problem`
+ * Reads a list and indexes the revoked certificates.
+ * @throws if it is not a list; a reason not to use it becomes its `problem`
  */
 export function* readRevocationList(given: Uint8Array): Generator<void, RevocationList> {
   const der = new Uint8Array(new SharedArrayBuffer(given.length));
@@ -80,7 +80,7 @@ export function* readRevocationList(given: Uint8Array): Generator<void, Revocati
   const nextUpdate = isTime(rest[0]) ? rest.shift() : undefined;
   const revoked = rest[0]?.tag === SEQUENCE ? rest.shift() : undefined;
   const extensions = rest[0]?.tag === 0xa0 ? rest.shift() : undefined;
-  if (rest.length > 0) throw new Error("DER of another structure");
+  if (rest.length > 0) throw new Error("DER has an unexpected structure");
 
   const { table, count, criticalEntries } = yield* indexEntries(der, revoked);
   const known = readSignatureAlgorithm(der, algorithm);
@@ -102,7 +102,7 @@ export function* readRevocationList(given: Uint8Array): Generator<void, Revocati
             : new Set(ids).size !== ids.length
               ? "it has an extension twice"
               : version > 1 || (version === 0 && list !== undefined)
-                ? "its version does not fit"
+                ? "its version does not match its contents"
                 : !bytes(der, expectTag(inner, SEQUENCE)).equals(bytes(der, algorithm!))
                   ? "it has two different signature algorithms"
                   : undefined);
@@ -134,19 +134,20 @@ function readAuthorityKeyId(der: Uint8Array, value: Range): RevocationList["auth
 
 function* indexEntries(der: Uint8Array, revoked: Element | undefined) {
   const { start, end } = revoked ?? { start: 0, end: 0 };
-  const most = Math.ceil((end - start) / SMALLEST_ENTRY);
+  const most = Math.ceil((end - start) / MIN_ENTRY_BYTES);
   const size = 2 ** Math.ceil(Math.log2(2 * most + 2));
   const table = new Uint32Array(new SharedArrayBuffer(4 * size));
   let [count, criticalEntries] = [0, false];
   for (let at = start; at < end;) {
-    // Most entries have short lengths, which take no more than this to read.
+    // Most entries have short lengths, which this reads without more code.
     const entry = elementAt(der, at, end);
     const serial = expectTag(elementAt(der, expectTag(entry, SEQUENCE).start, entry.end), INTEGER);
     const date = elementAt(der, serial.end, entry.end);
-    if (date.tag !== UTC_TIME && date.tag !== GENERALIZED_TIME) throw new Error("DER of another structure");
+    if (date.tag !== UTC_TIME && date.tag !== GENERALIZED_TIME)
+      throw new Error("DER has an unexpected structure");
     if (date.end < entry.end) {
       const list = expectTag(elementAt(der, date.end, entry.end), SEQUENCE);
-      if (list.end !== entry.end) throw new Error("DER of another structure");
+      if (list.end !== entry.end) throw new Error("DER has an unexpected structure");
       criticalEntries ||= hasCritical(der, list);
     }
     insert(table, der, serial);
@@ -185,7 +186,7 @@ function hash(der: Uint8Array, start: number, end: number): number {
   return (value ^ (value >>> 15)) >>> 0;
 }
 
-/** Whether a list has a serial number, as {@link Certificate.serial}. */
+/** Whether a list has a serial number, written as {@link Certificate.serial}. */
 export function isListed({ der, table, count }: RevocationList, serial: string): boolean {
   if (count === 0) return false;
   const wanted = Buffer.from(serial, "hex");
@@ -197,7 +198,7 @@ export function isListed({ der, table, count }: RevocationList, serial: string):
   return false;
 }
 
-/** Whether somebody may have signed a list, going by what both say. */
+/** Whether a certificate may have signed a list, by the names and identifiers of both. */
 export function mayHaveSigned(
   issuer: Certificate,
   { issuer: name, authorityKeyId }: RevocationList,
@@ -208,7 +209,7 @@ export function mayHaveSigned(
   return serial === undefined || serial === issuer.serial;
 }
 
-/** Verifies a list's signature by somebody's key. */
+/** Verifies a list's signature by a certificate's key. */
 export function* verifyList(
   { der, signed, signature, algorithm }: RevocationList,
   { x509 }: Certificate,
@@ -221,26 +222,26 @@ export function* verifyList(
   );
 }
 
-/** Whether a list is in force; a later revocation would not be on it. */
+/** Whether a list is in force; a later revocation would be missing from it. */
 export function isInForce({ thisUpdate, nextUpdate = Infinity }: RevocationList, now: number): boolean {
   return thisUpdate <= now && now < nextUpdate;
 }
 
-/** Keys that claim a list that was not verified when it was loaded. */
-const MOST_CLAIMS = 8;
+/** The largest number of keys that are tried on a list that was not verified at loading. */
+const MAX_SIGNER_CHECKS = 8;
 
-/** What was found out about lists since they were loaded, by the signers' keys. */
+/** Signatures checked since the lists were loaded, by the signers' keys. */
 const claims = new WeakMap<RevocationList, Map<string, boolean>>();
 
-/** Whether the issuer signed the list; what was found out is remembered. */
+/** Whether the issuer signed the list; the result is remembered. */
 export function isSignedBy(list: RevocationList, issuer: Certificate): boolean {
   if (list.signers.includes(issuer.keyId)) return true;
   let known = claims.get(list);
   if (known === undefined) claims.set(list, (known = new Map()));
   const before = known.get(issuer.keyId);
   if (before !== undefined) return before;
-  // Of an authority that clients send along. It takes its time for long lists, so that the number of tries is bounded.
-  if (known.size >= MOST_CLAIMS) return false;
+  // A client sent this authority. Verifying a long list takes time, so that the number of tries is bounded.
+  if (known.size >= MAX_SIGNER_CHECKS) return false;
   const signed = atOnce(verifyList(list, issuer));
   known.set(issuer.keyId, signed);
   return signed;

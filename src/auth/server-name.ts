@@ -1,34 +1,34 @@
-// Which upstream a connection is for, by the server name that the client asks for (SNI, RFC 6066, section 3). Pure.
+// Routes a connection to an upstream by the server name that the client asks for (SNI, RFC 6066, section 3). Pure.
 
 /** An upstream, as far as routing goes. */
 export interface Route {
   readonly name: string;
-  /** As {@link parseServerName} answers them; undefined for none. */
+  /** In the form that {@link parseServerName} returns; undefined for none. */
   readonly serverNames: readonly string[] | undefined;
 }
 
 /**
  * Reads a server name: a host name, or `*.` and a host name for everything below it.
- * @returns lower case, without a final dot; undefined where it is none
+ * @returns lower case, without a final dot; undefined if the text is not a server name
  */
 export function parseServerName(text: unknown): string | undefined {
   if (typeof text !== "string") return undefined;
   const name = text.replace(/\.$/, "");
   const host = name.startsWith("*.") ? name.slice(2) : name;
   const labels = host.split(".");
-  // Before letters become small ones: there are others outside ASCII that become a to z.
+  // Checked before lower-casing, which would turn some characters outside ASCII into a to z.
   const fits = labels.every((label) => /^[a-z\d_]([a-z\d_-]{0,61}[a-z\d_])?$/i.test(label));
   return fits && host.length <= 253 && !/^[\d.]+$/.test(host) ? name.toLowerCase() : undefined;
 }
 
-/** Finds the upstream for a server name: exact names first, then the longest suffix, then the one that takes the rest. */
+/** Finds the upstream for a server name: exact names first, then the longest suffix, then the fallback. */
 export class Router {
   readonly #byName = new Map<string, string>();
   readonly #fallback: string | undefined;
 
   /**
    * @param routes no server name may be in two of them
-   * @param rest the name of the upstream for everything else, if any
+   * @param fallback the name of the upstream for everything else, if any
    */
   constructor(routes: readonly Route[], fallback: string | undefined) {
     for (const { name, serverNames = [] } of routes)
@@ -37,12 +37,12 @@ export class Router {
   }
 
   /**
-   * @param asked as the client sent it, any bytes at all; undefined where it sent none
+   * @param asked as the client sent it, any bytes; undefined if it sent none
    * @returns the upstream's name
    */
   route(asked: string | undefined): string | undefined {
     const name = parseServerName(asked);
-    // A star in what a client asks for is no wildcard.
+    // A star in a client's server name is not a wildcard.
     if (name === undefined || name.startsWith("*")) return this.#fallback;
     const exact = this.#byName.get(name);
     if (exact !== undefined) return exact;
@@ -55,9 +55,9 @@ export class Router {
 }
 
 /**
- * The upstream that takes what no server name leads to: the only one without server names or, where several have none,
- * the only one of them that no listener is pinned to.
- * @returns its name, or all candidates where there is more than one
+ * Finds the fallback: the upstream for connections that no server name routes. It is the only upstream without server
+ * names or, if several have none, the only one of them without a pinned listener.
+ * @returns its name, or all candidates if there is more than one
  */
 export function restOf(routes: readonly Route[], pinned: ReadonlySet<string>): string | undefined | string[] {
   const nameless = routes.filter(({ serverNames }) => serverNames === undefined).map(({ name }) => name);

@@ -1,18 +1,18 @@
-// Signature algorithms of X.509: which are weak, and the verification of what the runtime does not verify itself. Pure.
+// Signature algorithms of X.509: which are weak, and verification of signatures that the runtime does not verify. Pure.
 
 import { constants, createVerify, verify, type KeyObject } from "node:crypto";
 import { OBJECT_IDENTIFIER, SEQUENCE, elements, expectTag, oid, smallInteger, type Element } from "./der.ts";
 
-/** How a signature is to be verified. */
+/** How to verify a signature. */
 export interface SignatureAlgorithm {
-  /** The type that the key has to have. */
+  /** The type that the key must have. */
   readonly key: "rsa" | "rsa-pss" | "ec" | "ed25519" | undefined;
   readonly hash: string;
   /** RSA-PSS only. */
   readonly saltLength: number | undefined;
-  /** Why it is not to be relied on, as in "signed with SHA-1". */
+  /** Why it is weak, as in "signed with SHA-1". */
   readonly weakness: string | undefined;
-  /** What it is where it is none of those that are known here. */
+  /** The algorithm, if this module does not know it. */
   readonly strange: string | undefined;
 }
 
@@ -57,7 +57,7 @@ export function readSignatureAlgorithm(der: Uint8Array, element: Element | undef
   return { key, hash, saltLength: undefined, weakness: weakness && `signed with ${weakness}`, strange };
 }
 
-/** RFC 4055, section 3.1. What is left out is SHA-1 and 20 bytes. */
+/** RFC 4055, section 3.1. The defaults are SHA-1 and 20 bytes. */
 function readPss(der: Uint8Array, parameters: Element | undefined): SignatureAlgorithm {
   const parts = parameters === undefined ? [] : elements(der, expectTag(parameters, SEQUENCE));
   const part = (tag: number) => {
@@ -81,11 +81,11 @@ function readPss(der: Uint8Array, parameters: Element | undefined): SignatureAlg
   return { ...pss, weakness: undefined, strange };
 }
 
-/** So many bytes are hashed at a time. */
+/** The number of bytes hashed in one step. */
 const PORTION_BYTES = 256 * 1024;
 
 /**
- * Verifies a signature; one step for each portion of the data, for data that takes its time.
+ * Verifies a signature, in one step for each portion of the data, because long data takes time.
  * @returns whether it is good; weak and unknown algorithms never are
  */
 export function* verifySignature(

@@ -1,18 +1,18 @@
-// What the TLS library says of a failed handshake, as a reason for the log. Pure.
+// Translates the TLS library's error of a failed handshake into a reason for the log. Pure.
 
 import { codeOf, type RefusalReason } from "../lib/errors.ts";
 
-/** What TLS says when a client alerts that the proxy's certificate is not good (RFC 8446, section 6.2). */
+/** The TLS error for a client's alert that it rejects the proxy's certificate (RFC 8446, section 6.2). */
 const DISTRUST =
   /_ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|CERTIFICATE_REVOKED|UNSUPPORTED_CERTIFICATE)$/;
 
 /**
- * Why a handshake was no good.
- * @param success false where TLS itself gave up; true also for a certificate that does not verify
- * @param error BoringSSL's verdict: a verification code, or a message such as
- *   `error:100000f0:SSL routines:OPENSSL_internal:UNSUPPORTED_PROTOCOL`
- * @param answered whether TLS 1.3 was agreed on, so that the client has seen the proxy's certificate
- * @returns the reason, and the library's own word for it, with what it means where that is known
+ * Says why a handshake failed.
+ * @param success false if TLS itself gave up; true also for a certificate that does not verify
+ * @param error BoringSSL's verdict: a verification code, or a message such as `error:100000f0:SSL
+ *   routines:OPENSSL_internal:UNSUPPORTED_PROTOCOL`
+ * @param answered whether TLS 1.3 was negotiated, so that the client has seen the proxy's certificate
+ * @returns the reason, and the library's word for it, with its meaning if known
  */
 export function handshakeRefusal(
   success: boolean,
@@ -41,12 +41,12 @@ function meaningOf(word: string, answered: boolean): string {
   if (DISTRUST.test(word)) return `the client does not trust the proxy's certificate (${word})`;
   if (!answered) return word;
   switch (word) {
-    // OpenSSL's alert at this point is not encrypted, and so too short for what BoringSSL expects. Its number is lost.
+    // OpenSSL sends this alert unencrypted, and so too short for BoringSSL. The alert's number is lost.
     case "BAD_PACKET_LENGTH":
       return `the client most likely does not trust the proxy's certificate (TLS alert, ${word})`;
-    // Node's way to say the same.
+    // Node reports the same in this way.
     case "ECONNRESET":
-      return `the client left once it had seen the proxy's certificate, and may not trust it (${word})`;
+      return `the client left after it saw the proxy's certificate, and possibly does not trust it (${word})`;
     default:
       return word;
   }

@@ -1,4 +1,4 @@
-// `proxy check`: loads all that a run would load, prints what was understood, opens no port.
+// `proxy check`: loads all that a run would load, prints what it understood, opens no port.
 
 import { unresolved } from "../upstreams/name-resolution.ts";
 import { DONE, print, type Command } from "./command.ts";

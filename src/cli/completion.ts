@@ -8,8 +8,8 @@ import { UsageError } from "./flags.ts";
 const SCRIPTS = { bash: bashScript, zsh: zshScript, fish: fishScript } as const;
 const SHELLS = Object.keys(SCRIPTS) as (keyof typeof SCRIPTS)[];
 
-/** @param line all commands and what runs without one; asked once they are all known */
-export function completionCommand(line: () => CommandLine): Command {
+/** @param line loads all commands, and what runs without one */
+export function completionCommand(line: () => Promise<CommandLine>): Command {
   return {
     usage: "completion SHELL",
     summary: "Print a script with which bash, zsh or fish complete command lines",
@@ -23,7 +23,7 @@ export function completionCommand(line: () => CommandLine): Command {
           `${word === undefined ? "the shell is missing" : `${quote(word)} is no shell that is known`}; there are ${SHELLS.join(", ")}`,
         );
       }
-      print(SCRIPTS[shell](line()).trimEnd());
+      print(SCRIPTS[shell](await line()).trimEnd());
       return DONE;
     },
   };

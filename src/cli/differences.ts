@@ -1,31 +1,31 @@
-// Which settings differ from the built-in ones, as they were written. Pure.
+// Lists the settings that differ from the built-in ones, as written. Pure.
 
 import { HEALTH_CHECK_BUILT_IN } from "../config/built-in.ts";
 import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
-import { parseDuration } from "../lib/duration.ts";
+import { isZeroDuration, parseDuration } from "../lib/duration.ts";
 import { quote } from "../lib/errors.ts";
 
-/** A key and its value, and the value that is built in; undefined where none is. */
+/** A key with its value and its built-in value; undefined if it has none. */
 export interface Difference {
   readonly key: string;
   readonly value: string;
   readonly builtIn: string | undefined;
 }
 
-/** What a listener or an upstream is, which the summary shows in rows of its own. */
+/** Keys of a listener or an upstream that the summary shows in separate rows. */
 const SHOWN = new Set(
   ["address", "ca", "certificate", "privateKey", "crl", "upstream"]
     .map((name) => `listener.${name}`)
     .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`)),
 );
 
-/** The built-in values, lists' entries by the name of the list. */
+/** The built-in values; those of list entries are under the name of the list. */
 const KNOWN: Readonly<Record<string, unknown>> = {
   ...BUILT_IN,
   upstreams: { healthCheck: HEALTH_CHECK_BUILT_IN, slowStart: 0 },
 };
 
-/** @param written a configuration in which no fault was found */
+/** @param written a configuration without faults */
 export function differences(written: ProxyConfig): Difference[] {
   return leaves(written, "", "", KNOWN);
 }
@@ -52,9 +52,9 @@ function memberOf(known: unknown, name: string): unknown {
   return isTable && Object.hasOwn(known, name) ? (known as Record<string, unknown>)[name] : undefined;
 }
 
-/** "60s" and "1m" are the same. */
+/** "60s" and "1m" are the same, and so are "0s" and 0. */
 function same(a: unknown, b: unknown): boolean {
-  const [left, right] = [parseDuration(a), parseDuration(b)];
+  const [left, right] = [a, b].map((each) => (isZeroDuration(each) ? 0 : parseDuration(each)));
   return Bun.deepEquals(a, b) || (left !== undefined && left === right);
 }
 

@@ -1,45 +1,56 @@
-// From the words of a command line to the command they mean, or to what is wrong with them.
+// Finds the command that the words of a command line mean, or reports what is wrong with them.
 
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
-import { check } from "./check.ts";
-import { completionCommand } from "./completion.ts";
-import { connect } from "./connect.ts";
 import { DONE, print, type Command } from "./command.ts";
-import { echoCommand } from "./echo-command.ts";
 import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
-import { helpCommand } from "./help.ts";
+import { ADDRESS } from "./open.ts";
 import { run } from "./run.ts";
-import { schema } from "./schema.ts";
-import { usage } from "./usage.ts";
-import { versionText } from "./version.ts";
 
-const ACTIONS: ReadonlyMap<string, Command> = new Map([
-  ["check", check],
-  ["connect", connect],
-  ["echo", echoCommand],
-  ["schema", schema],
-  ["completion", completionCommand(() => ({ run, commands: COMMANDS }))],
+/** What only another command needs is loaded with that command: the proxy runs for months, and holds what it has loaded. */
+const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
+  check: async () => (await import("./check.ts")).check,
+  connect: async () => (await import("./connect.ts")).connect,
+  echo: async () => (await import("./echo-command.ts")).echoCommand,
+  schema: async () => (await import("./schema.ts")).schema,
+  completion: async () => (await import("./completion.ts")).completionCommand(commandLine),
+};
+const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ...Object.entries(ACTIONS),
+  ["help", async () => (await import("./help.ts")).helpCommand(await load(Object.entries(ACTIONS)))],
 ]);
-export const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);
+
+async function load(
+  commands: Iterable<readonly [string, () => Promise<Command>]>,
+): Promise<ReadonlyMap<string, Command>> {
+  const loaded = [...commands].map(async ([name, command]) => [name, await command()] as const);
+  return new Map(await Promise.all(loaded));
+}
+
+/** Everything that a command line can begin with, loaded. */
+export async function commandLine(): Promise<{ run: Command; commands: ReadonlyMap<string, Command> }> {
+  return { run, commands: await load(COMMANDS) };
+}
 
 /**
- * Carries out a command line.
+ * Runs a command line.
  * @returns the exit code
  * @throws UsageError that names the word at fault
  */
 export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   const first = positionals(rawArgs, FLAGS)[0];
-  const named = first && COMMANDS.get(first.value);
+  const named = await (first && COMMANDS.get(first.value))?.();
   const command = named ?? run;
   const given = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
   const ahead = given.slice(0, given.includes("--") ? given.indexOf("--") : given.length);
   const args = command.takesCommand === true ? ahead : given;
   if (ahead.includes("--help") || ahead.includes("-h")) {
-    print(named === undefined ? usage(run, COMMANDS) : usage(named));
+    const { usage } = await import("./usage.ts");
+    print(named === undefined ? usage(run, await load(COMMANDS)) : usage(named));
     return DONE;
   }
   if (ahead.includes("--version") || ahead.includes("-v")) {
+    const { versionText } = await import("./version.ts");
     print(versionText(ahead.includes("--json")));
     return DONE;
   }
@@ -51,12 +62,12 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   return command.run({ flags: parseFlags(args, command.flags), words, command: other });
 }
 
-/** A configuration file's name where an address belongs: everybody tries that once. */
+/** A configuration file's name in the place of an address, a common mistake. */
 const CONFIG_FILE = /\.(toml|ya?ml|json)$/i;
 
 function checkWords(words: readonly string[], command: Command): void {
   const [word] = words;
-  if (word !== undefined && (command === run || command === check)) {
+  if (word !== undefined && command.words === ADDRESS) {
     if (CONFIG_FILE.test(word)) {
       throw new UsageError(
         `${quote(word)} is not an address; a configuration file is given as --config ${/^[\w./-]+$/.test(word) ? word : quote(word)}`,
@@ -70,7 +81,7 @@ function checkWords(words: readonly string[], command: Command): void {
   throw new UsageError(
     most === 0
       ? `unknown word ${quote(extra)}; this command takes none`
-      : `one ${name?.toLowerCase()} at most, not also ${quote(extra)}`,
+      : `at most one ${name?.toLowerCase()} is allowed; ${quote(extra)} is one too many`,
   );
 }
 

@@ -1,4 +1,4 @@
-// `proxy echo`: echo upstreams, to try the proxy out.
+// `proxy echo`: echo upstreams, for trying the proxy out.
 
 import { BUILT_IN } from "../config/config.ts";
 import { formatAddress, parseListenAddress } from "../lib/address.ts";
@@ -14,7 +14,7 @@ const TARGETS = BUILT_IN.upstreams.flatMap(({ targets }) => targets);
 
 export const echoCommand: Command = {
   usage: "echo [ADDRESS ...] [FLAGS]",
-  summary: "Run echo upstreams to try the proxy on",
+  summary: "Run echo upstreams for trying the proxy out",
   words: {
     name: "ADDRESS",
     description: `where to listen, one echo server each [default: ${TARGETS.join(" ")}]`,

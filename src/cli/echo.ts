@@ -1,4 +1,4 @@
-// Echo upstreams, to try the proxy out on: what comes in goes out again, half-close and slow readers included.
+// Echo upstreams for trying the proxy out: they send back what they receive, and support half-close and slow readers.
 
 import { formatAddress, type Address } from "../lib/address.ts";
 import { cannotListen } from "../lib/errors.ts";
@@ -6,17 +6,17 @@ import { Relay } from "../connection/relay.ts";
 
 /** A running echo server. */
 export interface Echo {
-  /** As bound, with the port that the system picked if it was 0. */
+  /** The address as bound, with the port that the system picked if it was 0. */
   readonly address: Address;
-  /** Connections open. */
+  /** The number of open connections. */
   connections(): number;
-  /** Stops at once, connections included. */
+  /** Stops at once and closes its connections. */
   stop(): void;
 }
 
 /**
  * Starts an echo server.
- * @throws StartError where the address cannot be had
+ * @throws StartError if the address is not available
  */
 export function echo(address: Address): Echo {
   let open = 0;

@@ -1,4 +1,4 @@
-// The command line's flags: what they are called, which key each one sets, and where a fault came from. Pure.
+// The command line's flags: their names, the key that each one sets, and the origin of a fault. Pure.
 
 import { parseArgs as parseWithCitty, type ArgsDef } from "citty";
 import { resolve } from "node:path";
@@ -11,16 +11,16 @@ import { suggest } from "../lib/suggest.ts";
 /** The command line is wrong; the message names the word at fault. */
 export class UsageError extends Error {}
 
-/** A flag as the help shows it; citty reads `type` alone. */
+/** A flag as the help shows it; citty reads only `type`. */
 export interface Flag {
   /** `boolean` for a flag that takes no value. */
   readonly type: "string" | "boolean";
-  /** What stands for the value in the help. */
+  /** Stands for the value in the help. */
   readonly valueHint?: string;
   readonly description: string;
-  /** The values that it can have, where they are few. */
+  /** The possible values, if they are few. */
   readonly choices?: readonly string[];
-  /** What holds without the flag and without a configuration file. */
+  /** What applies without the flag and without a configuration file. */
   readonly builtIn?: string;
   /** The configuration key that the flag sets. */
   readonly key?: string;
@@ -137,7 +137,7 @@ const KEYS: Readonly<Record<string, string>> = {
 export type FlagValues = Readonly<Record<string, string | undefined>>;
 
 /**
- * Checks what citty lets pass in silence: a flag that is not known, that has no value, or that is given twice.
+ * Checks what citty silently accepts: a flag that is unknown, that has no value, or that is given twice.
  * @throws UsageError
  */
 export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
@@ -150,7 +150,7 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
       throw new UsageError(unknownFlag(rawArgs[token.index]!, rawName, flags));
     const takesValue = flags[name]!.type === "string";
     if (!takesValue && value !== undefined) throw new UsageError(`${rawName} takes no value`);
-    // A flag where a value should be: the value was forgotten.
+    // A flag stands where the value should be: the value is missing.
     if (takesValue && (!value || (!inlineValue && value.startsWith("-"))))
       throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
@@ -158,14 +158,17 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
   }
 }
 
-/** `-config` reaches this as several one-letter flags: it is named as it was written. */
+/** citty splits `-config` into one-letter flags: the error names the word as written. */
 function unknownFlag(word: string, rawName: string, flags: Flags): string {
   const written = word.startsWith("--") || word.length < 3 ? rawName : word.replace(/=.*/s, "");
   const near = suggest(written.replace(/^-+/, ""), [...Object.keys(flags), "help", "version"]);
   return `unknown flag ${quote(written)}${near === undefined ? "" : `; did you mean --${near}?`}`;
 }
 
-/** The flags' values and, as `address`, the first word that is neither flag nor value; checked by {@link checkFlags}. */
+/**
+ * The flags' values and, as `address`, the first word that is neither flag nor value; {@link checkFlags} has checked
+ * them.
+ */
 export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues {
   const args: ArgsDef = { address: { type: "positional", required: false }, ...flags };
   const values = Object.entries<unknown>(parseWithCitty([...rawArgs], args));
@@ -176,7 +179,7 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
   );
 }
 
-/** The words of a command line that are no flags and no flags' values. */
+/** The words of a command line that are neither flags nor flags' values. */
 export function positionals(rawArgs: readonly string[], flags: Flags): { index: number; value: string }[] {
   return split(rawArgs, flags).tokens.filter((token) => token.kind === "positional");
 }
@@ -186,7 +189,7 @@ function split(rawArgs: readonly string[], flags: Flags) {
   return parseArgs({ args: [...rawArgs], options, strict: false, allowPositionals: true, tokens: true });
 }
 
-/** A value out of a few. */
+/** Checks that a value is one of the choices. */
 export function choose<T extends string>(
   flag: string,
   value: string | undefined,
@@ -200,10 +203,11 @@ export function choose<T extends string>(
 }
 
 /**
- * Lays flags over a configuration. What is no table is left for the resolver to find fault with. Without a file, flags
- * for an upstream change the built-in one; a file that has none leaves them without a name, which is a fault.
- * @param directory what paths on the command line are taken from, whatever the file's own are taken from
- * @throws UsageError where a flag could mean one of several listeners or upstreams
+ * Applies flags to a configuration. Values that are not tables are left for the resolver to report. Without a file,
+ * flags for an upstream change the built-in one. If a file has no upstream, flags make one without a name, which is a
+ * fault.
+ * @param directory where relative paths on the command line start; the file's paths have their own base
+ * @throws UsageError if a flag could mean one of several listeners or upstreams
  */
 export function applyFlags(input: unknown, flags: FlagValues, directory: string): unknown {
   if (!isTable(input)) return input;
@@ -236,12 +240,12 @@ export function applyFlags(input: unknown, flags: FlagValues, directory: string)
   };
 }
 
-/** What flags for an upstream change where there is none, if there are such flags. */
+/** The upstream that flags describe if there is none to change; undefined without such flags. */
 function unnamed(upstream: Record<string, unknown>): unknown[] | undefined {
   return Object.keys(given(upstream)).length > 0 ? [{}] : undefined;
 }
 
-/** Changes the only entry of a list; with several, a flag does not say which. */
+/** Changes the only entry of a list; with several, the flag is ambiguous. */
 function mergeOnly(list: unknown, over: Record<string, unknown>, key: string): unknown {
   const changes = given(over);
   const [change] = Object.keys(changes);
@@ -250,15 +254,18 @@ function mergeOnly(list: unknown, over: Record<string, unknown>, key: string): u
     const [name] = Object.entries(KEYS).find(([, path]) => path.endsWith(`.${change}`)) ?? [];
     const flag = name === "address" ? "the address" : `--${name}`;
     throw new UsageError(
-      `${flag} could be for any of ${list.length} ${key}; say it in the configuration file`,
+      `${flag} is ambiguous: the file has ${list.length} ${key}; set it in the configuration file`,
     );
   }
   return list.map((entry) => merge(entry, changes));
 }
 
-/** Where a fault is: the flag that set the value, else the file, else the key alone with the flag that would set it. */
+/**
+ * Where a fault is: the flag that set the value, otherwise the file, otherwise the key alone with the flag that would
+ * set it.
+ */
 export function locate({ key }: Fault, flags: FlagValues, file: string | undefined): string {
-  // The only entry of a list is what a flag has changed, as it would have the one listener.
+  // A flag changes the only entry of a list in the same way as the one listener.
   const single = key.replace(/^listeners\[0\]/, "listener");
   const name = Object.keys(KEYS).find((each) => single === KEYS[each] || single.startsWith(`${KEYS[each]}[`));
   const label = name === "address" ? "address" : `--${name}`;

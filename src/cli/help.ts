@@ -5,11 +5,10 @@ import { suggest } from "../lib/suggest.ts";
 import { columns, widthFor } from "./columns.ts";
 import { DONE, print, type Command } from "./command.ts";
 import { UsageError } from "./flags.ts";
-import { reflow } from "./reflow.ts";
 import { TOPICS } from "./topics.ts";
 import { usage } from "./usage.ts";
 
-/** @param commands the other commands, by name, of which `proxy help COMMAND` prints the help */
+/** @param commands the other commands, by name; `proxy help COMMAND` prints the help of each */
 export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
   return {
     usage: "help [TOPIC]",
@@ -34,7 +33,7 @@ export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
 
 function topic(name: string, commands: ReadonlyMap<string, Command>): string {
   const found = TOPICS.get(name);
-  if (found !== undefined) return reflow(found.text()).trimEnd();
+  if (found !== undefined) return found.text();
   const known = [...TOPICS.keys(), ...commands.keys()];
   const near = suggest(name, known);
   const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;

@@ -1,4 +1,4 @@
-// From a command line to a proxy that is not listening yet: reads the configuration, file and flags together.
+// Makes a proxy that does not listen yet from a command line: reads the configuration, file and flags together.
 
 import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
 import { readConfigFile } from "../config/file.ts";
@@ -14,9 +14,9 @@ export const ADDRESS = {
   most: 1,
 };
 
-/** What the help says of flags and the file together. */
+/** The help's text on flags and the file together. */
 export const PRECEDENCE =
-  "ADDRESS and flags override the file; the file overrides the defaults. With --config, the defaults of --ca, --cert, --key, --targets and --groups do not apply: the file or the flags have to give them.";
+  "ADDRESS and flags override the file; the file overrides the defaults. With --config, the defaults of --ca, --cert, --key, --targets and --groups do not apply: the file or the flags must give them.";
 
 /** Flags of the log, for commands that read no configuration. */
 export const LOG_FLAGS = {
@@ -26,15 +26,15 @@ export const LOG_FLAGS = {
 
 /**
  * Reads the configuration, file and flags together.
- * @returns the proxy, and the configuration as it was written
- * @throws UsageError with one line per fault, each with where it is
+ * @returns the proxy, and the configuration as written
+ * @throws UsageError with one line per fault, each with its place
  */
 export async function openProxy(
   flags: FlagValues,
   logger: Logger,
 ): Promise<{ proxy: Proxy; written: ProxyConfig }> {
   const file = flags["config"];
-  // Paths in a file are taken from the file's folder, paths on the command line from the working directory.
+  // Paths in a file start from the file's folder, paths on the command line from the working directory.
   const read = async () => {
     const input = file === undefined ? {} : await readConfigFile(file);
     return applyFlags(input, flags, process.cwd()) as ProxyConfig;
@@ -55,7 +55,7 @@ export async function openProxy(
   }
 }
 
-/** Writes all lines; which of them are worth it, the configuration says. */
+/** Passes every line on; the configuration's log level filters them. */
 export function loggerFor(flags: FlagValues): Logger {
   const format = choose("log-format", flags["log-format"], LOG_FORMATS);
   return createLogger({ level: "debug", ...(format && { format }) });

@@ -1,5 +1,5 @@
-// Markdown for a terminal: paragraphs and list entries wrapped to its width, code as it is, and a table
-// that is too wide as a list of its rows. Pure.
+// Formats Markdown for a terminal: wraps paragraphs and list entries to its width, keeps code, and prints a table that
+// is too wide as a list of its rows. Pure.
 
 import { WIDTH, columns, widthFor, wrap } from "./columns.ts";
 
@@ -41,7 +41,7 @@ export function reflow(markdown: string): string {
   return out.join("\n");
 }
 
-/** A row of a table that is too wide: its first cell, and below it the others, each behind its column's name. */
+/** A row of a table that is too wide: its first cell, and below it the others, each after its column's name. */
 function tableLines(table: readonly string[]): string[] {
   if (table.every((line) => line.length <= WIDTH)) return [...table];
   const cellsOf = (line: string) =>

@@ -27,8 +27,8 @@ export const run: Command = {
     let running: Proxy | undefined;
     ignoreSignals(guarded(logger, () => running?.config.logLevel ?? BUILT_IN.logLevel));
     const opened = openProxy(flags, logger).then(({ proxy }) => proxy);
-    // From the first moment on: a SIGHUP that nobody hears ends the process. What is wrong with a configuration is in the
-    // log; the one in force goes on.
+    // Set up first: without a handler, a SIGHUP ends the process. The log reports what is wrong with a configuration;
+    // the one in force stays.
     onHangup(() => void opened.then((proxy) => proxy.reload()).catch(() => {}));
     const proxy = (running = await opened);
     const stopped = onStop((again) => proxy.close(again ? { timeout: 0 } : {}));

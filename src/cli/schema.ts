@@ -5,7 +5,7 @@ import { DONE, print, type Command } from "./command.ts";
 
 export const schema: Command = {
   usage: "schema",
-  summary: "Print the configuration's JSON Schema, with which editors complete and check",
+  summary: "Print the configuration's JSON Schema, for completion and checks in editors",
   flags: {},
   examples: ["schema > proxy.schema.json"],
   async run() {

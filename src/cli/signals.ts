@@ -1,11 +1,11 @@
-// Signals: which of them stop a command, and which are heard so that they do not end the process.
+// Handles signals: some stop a command, others are caught so that they do not end the process.
 
 import type { Logger } from "../lib/log.ts";
 
 /**
- * Signals that other servers take for "rotate the log" or "upgrade", or that timers send, and that end a process which does
- * not hear them. Not among them: those that stop a job (TSTP, TTIN, TTOU), which a terminal must be able to do, and those
- * that the runtime keeps for itself (PIPE, PWR) or cannot hear (real-time signals).
+ * Signals that other servers use for "rotate the log" or "upgrade", or that timers send, and that end a process without
+ * a handler. The list leaves out signals that stop a job (TSTP, TTIN, TTOU), because a terminal must be able to send
+ * them, and those that the runtime reserves (PIPE, PWR) or cannot catch (real-time signals).
  */
 const IGNORED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"] as const;
 
@@ -20,7 +20,7 @@ export function onHangup(reload: () => void): void {
 
 /**
  * Calls `stop` at each signal that stops a command, and resolves with the first result. A second signal tells `stop` to
- * hurry and makes the run a failure.
+ * hurry and makes the run fail.
  * @param more signals that stop this command too
  */
 export function onStop(

@@ -1,16 +1,16 @@
-// What `proxy check` prints: the configuration as it was understood. Pure.
+// What `proxy check` prints: the configuration as the proxy understood it. Pure.
 
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Target, Upstream } from "../config/config.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import type { Expiry } from "../config/expiry.ts";
-import { TIED, columns, widthFor } from "./columns.ts";
+import { NO_BREAK_SPACE, columns, widthFor } from "./columns.ts";
 import type { Difference } from "./differences.ts";
 
-/** What a configuration does not say of itself. */
+/** What is not in the configuration itself. */
 export interface Findings {
-  /** One a line, at the end. */
+  /** One per line, at the end. */
   readonly warnings?: readonly string[];
   /** For each listener, when its certificates and revocation lists expire. */
   readonly expiries?: readonly (readonly Expiry[])[];
@@ -33,7 +33,7 @@ export function summary(
       ["  ca", ca],
       ["  certificate", certificate],
       ["  revocations", crl ?? "none"],
-      ...(expiries[i] ?? []).map(({ what, until }): Row => ["  runs out", `${dateOf(until)}, ${what}`]),
+      ...(expiries[i] ?? []).map(({ what, until }): Row => ["  expires", `${dateOf(until)}, ${what}`]),
     ]),
     ...upstreams.flatMap((upstream): Row[] => [
       ["upstream", upstream.name],
@@ -61,7 +61,7 @@ export function summary(
 }
 
 function whole(text: string): string {
-  return escapeInvisible(text).replaceAll(" ", TIED);
+  return escapeInvisible(text).replaceAll(" ", NO_BREAK_SPACE);
 }
 
 function settings(differences: readonly Difference[]): string[] {
@@ -76,7 +76,7 @@ function settings(differences: readonly Difference[]): string[] {
   ];
 }
 
-/** To the minute. */
+/** Precise to the minute. */
 function dateOf(time: number): string {
   return time === Infinity ? "never" : new Date(time).toISOString().replace(/:\d\d\.\d+Z$/, "Z");
 }
@@ -89,10 +89,10 @@ function reachedBy({ name, serverNames = [] }: Upstream, { listeners, fallback }
   const pinned = listeners.filter(({ upstream }) => upstream === name);
   const ways = [
     ...serverNames,
-    ...(fallback === name ? ["any server name that leads nowhere else, or none"] : []),
+    ...(fallback === name ? ["any other server name, or none"] : []),
     ...pinned.map(({ address }) => `listener ${formatAddress(address)}`),
   ];
-  return ways.join(", ") || "nobody: it has no server names, and no listener is pinned to it";
+  return ways.join(", ") || "no client: it has no server names, and no listener is pinned to it";
 }
 
 function wire({ healthCheck, tls, proxyProtocol }: Upstream): Row[] {

@@ -1,6 +1,7 @@
-// The topics of `proxy help TOPIC`. The texts are in the binary, for hosts that have nothing else of the project.
+// The topics of `proxy help TOPIC`. The binary contains the texts, for hosts that have nothing else of the project.
 
 import { configHelp, reasonsHelp } from "../config/help.ts";
+import { reflow } from "./reflow.ts";
 import certificates from "../../certs/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
@@ -8,26 +9,26 @@ import connect from "../tunnel/README.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
 import strangers from "./topics/strangers.md" with { type: "text" };
 
-/** A text to read on a host. */
+/** A text that operators read on a host, laid out for 80 columns. */
 export interface Topic {
   readonly summary: string;
   text(): string;
 }
 
-/** By name, in the order in which they are listed. */
-export const TOPICS: ReadonlyMap<string, Topic> = new Map([
+/** A topic that is written as a page of Markdown. */
+const page = (summary: string, markdown: string): Topic => ({
+  summary,
+  text: () => reflow(markdown).trimEnd(),
+});
+
+/** By name, in the order of the list. */
+export const TOPICS: ReadonlyMap<string, Topic> = new Map<string, Topic>([
   ["config", { summary: "every configuration key: type, range, built-in value, meaning", text: configHelp }],
   ["reasons", { summary: "why connections are refused or end, and what to do", text: reasonsHelp }],
-  [
-    "certificates",
-    { summary: "a CA, the proxy, its clients; rotation and revocation", text: () => certificates },
-  ],
-  ["log", { summary: "log lines and their fields", text: () => log }],
-  [
-    "operations",
-    { summary: "run it as a service, reload, replace it, take it down", text: () => operations },
-  ],
-  ["services", { summary: "several services, by server name and by listener", text: () => services }],
-  ["connect", { summary: "the client's end, for programs that speak no TLS", text: () => connect }],
-  ["strangers", { summary: "what strangers may cost", text: () => strangers }],
+  ["certificates", page("a CA, the proxy, its clients; rotation and revocation", certificates)],
+  ["connect", page("the client's end, for programs that speak no TLS", connect)],
+  ["log", page("log lines and their fields", log)],
+  ["operations", page("flags, reloads, limits, shutdown, the library", operations)],
+  ["services", page("several services, by server name and by listener", services)],
+  ["strangers", page("limits for clients without a valid certificate", strangers)],
 ]);

@@ -1,6 +1,6 @@
 // The help of each command, from its flag table. Pure.
 
-import { TIED, columns, widthFor, wrap } from "./columns.ts";
+import { NO_BREAK_SPACE, columns, widthFor, wrap } from "./columns.ts";
 import type { Command } from "./command.ts";
 import type { Flag, Flags } from "./flags.ts";
 
@@ -10,7 +10,7 @@ const EXIT_CODES = [
   ["2", "the command line or the configuration is wrong"],
 ] as const;
 
-/** @param others the commands that the help of the whole program lists, by name */
+/** @param others the commands in the help of the whole program, by name */
 export function usage(command: Command, others?: ReadonlyMap<string, Command>): string {
   const { words, flags, examples, summary, signals = [], notes } = command;
   return [
@@ -36,7 +36,7 @@ function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
     flag.valueHint === undefined ? `--${name}` : `--${name} ${flag.valueHint}`,
     flag.description +
-      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", TIED)}`),
+      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", NO_BREAK_SPACE)}`),
   ]);
   return [
     ...rows,

@@ -1,4 +1,4 @@
-// The built-in configuration: what `./out/proxy` runs with when it is told nothing. Pure.
+// The built-in configuration: what `./out/proxy` uses without arguments. Pure.
 
 import type { Key, Table, Keys } from "./kinds.ts";
 import type { ListenerConfig, ProxyConfig, UpstreamConfig } from "./proxy-config.ts";
@@ -31,7 +31,7 @@ type BuiltIn = Given<
   rateLimit: Given<NonNullable<ProxyConfig["rateLimit"]>, "capacity" | "fillRate">;
 };
 
-/** The built-in values of a table, those of the demonstration included. */
+/** The built-in values of a table, including those of the demonstration. */
 function valuesOf({ keys }: Table<Keys>): Record<string, unknown> {
   const given = Object.entries(keys).map(([name, key]) => [name, valueOf(key)] as const);
   return Object.fromEntries(given.filter(([, value]) => value !== undefined));
@@ -44,9 +44,9 @@ function valueOf({ kind, builtIn, demonstration }: Key<unknown>): unknown {
     : value;
 }
 
-export const BUILT_IN = valuesOf(SCHEMA.table!) as unknown as BuiltIn;
+export const BUILT_IN = valuesOf(SCHEMA) as BuiltIn;
 
-/** What a health check is where its table is empty. */
-export const HEALTH_CHECK_BUILT_IN = valuesOf(HEALTH_CHECK.table!) as unknown as Required<
+/** The health check of an empty table. */
+export const HEALTH_CHECK_BUILT_IN = valuesOf(HEALTH_CHECK) as Required<
   NonNullable<UpstreamConfig["healthCheck"]>
 >;

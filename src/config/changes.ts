@@ -1,14 +1,14 @@
-// What a reload has changed, for the log. Pure.
+// Says what a reload has changed, for the log. Pure.
 
 import { formatAddress } from "../lib/address.ts";
 import type { Config } from "./config.ts";
 
-/** The most characters that {@link listed} writes for more than one name. */
-const LONGEST_LIST = 1_000;
+/** The largest number of characters that {@link listed} writes for more than one name. */
+const MAX_LIST_LENGTH = 1_000;
 
 /**
- * The keys whose values differ between two configurations, such as `upstreams[0].authorizedGroups`. Where a list of
- * listeners or upstreams has become longer or shorter, the list itself is one of them.
+ * The keys whose values differ between two configurations, such as `upstreams[0].authorizedGroups`. If a list of
+ * listeners or upstreams has changed its length, the list itself is one of them.
  */
 export function changedKeys(before: Config, after: Config): string[] {
   return [
@@ -28,18 +28,18 @@ export function changedKeys(before: Config, after: Config): string[] {
   ];
 }
 
-/** Names as one field of a log line, separated by commas; "none" where there are none. */
+/** Names as one field of a log line, separated by commas; "none" if there are none. */
 export function listed(names: readonly string[]): string {
   let text = names[0] ?? "none";
   for (const [i, name] of names.entries()) {
     if (i === 0) continue;
-    if (text.length + name.length >= LONGEST_LIST) return `${text},and ${names.length - i} more`;
+    if (text.length + name.length >= MAX_LIST_LENGTH) return `${text},and ${names.length - i} more`;
     text += `,${name}`;
   }
   return text;
 }
 
-/** @param derived names that are skipped, since they follow from other keys */
+/** @param derived names that are skipped, because they follow from other keys */
 function ofTables(before: object, after: object, key: string, derived: readonly string[]): string[] {
   const [old, now] = [new Map(Object.entries(before)), new Map(Object.entries(after))];
   return [...new Set([...old.keys(), ...now.keys()])].flatMap((name) => {
@@ -50,7 +50,7 @@ function ofTables(before: object, after: object, key: string, derived: readonly 
   });
 }
 
-/** Pairs entries by their place or, where there are more or fewer than before, by what identifies them. */
+/** Pairs entries by their place or, if their number has changed, by their identifying field. */
 function ofLists<T extends object>(
   before: readonly T[],
   after: readonly T[],

@@ -1,5 +1,5 @@
-// The configuration that the proxy runs on: complete, checked, frozen. What people write is a ProxyConfig
-// (proxy-config.ts); resolve.ts turns it into a Config.
+// The configuration that the proxy runs on: complete, checked, frozen. People write a ProxyConfig (proxy-config.ts);
+// resolve.ts turns it into a Config.
 
 import type { Address, TargetAddress } from "../lib/address.ts";
 import type { LogLevel } from "../lib/log.ts";
@@ -33,19 +33,19 @@ export interface Config {
   readonly listeners: readonly Listener[];
   /** At least one. */
   readonly upstreams: readonly Upstream[];
-  /** The name of the upstream for connections that no server name leads elsewhere; undefined for none. */
+  /** The name of the upstream for connections that no server name routes elsewhere; undefined for none. */
   readonly fallback: string | undefined;
   readonly rateLimit: {
-    /** Infinity where there are no buckets. */
+    /** Infinity without token buckets. */
     readonly capacity: number;
     readonly fillRate: number;
     readonly maxConnections: number | undefined;
   };
 }
 
-/** A {@link ListenerConfig}, complete. */
+/** A complete {@link ListenerConfig}. */
 export interface Listener {
-  /** Where it is in what was written: `listener`, or `listeners[2]`. */
+  /** Its place in the written configuration: `listener`, or `listeners[2]`. */
   readonly key: string;
   readonly address: Address;
   readonly ca: string;
@@ -57,7 +57,7 @@ export interface Listener {
   readonly upstream: string | undefined;
 }
 
-/** An {@link UpstreamConfig}, complete. */
+/** A complete {@link UpstreamConfig}. */
 export interface Upstream {
   readonly name: string;
   readonly targets: readonly Target[];
@@ -65,7 +65,7 @@ export interface Upstream {
   /** Lower case. */
   readonly serverNames: readonly string[] | undefined;
   readonly healthCheck: HealthCheck | undefined;
-  /** Failed dials in a row after which a target is ejected. */
+  /** Consecutive failed dials after which a target is ejected. */
   readonly fall: number;
   readonly slowStart: number;
   readonly tls: UpstreamTls | undefined;
@@ -79,7 +79,7 @@ export interface Target {
   readonly backup: boolean;
 }
 
-/** How targets are looked after. */
+/** How targets are checked. */
 export interface HealthCheck {
   readonly interval: number;
   readonly timeout: number;

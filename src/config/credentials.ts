@@ -1,5 +1,5 @@
-// The PEM files that the configuration names: read, checked against each other, and kept for TLS. All faults at once,
-// before anything is opened or changed; nothing of a private key ever appears in a message.
+// Reads the PEM files that the configuration names, checks them against each other, and keeps them for TLS. It reports
+// all faults at once, before it opens or changes anything; no message ever contains a part of a private key.
 
 import { X509Certificate } from "node:crypto";
 import { createSecureContext } from "node:tls";
@@ -9,7 +9,9 @@ import { quote, type Fault } from "../lib/errors.ts";
 import { blocksOf, certificates, privateKey, textOf, type Findings } from "./pem-files.ts";
 import { mayHaveSigned, readRevocationList, verifyList, type RevocationList } from "../auth/revocation.ts";
 
-/** What a listener needs: PEM for TLS, and revocation lists, which TLS is not given: it would read them anew each time. */
+/**
+ * What a listener needs: PEM for TLS, and revocation lists. TLS does not get the lists: it would parse them each time.
+ */
 export interface Credentials {
   readonly ca: readonly string[];
   readonly cert: string;
@@ -17,7 +19,7 @@ export interface Credentials {
   readonly crl: readonly RevocationList[] | undefined;
 }
 
-/** What TLS towards targets needs, as PEM. */
+/** The PEM that TLS towards targets needs. */
 export interface UpstreamCredentials {
   readonly ca: readonly string[];
   readonly cert: string | undefined;
@@ -30,16 +32,16 @@ export interface AllCredentials {
   readonly listeners: readonly Credentials[];
   /** One for each upstream; undefined for those without TLS. */
   readonly upstreams: readonly (UpstreamCredentials | undefined)[];
-  /** What is allowed but should not be so, one line each. */
+  /** What is allowed but not advisable, one line each. */
   readonly warnings: readonly string[];
 }
 
 const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
 
 /**
- * Reads and checks all files of a configuration, in steps. Paths that are "" are passed over: they were found at fault
- * before.
- * @param faults collects what is wrong; the result is fit for use only if it stays empty
+ * Reads and checks all files of a configuration, in steps. It skips paths that are "": the resolver has already
+ * reported them.
+ * @param faults collects what is wrong; use the result only if it stays empty
  */
 export function* loadCredentials(
   { listeners, upstreams }: Config,
@@ -106,7 +108,7 @@ export function ofUpstream(
   return credentials;
 }
 
-/** The TLS library's own opinion, without opening a port. */
+/** Asks the TLS library, without opening a port. */
 function tryOut(
   { ca, cert, key }: Pick<Credentials, "ca" | "cert" | "key">,
   file: string,
@@ -124,7 +126,7 @@ function authorities(path: string, found: Findings): Certificate[] {
   const { all } = certificates(path, "ca", found);
   return all.flatMap((authority, i) => {
     const it = `${quote(path)}: certificate ${i + 1}`;
-    // A root of version 1 has no extension to say that it is one; it is one by having signed itself.
+    // A root of version 1 has no extension that says so; a valid signature of its own makes it a root.
     if (!authority.ca && !authority.checkIssued(authority)) {
       found.fault("ca", `${it} (${quote(authority.subject)}) is not that of a CA`);
     }
@@ -151,11 +153,11 @@ function keyPair(
   return { cert: text, key: key?.pem ?? "" };
 }
 
-/** What is allowed but will not work as hoped, dates apart: one line each. */
+/** What is allowed but will not work as expected, except dates: one line each. */
 export function credentialWarnings({ cert, ca }: Credentials): string[] {
   const warnings: string[] = [];
   const certificate = new X509Certificate(cert);
-  // Node's name for it is keyUsage, but what it holds is the extended key usage.
+  // Node calls it keyUsage, but it holds the extended key usage.
   if (certificate.keyUsage?.length && !certificate.keyUsage.includes(SERVER_AUTH)) {
     warnings.push(
       "the proxy's certificate is not meant for servers (extended key usage): clients may refuse it",
@@ -171,7 +173,7 @@ export function credentialWarnings({ cert, ca }: Credentials): string[] {
   return warnings;
 }
 
-/** Lists are verified here, so that no connection waits for it later. An unusable list is a fault. */
+/** Verifies the lists now, so that no connection waits for it later. An unusable list is a fault. */
 function* revocations(
   path: string,
   ca: readonly Certificate[],
@@ -201,7 +203,7 @@ function* revocations(
     }
   }
   if (lists.length < blocks.length || lists.length === 0) return lists;
-  // Each chain ends in a root, whose list is needed.
+  // Each chain ends in a root, and needs the root's list.
   const unlisted = ca.filter(
     ({ subject, issuer, keyId }) =>
       subject === issuer && !lists.some(({ signers }) => signers.includes(keyId)),
@@ -215,7 +217,10 @@ function* revocations(
   return lists;
 }
 
-/** Whose lists these are; one of an authority that only clients have can be verified no sooner than such a client comes. */
+/**
+ * The CAs that may have signed these lists. The list of an authority that only clients send is verified when such a
+ * client connects.
+ */
 function* signersOf(
   list: RevocationList,
   ca: readonly Certificate[],
@@ -236,7 +241,7 @@ function* signersOf(
   return {
     signers: [],
     problem: mute
-      ? "the CA that it names as its issuer may not sign lists (its key usage is without cRLSign)"
+      ? "the CA that it names as its issuer is not allowed to sign lists (its key usage lacks cRLSign)"
       : "it is not signed by the CA in ca that it names as its issuer",
   };
 }

@@ -1,33 +1,33 @@
-// When the proxy's certificate, the CAs and the revocation lists expire, and when to warn of it. Pure.
+// Says when the proxy's certificate, the CAs and the revocation lists expire, and when to warn. Pure.
 
 import { X509Certificate } from "node:crypto";
 import { readCertificate } from "../auth/certificate.ts";
 import type { Credentials } from "./credentials.ts";
 import { quote } from "../lib/errors.ts";
 
-/** Something that is valid for a time. Times are milliseconds since 1970. */
+/** Something with a period of validity. Times are milliseconds since 1970. */
 export interface Expiry {
   readonly kind: "server" | "ca" | "crl";
-  /** As in a sentence. */
+  /** Its name within a sentence. */
   readonly what: string;
   readonly from: number;
-  /** Infinity where it does not say. */
+  /** Infinity if it does not say. */
   readonly until: number;
 }
 
-/** A warning, given once; `id` tells whether it was given before. */
+/** A warning, given once; `id` identifies it. */
 export interface ExpiryWarning {
   readonly id: string;
   readonly text: string;
 }
 
-const DAY = 86_400_000;
-const STAGES = [30 * DAY, 7 * DAY, DAY];
+const DAY_MS = 86_400_000;
+const WARNING_STAGES_MS = [30 * DAY_MS, 7 * DAY_MS, DAY_MS];
 
-/** Warnings about a list begin in this last share of its life; lists are replaced often. */
-const SHARE_OF_LIST = 0.1;
+/** Warnings about a list begin in this last fraction of its life; lists are replaced often. */
+const LIST_WARNING_FRACTION = 0.1;
 
-/** What expires of a listener's files: the proxy's certificate, the CAs, the lists. */
+/** What expires in a listener's files: the proxy's certificate, the CAs, the lists. */
 export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "ca" | "crl">): Expiry[] {
   const own = new X509Certificate(cert);
   const authorities = ca.map((pem) => readCertificate(new X509Certificate(pem)));
@@ -57,7 +57,7 @@ export function expiriesOf({ cert, ca, crl = [] }: Pick<Credentials, "cert" | "c
   ];
 }
 
-/** What has expired or will soon, and what is not valid yet. */
+/** Warnings about what has expired, expires soon, or is not valid yet. */
 export function expiryWarnings(expiries: readonly Expiry[], now: number): ExpiryWarning[] {
   return expiries.flatMap((expiry) => {
     const { kind, what, from, until } = expiry;
@@ -72,13 +72,15 @@ export function expiryWarnings(expiries: readonly Expiry[], now: number): Expiry
     return stage === undefined ? [] : warning(stage, `expires on ${date(until)}, in ${rough(left)}`);
   });
 }
-const OUTDATED = ": clients of that CA are refused until there is a newer one";
+const OUTDATED = ": clients of that CA are refused until a newer list is loaded";
 
 /** From the longest to the shortest. */
 function stagesOf({ kind, from, until }: Expiry): number[] {
-  if (kind !== "crl") return STAGES;
+  if (kind !== "crl") return WARNING_STAGES_MS;
   const life = until - from;
-  return [...STAGES.filter((stage) => stage <= life / 2), life * SHARE_OF_LIST].sort((a, b) => b - a);
+  return [...WARNING_STAGES_MS.filter((stage) => stage <= life / 2), life * LIST_WARNING_FRACTION].sort(
+    (a, b) => b - a,
+  );
 }
 
 function date(time: number): string {
@@ -87,8 +89,8 @@ function date(time: number): string {
 
 function rough(ms: number): string {
   const [count, unit] =
-    ms >= 2 * DAY
-      ? [ms / DAY, "days"]
+    ms >= 2 * DAY_MS
+      ? [ms / DAY_MS, "days"]
       : ms >= 7_200_000
         ? [ms / 3_600_000, "hours"]
         : [ms / 60_000, "minutes"];
@@ -100,7 +102,7 @@ export class ExpiryWatch {
   #expiries: readonly Expiry[] = [];
   readonly #said = new Set<string>();
 
-  /** Watches other expiries. Warnings that are due now count as given. */
+  /** Watches other expiries from now on. Warnings that are due now count as given. */
   follow(expiries: readonly Expiry[], now: number): void {
     this.#expiries = expiries;
     this.#said.clear();

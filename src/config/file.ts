@@ -1,4 +1,5 @@
-// Configuration files: TOML, YAML or JSON, chosen by extension. Reads and parses; what is in them is for the resolver.
+// Configuration files: TOML, YAML or JSON, chosen by extension. This module reads and parses; the resolver checks the
+// contents.
 
 import { readFileSync } from "node:fs";
 import { extname, resolve } from "node:path";
@@ -25,8 +26,8 @@ const LANGUAGES: Record<string, Language> = {
 };
 
 /**
- * Reads a file into what {@link resolveConfig} takes.
- * @throws ConfigError that names the file and, for a syntax error or a key that is given twice, the line
+ * Reads a file as input for {@link resolveConfig}.
+ * @throws ConfigError that names the file and, for a syntax error or a duplicate key, the line
  */
 export async function readConfigFile(path: string): Promise<unknown> {
   const fail = (problem: string) => new ConfigError([{ key: path, problem }]);
@@ -46,23 +47,23 @@ export async function readConfigFile(path: string): Promise<unknown> {
     return withoutSchema(input);
   } catch (error) {
     if (error instanceof DuplicateError) throw fail(error.message);
-    // It may show a part of the file, whatever that is.
+    // The message may quote any part of the file.
     const message = escapeInvisible((error as Error).message.slice(0, 200));
     throw fail(`${await positionOf(path, language.loader)}${message}`);
   }
 }
 
-/** Leaves out `$schema`, which tells an editor where the schema is. */
+/** Removes `$schema`, which tells an editor where the schema is. */
 function withoutSchema(input: unknown): unknown {
   if (typeof input !== "object" || input === null || Array.isArray(input)) return input;
   const { $schema, ...rest } = input as Record<string, unknown>;
   return typeof $schema === "string" ? rest : input;
 }
 
-/** The parsers do not say where they stopped, but the module loader does: it is asked once something is wrong. */
+/** The parsers do not report a position, but the module loader does. It is called only after an error. */
 async function positionOf(path: string, type: string): Promise<string> {
   try {
-    // It never loads again what it has loaded once, as where only the parser minds: each time by another name.
+    // The loader caches what it has loaded, for example if only the parser failed: each call uses another name.
     await import(`${resolve(path)}?${++asked}`, { with: { type } });
   } catch (error) {
     const { position } = error as { position?: { line: number; column: number } | null };

@@ -1,4 +1,4 @@
-// The kinds of texts that have a form: addresses, ranges, groups, server names. Pure.
+// The kinds of formatted texts: addresses, ranges, groups, server names. Pure.
 
 import { isGroupName } from "../auth/identity.ts";
 import { parseServerName } from "../auth/server-name.ts";
@@ -39,7 +39,7 @@ export const group = form({
   what: "a group",
   hint: (value) =>
     typeof value === "string" && value.includes("*")
-      ? "a group cannot be called so, and there are no patterns: list each group by its name"
+      ? "a group cannot have this name, and there are no patterns: list each group by its name"
       : "it is what follows the @ of a Common Name, without @ and white space",
   parse: (value) => (typeof value === "string" && isGroupName(value) ? value : undefined),
   harmless: "",

@@ -2,7 +2,7 @@
 
 import { SCHEMA } from "./schema.ts";
 
-/** What `proxy schema` prints. It describes a file that is complete without flags. */
+/** The output of `proxy schema`. It describes a file that is complete without flags. */
 export function jsonSchema(): object {
   const { properties, ...rest } = SCHEMA.schema;
   return {

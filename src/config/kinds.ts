@@ -1,5 +1,5 @@
-// The kinds of values a configuration key can have, and what a key is declared with. A kind knows how such a value is
-// read, what it is called in the reference, its TypeScript type and its JSON Schema. The keys are in schema.ts. Pure.
+// The kinds of values of configuration keys, and how keys are declared. A kind defines how to read a value, its name in
+// the reference, its TypeScript type and its JSON Schema. The keys are in schema.ts. Pure.
 
 import type { Reader } from "./reader.ts";
 
@@ -11,9 +11,9 @@ export interface Kind<T> {
   readonly type: string;
   readonly typescript: string;
   readonly schema: JsonSchema;
-  /** Reads a value that people wrote. What is wrong with it goes to the reader; the result is then harmless. */
+  /** Reads a written value. Faults go to the reader; the result is then a harmless value. */
   read(read: Reader, value: unknown, key: string): T;
-  /** The table that such a value is, or that the entries of such a list are. */
+  /** The table of such a value, or of the entries of such a list. */
   readonly table?: Table<Keys>;
   /** Whether such a value is a list. */
   readonly list?: true;
@@ -24,58 +24,58 @@ export interface Key<T> {
   readonly kind: Kind<T>;
   /** One or more sentences. */
   readonly meaning: string;
-  /** The value where none is given. */
+  /** The value if the key is left out. */
   readonly builtIn?: unknown;
-  /** The same, but only where no configuration file is used; with a file, the key is required. */
+  /** The same, but only without a configuration file; with a file, the key is required. */
   readonly demonstration?: unknown;
-  /** The key may be left out and then has no value; the text says what happens. */
+  /** The key may be left out and then has no value; the text describes the effect. */
   readonly absent?: string;
 }
 
 export type Keys = { readonly [name: string]: Key<unknown> };
 
-/** What a table with these keys is read as. */
+/** The result of reading a table with these keys. */
 export type Values<K extends Keys> = {
   readonly [N in keyof K]: K[N] extends Key<infer T> ? T : never;
 };
 
-/** A table is a kind of value with keys of its own. */
+/** A table is a kind of value that has keys. */
 export interface Table<K extends Keys> extends Kind<Values<K>> {
   readonly keys: K;
-  /** The name of its TypeScript interface; a table without one is written where it is used. */
+  /** The name of its TypeScript interface; a table without one is written inline. */
   readonly name: string | undefined;
   /** @param skipped keys that are not read; they are missing in the result */
   read(read: Reader, value: unknown, key: string, skipped?: readonly string[]): Values<K>;
 }
 
-/** A key that has to be given. */
+/** A key that must be given. */
 export function required<T>(kind: Kind<T>, meaning: string): Key<T> {
   return { kind, meaning };
 }
 
-/** A key that may be left out and has no value then. */
+/** A key that may be left out and then has no value. */
 export function optional<T>(kind: Kind<T>, meaning: string, absent = "none"): Key<T | undefined> {
   return { kind, meaning, absent };
 }
 
-/** A key that has a value when it is left out. */
+/** A key with a built-in value. */
 export function builtIn<T>(kind: Kind<T>, value: unknown, meaning: string): Key<T> {
   return { kind, meaning, builtIn: value };
 }
 
-/** A key that has a value when it is left out and there is no configuration file; else it has to be given. */
+/** A key with a built-in value if there is no configuration file; otherwise it must be given. */
 export function demonstration<T>(kind: Kind<T>, value: unknown, meaning: string): Key<T> {
   return { kind, meaning, demonstration: value };
 }
 
-/** Whether a configuration file has to give the key. */
+/** Whether a configuration file must have the key. */
 export function isRequired({ builtIn, absent }: Key<unknown>): boolean {
   return builtIn === undefined && absent === undefined;
 }
 
 /**
- * @param name of its TypeScript interface
- * @param check finds what is wrong between keys that are all right by themselves
+ * @param name the name of its TypeScript interface
+ * @param check finds faults between keys that are each valid
  */
 export function table<const K extends Keys>(
   keys: K,
@@ -100,7 +100,7 @@ export function table<const K extends Keys>(
       additionalProperties: false,
     },
     get table() {
-      return self as Table<Keys>;
+      return self;
     },
     read(read, value, key, skipped = []) {
       const given = read.table(value, key, names);
@@ -122,7 +122,7 @@ export function table<const K extends Keys>(
   return self;
 }
 
-/** The JSON Schema of a key: its kind's, what it means and what it is where nothing is given. */
+/** The JSON Schema of a key: that of its kind, with its meaning and its built-in value. */
 function describe({ kind, meaning, builtIn }: Key<unknown>): JsonSchema {
   return {
     ...kind.schema,
@@ -133,9 +133,9 @@ function describe({ kind, meaning, builtIn }: Key<unknown>): JsonSchema {
 
 /**
  * A list of entries of one kind.
- * @param what one entry is called
- * @param rules `hint` says how to write a list that may be empty; `unique` gives the text by which no two entries may be
- *   the same, and `suffix` where that text is in an entry
+ * @param what the name of one entry
+ * @param rules `hint` says how to write a list that may be empty. `unique` returns the text by which entries must
+ *   differ, and `suffix` says where that text is in an entry
  */
 export function list<T>(
   of: Kind<T>,
@@ -158,7 +158,7 @@ export function list<T>(
   };
 }
 
-/** A table that may also be written as the value of its one key that is required. */
+/** A table that may also be written as the value of its only required key. */
 export function shorthand<K extends Keys>(long: Table<K>, short: keyof K & string): Kind<Values<K>> {
   const { kind } = long.keys[short]!;
   const rest = Object.entries(long.keys).filter(([name]) => name !== short);
@@ -166,7 +166,7 @@ export function shorthand<K extends Keys>(long: Table<K>, short: keyof K & strin
     type: `${kind.type}, or table`,
     typescript: `${kind.typescript} | ${long.typescript}`,
     schema: { anyOf: [kind.schema, long.schema] },
-    table: long as unknown as Table<Keys>,
+    table: long,
     read(read, value, key) {
       if (typeof value === "object" && value !== null) return long.read(read, value, key);
       const others = rest.map(([name, each]) => [name, each.kind.read(read, each.builtIn, `${key}.${name}`)]);

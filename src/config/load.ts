@@ -1,4 +1,5 @@
-// Loads a configuration: resolves it, reads the files that it names, and checks it against this process. All faults at once.
+// Loads a configuration: resolves it, reads the files that it names, and checks it against this process. It reports all
+// faults at once.
 
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
@@ -10,47 +11,47 @@ import { expiriesOf, expiryWarnings, type Expiry } from "./expiry.ts";
 import { resolveConfig, usesDemonstration } from "./resolve.ts";
 import type { FileStamps } from "./watch.ts";
 
-/** Where a configuration comes from. */
+/** The source of a configuration. */
 export interface LoadOptions {
   /**
-   * Path of the file that the configuration was read from. Its change reloads everything, relative paths are taken from
-   * its folder, durations have to have a unit, and `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have no
+   * The path of the file that the configuration was read from. Its change triggers a reload, relative paths start from
+   * its folder, durations need a unit, and `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have no
    * built-in values. Default: none.
    */
   configFile?: string;
-  /** What relative paths in the configuration are taken from. Default: the file's folder, or the working directory. */
+  /** Where relative paths in the configuration start. Default: the file's folder, or the working directory. */
   directory?: string;
-  /** More files whose change reloads everything. Default: none. */
+  /** More files whose change triggers a reload. Default: none. */
   files?: readonly string[];
 }
 
-/** What loading needs beside that. */
+/** What loading needs besides that. */
 interface Loading {
-  /** Takes the files that the configuration names, as they are before they are read. */
+  /** Records the files that the configuration names, before they are read. */
   readonly seen: FileStamps;
-  /** How many threads run already; default: as configured. */
+  /** The number of running threads; default: as configured. */
   readonly workers?: number;
 }
 
-/** A configuration without faults, and all that was read and worked out for it. */
+/** A configuration without faults, with everything that was read and computed for it. */
 export interface LoadedConfig {
   readonly config: Config;
   readonly credentials: AllCredentials;
   readonly warnings: readonly string[];
   /** One list for each listener. */
   readonly expiries: readonly (readonly Expiry[])[];
-  /** As configured, or as many as there are descriptors for. */
+  /** The configured number, or the number that the descriptor limit allows. */
   readonly maxConnections: number;
-  /** What holds descriptors beside connections. */
+  /** What holds descriptors besides connections. */
   readonly holding: Holding;
-  /** Why the process has too few descriptors for it, if it has. */
+  /** Why the process has too few descriptors, if it has. */
   readonly shortage: string | undefined;
-  /** The files that it was read from, as they were before. */
+  /** The files that it was read from, in their state before reading. */
   readonly seen: FileStamps;
 }
 
 /**
- * Loads a configuration, in steps between which other work may be done.
+ * Loads a configuration, in steps between which other work may run.
  * @throws ConfigError that lists every fault
  */
 export function* loadConfig(
@@ -73,7 +74,7 @@ export function* loadConfig(
   if (shortage === undefined && (config.maxConnections ?? 0) > most) {
     faults.push({
       key: "maxConnections",
-      problem: `${config.maxConnections} is more than this process has descriptors for; at most ${most}, or raise the limit on open files`,
+      problem: `${config.maxConnections} needs more descriptors than this process has; set at most ${most}, or raise the limit on open files`,
     });
   }
   if (faults.length > 0) throw new ConfigError(faults);
@@ -88,17 +89,19 @@ export function* loadConfig(
   if (!fromFile && usesDemonstration(input)) {
     warnings.unshift("running with the demonstration's certificates, whose private keys are public");
   }
-  if (shortage !== undefined) warnings.push(`it will not start: ${shortage}`);
+  if (shortage !== undefined) warnings.push(`the proxy will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
   return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
 }
 
-/** The files beside those that the configuration names. */
+/** The files besides those that the configuration names. */
 export function filesBeside({ configFile, files = [] }: LoadOptions): string[] {
   return [...(configFile === undefined ? [] : [resolve(configFile)]), ...files];
 }
 
-/** A copy that the caller cannot change. What cannot be copied is no configuration, and is refused as it is. */
+/**
+ * A copy that the caller cannot change. Input that cannot be copied is returned as it is, and the resolver refuses it.
+ */
 export function copy(config: ProxyConfig): ProxyConfig {
   try {
     return structuredClone(config);

@@ -1,5 +1,5 @@
-// Reads PEM files: certificates, private keys, and blocks of any kind. A fault names the file, the line and the problem; nothing
-// of a private key ever appears in one.
+// Reads PEM files: certificates, private keys, and blocks of any kind. A fault names the file, the line and the
+// problem; it never contains a part of a private key.
 
 import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
@@ -12,7 +12,7 @@ export interface Findings {
   warn(warning: string): void;
 }
 
-/** @returns the file's text; undefined where there is none, which has been said then */
+/** @returns the file's text; undefined if it is unreadable, after reporting a fault */
 export function textOf(path: string, key: string, { fault }: Findings): string | undefined {
   if (path === "") return undefined;
   try {
@@ -23,7 +23,7 @@ export function textOf(path: string, key: string, { fault }: Findings): string |
   }
 }
 
-/** @returns the blocks of a file's text; undefined where it is damaged, which has been said then */
+/** @returns the blocks of a file's text; undefined if it is damaged, after reporting a fault */
 export function blocksOf(
   text: string,
   path: string,
@@ -36,7 +36,7 @@ export function blocksOf(
   return undefined;
 }
 
-/** Labels under which other programs know certificates; here they would be passed over. */
+/** Labels that other programs use for certificates; without a fault they would be ignored. */
 const OTHER_LABELS: readonly string[] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
 
 export function certificates(
@@ -68,7 +68,9 @@ export function privateKey(path: string, found: Findings): { pem: string; object
   const pem = textOf(path, "privateKey", found);
   if (pem === undefined || blocksOf(pem, path, "privateKey", found) === undefined) return undefined;
   if (isOpenToOthers(path)) {
-    found.warn(`the private key ${quote(path)} can be read by other users; chmod 600 keeps it to its owner`);
+    found.warn(
+      `the private key ${quote(path)} can be read by other users; chmod 600 restricts it to its owner`,
+    );
   }
   try {
     return { pem, object: createPrivateKey(pem) };

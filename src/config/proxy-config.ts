@@ -15,15 +15,18 @@ export type Duration = string | number;
 export interface ProxyConfig {
   /** Idle time, no byte in either direction, after which a connection is closed. Built in: `"5m"`. */
   timeout?: Duration;
-  /** From accept to a finished handshake. It bounds what a silent stranger can hold. Built in: `"10s"`. */
+  /**
+   * From accept to a finished handshake. It limits how long a silent stranger occupies a place. Built in:
+   * `"10s"`.
+   */
   handshakeTimeout?: Duration;
   /** The time limit of one attempt to reach one target, its TLS handshake included. Built in: `"5s"`. */
   connectTimeout?: Duration;
   /** How long a graceful shutdown waits for open connections. Built in: `"30s"`. */
   shutdownTimeout?: Duration;
   /**
-   * How long a connection may last, whatever it does. Each gets up to a tenth less, by chance, so that
-   * connections that came together do not end together. Built in: no such limit.
+   * How long a connection may last, busy or not. Each limit is shortened at random by up to a tenth, so that
+   * connections that began together do not end together. Built in: no limit.
    */
   maxConnectionDuration?: Duration;
   /** Whether a connection is closed when its client's certificate expires. Built in: `true`. */
@@ -34,9 +37,9 @@ export interface ProxyConfig {
    */
   revocationGrace?: Duration;
   /**
-   * Whole number, 1 to 1,000,000. Connections of all clients together, handshaking ones included; one above
-   * is closed at once. At most (descriptor limit - 64) / 2, or less where the proxy itself needs more than 16
-   * descriptors. Built in: that maximum.
+   * Whole number, 1 to 1,000,000. Connections of all clients together, handshaking ones included; the proxy
+   * closes any further one at once. At most (descriptor limit - 64) / 2, or less if the proxy itself needs
+   * more than 16 descriptors. Built in: that limit.
    */
   maxConnections?: number;
   /**
@@ -48,12 +51,12 @@ export interface ProxyConfig {
   watch?: boolean;
   /** The least severe lines to write to the log. Built in: `"info"`. */
   logLevel?: "debug" | "info" | "warn" | "error" | "silent";
-  /** What strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address. */
+  /** Limits what strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address. */
   handshakes?: {
     /**
-     * Whole number, 1 to 1,000,000. Handshakes under way at a time, in all; more wait their turn. At most
-     * `maxConnections`, where that is given. Built in: a quarter of `maxConnections`, at least 64 where there
-     * are as many.
+     * Whole number, 1 to 1,000,000. Handshakes in progress at a time, in total; more wait their turn. At most
+     * `maxConnections`, if that is given. Built in: a quarter of `maxConnections`, at least 64 where
+     * possible.
      */
     max?: number;
     /**
@@ -68,18 +71,19 @@ export interface ProxyConfig {
     failures?: number;
     /** How often one of them is forgiven. Built in: `"1s"`. */
     failuresRefill?: Duration;
-    /** Sources that are not counted, such as a load balancer. Built in: `[]`. */
+    /** Sources whose connections are not counted, such as a load balancer. Built in: `[]`. */
     exempt?: string[];
   };
-  /** Where clients come in. */
+  /** The port that accepts clients. */
   listener?: ListenerConfig;
-  /** In place of `listener`: several places where clients come in. Built in: none. */
+  /** Several ports that accept clients, in place of `listener`. Built in: none. */
   listeners?: ListenerConfig[];
   /**
-   * The services, at least one, and who may reach them. Built in: the demonstration's; required in a file.
+   * The services, at least one, and the groups that may reach them. Built in: the demonstration's; required
+   * in a file.
    */
   upstreams?: UpstreamConfig[];
-  /** What each client may do, over all upstreams. A client is a whole Common Name. */
+  /** The limits of each client, over all upstreams. A client is a whole Common Name. */
   rateLimit?: {
     /**
      * Whole number, 1 to 1,000,000, or `"unlimited"`. Size of each client's token bucket; a connection takes
@@ -89,14 +93,13 @@ export interface ProxyConfig {
     /** How often one token comes back. Built in: `"1s"`. */
     fillRate?: Duration;
     /**
-     * Whole number, 1 to 1,000,000. Connections that one client may have open at a time. Built in: no such
-     * limit.
+     * Whole number, 1 to 1,000,000. Connections that one client may have open at a time. Built in: no limit.
      */
     maxConnections?: number;
   };
 }
 
-/** A port where clients come in. In `listeners`, the first four keys are required. */
+/** A port that accepts clients. In `listeners`, the first four keys are required. */
 export interface ListenerConfig {
   /**
    * Address. Where clients connect. `":5000"` is every interface, IPv4 and IPv6. With port 0 the system picks
@@ -123,8 +126,8 @@ export interface ListenerConfig {
    */
   crl?: string;
   /**
-   * Whether a client may resume its TLS session, which costs a fraction of a handshake. The proxy checks the
-   * certificate again all the same. Built in: `true`.
+   * Whether a client may resume its TLS session, which costs a fraction of a handshake. The proxy still
+   * checks the certificate again. Built in: `true`.
    */
   sessionTickets?: boolean;
   /**
@@ -133,28 +136,27 @@ export interface ListenerConfig {
    */
   reusePort?: boolean;
   /**
-   * Upstream's name. The upstream for all connections of this listener, whatever server name they ask for.
-   * Built in: none.
+   * Upstream's name. The upstream for all connections of this listener, for any server name. Built in: none.
    */
   upstream?: string;
 }
 
-/** A service: its servers, and who may reach it. */
+/** A service: its servers, and the groups that may reach it. */
 export interface UpstreamConfig {
   /** Name. Unique; the log and `listener.upstream` use it. */
   name: string;
-  /** The servers of the service, at least one. Each is an address, or a table with more to say. */
+  /** The servers of the service, at least one. Each is an address, or a table with more settings. */
   targets: (string | TargetConfig)[];
   /** The groups whose members are let through, at least one. Case matters; there are no patterns. */
   authorizedGroups: string[];
   /**
-   * Server names (SNI) that lead here: `"db.example.com"`, or `"*.example.com"` for everything below it. No
-   * two upstreams have the same. Built in: all connections that lead to no other upstream.
+   * Server names (SNI) that are routed here: `"db.example.com"`, or `"*.example.com"` for everything below
+   * it. No two upstreams have the same. Built in: all connections that are routed to no other upstream.
    */
   serverNames?: string[];
   /**
-   * Checks targets by connecting to them, over TLS where the upstream has it. Built in: no checks; failed
-   * dials count all the same.
+   * Checks targets by connecting to them, over TLS if the upstream uses it. Built in: no checks; failed dials
+   * still count.
    */
   healthCheck?: {
     /** From one check of a target to the next. Built in: `"2s"`. */
@@ -186,19 +188,19 @@ export interface UpstreamConfig {
     /** Path of a PEM file. That certificate's private key, not encrypted. Built in: none. */
     privateKey?: string;
     /**
-     * Host name. The name that the targets' certificates must hold. It is required where a target is a Unix
+     * Host name. The name that the targets' certificates must hold. It is required if a target is a Unix
      * socket. Built in: the host of each target.
      */
     serverName?: string;
   };
   /**
-   * Tells the targets who is calling, before the first byte and before TLS. `v1` has the addresses only; `v2`
-   * also says which client it is. Built in: none.
+   * Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only;
+   * `v2` also has the client's Common Name. Built in: none.
    */
   proxyProtocol?: "v1" | "v2";
 }
 
-/** A target with more to say than where it is. */
+/** A target with more settings than its address. */
 export interface TargetConfig {
   /** `host:port` or `unix:/path`. Where the target is. A host name is resolved when it is dialled. */
   address: string;

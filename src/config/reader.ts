@@ -1,14 +1,14 @@
-// Reads values that people wrote, one by one, and keeps what is wrong with them. Pure.
+// Reads written values one by one and collects their faults. Pure.
 
-import { MAX_DURATION_MS, formatDuration, parseDuration } from "../lib/duration.ts";
+import { MAX_DURATION_MS, formatDuration, isZeroDuration, parseDuration } from "../lib/duration.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 
-/** What cannot be read is a fault, and comes back as something harmless, so that reading can go on to the next. */
+/** Returns a harmless value for one that it cannot read, and reports a fault, so that reading can continue. */
 export class Reader {
   readonly #faults: Fault[];
   readonly #absolute: (path: string) => string;
-  /** With a configuration file, a number is no duration, and the values of the demonstration are not built in. */
+  /** With a configuration file, a number is not a duration, and the demonstration's values are not built in. */
   readonly fromFile: boolean;
 
   /** @param absolute makes a path absolute */
@@ -18,7 +18,7 @@ export class Reader {
     this.fromFile = fromFile;
   }
 
-  /** `value` is not `what`; `hint` says what would be right. */
+  /** Reports that `value` is not `what`; `hint` says what would be right. */
   reject(value: unknown, key: string, what: string, hint = ""): void {
     const wrong = value === undefined ? `is missing; it is ${what}` : `${quote(value)} is not ${what}`;
     this.fault(key, hint ? `${wrong}; ${hint}` : wrong);
@@ -28,7 +28,7 @@ export class Reader {
     this.#faults.push({ key: key || "configuration", problem });
   }
 
-  /** What is given of a table, with no key that is not known. */
+  /** The given keys of a table; reports unknown ones. */
   table(value: unknown, key: string, known: readonly string[]): Record<string, unknown> {
     if (!isTable(value)) {
       this.reject(value, key, "a table", `its keys are ${known.join(", ")}`);
@@ -39,7 +39,7 @@ export class Reader {
       if (known.includes(name)) {
         table[name] = value[name];
       } else {
-        // Anything can be a key, also what a terminal would be fooled with.
+        // A key can be any text, including one that deceives a terminal.
         const shown = /^[\w-]{1,80}$/.test(name) ? name : quote(name);
         const meant = suggest(name, known);
         const hint = meant === undefined ? `known are ${known.join(", ")}` : `did you mean ${meant}?`;
@@ -64,7 +64,7 @@ export class Reader {
     return [];
   }
 
-  /** @param suffix where in an entry the text is */
+  /** @param suffix where the text is in an entry */
   unique(texts: readonly string[], key: string, suffix = ""): void {
     texts.forEach((text, i) => {
       if (texts.indexOf(text) !== i && text !== "" && text !== ":0")
@@ -78,7 +78,7 @@ export class Reader {
     return "";
   }
 
-  /** The path of a PEM file, absolute; "" where it is none. */
+  /** The absolute path of a PEM file; "" if it is at fault. */
   path(value: unknown, key: string): string {
     const path = this.text(value, key, "the path of a PEM file");
     return path === "" ? "" : this.#absolute(path);
@@ -113,14 +113,12 @@ export class Reader {
     return typeof value === "string" && /^0*[1-9]\d*$/.test(value);
   }
 
-  /** A duration, or none at all: 0, "0s". */
+  /** A duration, or none: 0, "0s". */
   durationOrNone(value: unknown, key: string): number {
-    return value === 0 || (typeof value === "string" && /^0(h|m|s|ms)?$/.test(value))
-      ? 0
-      : this.duration(value, key);
+    return isZeroDuration(value) ? 0 : this.duration(value, key);
   }
 
-  /** @param others what else it could have been */
+  /** @param others what else would be valid */
   count(value: unknown, key: string, most: number, others = ""): number {
     if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) return value;
     this.reject(value, key, `a whole number from 1 to ${most}${others}`);

@@ -15,13 +15,13 @@ const HEAD = `// What people write: the configuration in TypeScript, TOML, YAML 
 export type Duration = string | number;
 `;
 
-/** What each interface is, by its name. */
+/** What each interface describes, by its name. */
 const INTERFACES: Readonly<Record<string, string>> = {
   ProxyConfig:
     "What the proxy does. Every key may be left out and then has its built-in value, except within an entry of a list, which has none. In a configuration file `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have none either: those are the demonstration's.",
-  ListenerConfig: "A port where clients come in. In `listeners`, the first four keys are required.",
-  UpstreamConfig: "A service: its servers, and who may reach it.",
-  TargetConfig: "A target with more to say than where it is.",
+  ListenerConfig: "A port that accepts clients. In `listeners`, the first four keys are required.",
+  UpstreamConfig: "A service: its servers, and the groups that may reach it.",
+  TargetConfig: "A target with more settings than its address.",
 };
 
 /** The text of proxy-config.ts. */

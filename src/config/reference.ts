@@ -6,7 +6,7 @@ import { CLOSE_REASONS, REFUSAL_REASONS, type Reason } from "../lib/reasons.ts";
 import { typesText } from "./reference-types.ts";
 import { DURATIONS, EDITORS, FILES, rows } from "./rows.ts";
 
-/** What is generated, by its path in the repository. */
+/** The generated files, by their paths in the repository. */
 export const GENERATED_FILES: Readonly<Record<string, () => string>> = {
   "src/config/README.md": configReadme,
   "src/config/proxy-config.ts": typesText,

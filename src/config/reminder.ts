@@ -1,23 +1,23 @@
-// Repeats in the log that the configuration on disk was refused. One line is soon out of sight, and a proxy that runs on
-// the configuration before does not start again with the refused one.
+// Repeats in the log that the configuration on disk was refused. A single line is soon out of sight, and a proxy that
+// runs on its previous configuration cannot start again with the refused one.
 
 import type { Fault } from "../lib/errors.ts";
 
-/** How often, in milliseconds. */
-const EVERY = 3_600_000;
+/** How often to repeat it, in milliseconds. */
+const REMIND_INTERVAL_MS = 3_600_000;
 
 /** A fault, or an error that has no key. */
 type Trouble = { readonly [name in keyof Fault]: Fault[name] | undefined };
 
-/** What the log says of a configuration that was refused and is still not in force. */
+/** The log fields of a configuration that was refused and is still not in force. */
 export interface StillRefused extends Trouble {
   /** When the first one was refused, ISO 8601. */
   readonly since: string;
-  /** How many faults the last one has; the one that is named is the first of them. */
+  /** How many faults the last one has; the line names the first of them. */
   readonly faults: number;
 }
 
-/** Reminds of a refusal, until something else is in force or it is stopped. */
+/** Reminds of a refusal until another configuration is in force or it is stopped. */
 export class Reminder {
   readonly #say: (what: StillRefused) => void;
   readonly #every: number;
@@ -25,7 +25,7 @@ export class Reminder {
   #faults: readonly Trouble[] = [];
   #timer: Timer | undefined;
 
-  constructor(say: (what: StillRefused) => void, every = EVERY) {
+  constructor(say: (what: StillRefused) => void, every = REMIND_INTERVAL_MS) {
     this.#say = say;
     this.#every = every;
   }

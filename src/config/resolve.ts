@@ -1,5 +1,5 @@
-// Turns what people write into what the proxy runs on. The keys are declared in schema.ts; here is what follows from
-// several of them together. Pure: nothing here opens a file.
+// Turns a written configuration into the one that the proxy runs on. schema.ts declares the keys; this file adds what
+// depends on several of them. Pure: it opens no file.
 
 import { isAbsolute, resolve as resolvePath } from "node:path";
 import { restOf } from "../auth/server-name.ts";
@@ -8,24 +8,24 @@ import type { Config, ProxyConfig } from "./config.ts";
 import { Reader } from "./reader.ts";
 import { HEALTH_CHECK, MAX_WORKERS, SCHEMA } from "./schema.ts";
 
-/** What the resolver has to be told of its surroundings. */
+/** What the resolver must know of its surroundings. */
 export interface Surroundings {
-  /** The absolute folder from which relative paths are taken. */
+  /** The absolute folder where relative paths start. */
   readonly directory: string;
-  /** Cores, for `workers = "auto"`. */
+  /** CPU cores, for `workers = "auto"`. */
   readonly cores: number;
   /**
-   * Whether the input was read from a configuration file. Then a number is no duration, and the demonstration's
+   * Whether the input was read from a configuration file. Then a number is not a duration, and the demonstration's
    * certificates and upstreams are not built in.
    */
   readonly fromFile?: boolean;
 }
 
 /**
- * Turns what people write into what the proxy runs on.
- * @param input a `ProxyConfig`, from anywhere: nothing about it is taken on trust
- * @param faults collects what is wrong, in the order of the keys; the result is fit for use only if it stays empty.
- *   A path that is at fault comes back as ""
+ * Turns a written configuration into the one that the proxy runs on.
+ * @param input a `ProxyConfig` from any source: every part of it is checked
+ * @param faults collects what is wrong, in the order of the keys; use the result only if it stays empty. A path at
+ *   fault becomes ""
  */
 export function resolveConfig(
   input: unknown,
@@ -36,7 +36,7 @@ export function resolveConfig(
   const read = new Reader(faults, absolute, fromFile);
   const { listener, listeners } = (input ?? {}) as { listener?: unknown; listeners?: unknown };
   if (listener !== undefined && listeners !== undefined)
-    read.fault("listeners", "is given beside listener; it takes its place, so give one of them");
+    read.fault("listeners", "is given beside listener, which it replaces; give only one of them");
   const values = SCHEMA.read(read, input, "", listeners === undefined ? [] : ["listener"]);
   const { upstreams, rateLimit, workers } = values;
   const { listener: only, listeners: several, ...others } = values;
@@ -59,13 +59,13 @@ export function resolveConfig(
   return deepFreeze({ ...config, fallback: routing(read, config) });
 }
 
-/** Whether a configuration that was not read from a file leaves a listener's file to the demonstration's. */
+/** Whether a configuration without a file uses one of the demonstration's files for a listener. */
 export function usesDemonstration({ listener = {}, listeners }: ProxyConfig): boolean {
   const { ca, certificate, privateKey } = listener;
   return listeners === undefined && [ca, certificate, privateKey].includes(undefined);
 }
 
-/** Checks that every pin leads to an upstream and no server name to two, and answers which upstream takes the rest. */
+/** Checks that every pin names an upstream and that no server name belongs to two. Returns the fallback. */
 function routing(read: Reader, config: Omit<Config, "fallback">): string | undefined {
   const { upstreams, listeners } = config;
   const names = upstreams.map(({ name }) => name);
@@ -77,7 +77,7 @@ function routing(read: Reader, config: Omit<Config, "fallback">): string | undef
     if (first !== i && name !== "") {
       read.fault(
         key,
-        `${quote(name)} is taken by ${served[first]?.key}; a server name leads to one upstream`,
+        `${quote(name)} is taken by ${served[first]?.key}; a server name belongs to one upstream`,
       );
     }
   }
@@ -93,7 +93,7 @@ function routing(read: Reader, config: Omit<Config, "fallback">): string | undef
   if (typeof rest !== "object") return rest;
   read.fault(
     "upstreams",
-    `${rest.map(quote).join(" and ")} have no serverNames; only one upstream can take the rest, unless a listener is pinned to it`,
+    `${rest.map(quote).join(" and ")} have no serverNames; only one upstream can be the fallback, unless a listener is pinned to each of the others`,
   );
   return undefined;
 }

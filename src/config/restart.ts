@@ -1,19 +1,19 @@
-// What a reload cannot change, and so says needs a restart: the number of workers, and addresses of listeners. Pure.
+// Reports what a reload cannot change without a restart: the number of workers, and addresses of listeners. Pure.
 
 import { formatAddress } from "../lib/address.ts";
 import type { Fields } from "../lib/log.ts";
 import type { Config, Listener } from "./config.ts";
 
-/** What runs, and stays as it is until a restart. */
+/** What runs, and does not change until a restart. */
 export interface Running {
   readonly workers: number;
-  /** What each open port was opened for; undefined where a reload has closed it. */
+  /** The listener that each open port was opened for; undefined if a reload has closed it. */
   readonly ports: readonly (Listener | undefined)[];
 }
 
 /**
- * Compares what runs with a new configuration. What needs a restart is no reason to refuse the rest.
- * @param pairs for each port the place of its listener in the new configuration; undefined where there is none any more
+ * Compares what runs with a new configuration. A change that needs a restart does not refuse the rest.
+ * @param pairs for each port the place of its listener in the new configuration; undefined if it has none any more
  * @returns warnings for the log
  */
 export function restartReport(

@@ -9,7 +9,7 @@ export interface Row {
   /** Such as `upstreams[].tls.ca`. */
   readonly key: string;
   readonly type: string;
-  /** What is in force where the key is left out, in words or as in TOML. */
+  /** The value that applies if the key is left out, in words or as in TOML. */
   readonly without: string;
   readonly meaning: string;
 }
@@ -40,11 +40,11 @@ function withoutOf(declared: Key<unknown>): string {
 }
 
 export const DURATIONS =
-  'A duration is written as `"250ms"`, `"60s"`, `"1m30s"` or `"1h"`; from 1 ms to just under 25 days. A number without a unit is refused, except `0` where the type says so; in TypeScript it is milliseconds.';
+  'A duration is written as `"250ms"`, `"60s"`, `"1m30s"` or `"1h"`; from 1 ms to just under 25 days. A number without a unit is refused, except `0` if the type allows it; in TypeScript it is milliseconds.';
 export const FILES =
-  "Every key may be left out unless it is required. Relative paths are taken from the folder of the configuration file. A file without a listener's certificates or without upstreams is refused: those built-in values are the demonstration's.";
+  "Every key may be left out unless it is required. Relative paths start from the folder of the configuration file. A file without a listener's certificates or without upstreams is refused: those built-in values are the demonstration's.";
 
-/** How an editor is told of the schema, by language. */
+/** The line that tells an editor where the schema is, by language. */
 export const EDITORS: readonly (readonly [language: string, line: string])[] = [
   ["TOML", "#:schema ./proxy.schema.json"],
   ["YAML", "# yaml-language-server: $schema=./proxy.schema.json"],

@@ -8,7 +8,7 @@ import { RANGES, group, hostName, listenAddress, range, serverName, targetAddres
 import { builtIn, demonstration, list, optional, required, shorthand, table, type Keys } from "./kinds.ts";
 import { choice, count, duration, durationOrZero, flag, pemPath, text } from "./values.ts";
 
-/** The most threads, and the most that `"auto"` starts. */
+/** The largest number of threads, for `"auto"` too. */
 export const MAX_WORKERS = 64;
 
 const MILLION = 1_000_000;
@@ -38,7 +38,7 @@ const LISTENER = {
   sessionTickets: builtIn(
     flag,
     true,
-    "Whether a client may resume its TLS session, which costs a fraction of a handshake. The proxy checks the certificate again all the same.",
+    "Whether a client may resume its TLS session, which costs a fraction of a handshake. The proxy still checks the certificate again.",
   ),
   reusePort: builtIn(
     flag,
@@ -47,11 +47,11 @@ const LISTENER = {
   ),
   upstream: optional(
     text("an upstream's name"),
-    "The upstream for all connections of this listener, whatever server name they ask for.",
+    "The upstream for all connections of this listener, for any server name.",
   ),
 } satisfies Keys;
 
-/** In a list nothing that identifies a listener is built in. */
+/** In a list, the keys that identify a listener have no built-in value. */
 const LISTENER_ENTRY = table(
   {
     ...LISTENER,
@@ -72,7 +72,7 @@ const TARGET = table(
   "TargetConfig",
 );
 
-/** How targets are checked, where they are. `fall` counts failed dials too, with checks or without. */
+/** How targets are checked, if at all. `fall` also counts failed dials, with or without checks. */
 export const HEALTH_CHECK = table({
   interval: builtIn(duration, "2s", "From one check of a target to the next."),
   timeout: builtIn(duration, "1s", "The time limit of one check."),
@@ -91,14 +91,14 @@ const UPSTREAM_TLS = table(
     privateKey: optional(pemPath, "That certificate's private key, not encrypted."),
     serverName: optional(
       hostName,
-      "The name that the targets' certificates must hold. It is required where a target is a Unix socket.",
+      "The name that the targets' certificates must hold. It is required if a target is a Unix socket.",
       "the host of each target",
     ),
   },
   undefined,
   (read, { certificate, privateKey }, key) => {
     if ((certificate === undefined) !== (privateKey === undefined))
-      read.fault(key, "has one of certificate and privateKey; give both, or neither");
+      read.fault(key, "has only one of certificate and privateKey; give both, or neither");
   },
 );
 
@@ -107,7 +107,7 @@ const UPSTREAM = table(
     name: required(text("a name"), "Unique; the log and `listener.upstream` use it."),
     targets: required(
       list(shorthand(TARGET, "address"), "target", { unique: ({ address }) => formatAddress(address) }),
-      "The servers of the service, at least one. Each is an address, or a table with more to say.",
+      "The servers of the service, at least one. Each is an address, or a table with more settings.",
     ),
     authorizedGroups: required(
       list(group, "group", { unique: (each) => each }),
@@ -115,13 +115,13 @@ const UPSTREAM = table(
     ),
     serverNames: optional(
       list(serverName, "server name"),
-      'Server names (SNI) that lead here: `"db.example.com"`, or `"*.example.com"` for everything below it. No two upstreams have the same.',
-      "all connections that lead to no other upstream",
+      'Server names (SNI) that are routed here: `"db.example.com"`, or `"*.example.com"` for everything below it. No two upstreams have the same.',
+      "all connections that are routed to no other upstream",
     ),
     healthCheck: optional(
       HEALTH_CHECK,
-      "Checks targets by connecting to them, over TLS where the upstream has it.",
-      "no checks; failed dials count all the same",
+      "Checks targets by connecting to them, over TLS if the upstream uses it.",
+      "no checks; failed dials still count",
     ),
     slowStart: builtIn(
       durationOrZero,
@@ -131,16 +131,13 @@ const UPSTREAM = table(
     tls: optional(UPSTREAM_TLS, "Speaks TLS to the targets and verifies them.", "plain TCP"),
     proxyProtocol: optional(
       choice(PROXY_PROTOCOLS),
-      "Tells the targets who is calling, before the first byte and before TLS. `v1` has the addresses only; `v2` also says which client it is.",
+      "Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only; `v2` also has the client's Common Name.",
     ),
   },
   "UpstreamConfig",
   (read, { tls, targets }, key) => {
     if (tls !== undefined && tls.serverName === undefined && targets.some(({ address }) => "unix" in address))
-      read.fault(
-        `${key}.tls.serverName`,
-        "is missing; a unix: target has no host that its certificate could name",
-      );
+      read.fault(`${key}.tls.serverName`, "is missing; a unix: target has no host name for its certificate");
   },
 );
 
@@ -161,7 +158,7 @@ export const SCHEMA = table(
     handshakeTimeout: builtIn(
       duration,
       "10s",
-      "From accept to a finished handshake. It bounds what a silent stranger can hold.",
+      "From accept to a finished handshake. It limits how long a silent stranger occupies a place.",
     ),
     connectTimeout: builtIn(
       duration,
@@ -171,8 +168,8 @@ export const SCHEMA = table(
     shutdownTimeout: builtIn(duration, "30s", "How long a graceful shutdown waits for open connections."),
     maxConnectionDuration: optional(
       duration,
-      "How long a connection may last, whatever it does. Each gets up to a tenth less, by chance, so that connections that came together do not end together.",
-      "no such limit",
+      "How long a connection may last, busy or not. Each limit is shortened at random by up to a tenth, so that connections that began together do not end together.",
+      "no limit",
     ),
     disconnectExpired: builtIn(
       flag,
@@ -186,8 +183,8 @@ export const SCHEMA = table(
     ),
     maxConnections: optional(
       count(MILLION),
-      "Connections of all clients together, handshaking ones included; one above is closed at once. At most (descriptor limit - 64) / 2, or less where the proxy itself needs more than 16 descriptors.",
-      "that maximum",
+      "Connections of all clients together, handshaking ones included; the proxy closes any further one at once. At most (descriptor limit - 64) / 2, or less if the proxy itself needs more than 16 descriptors.",
+      "that limit",
     ),
     workers: builtIn(
       count(MAX_WORKERS, "auto"),
@@ -200,8 +197,8 @@ export const SCHEMA = table(
       table({
         max: optional(
           count(MILLION),
-          "Handshakes under way at a time, in all; more wait their turn. At most `maxConnections`, where that is given.",
-          "a quarter of `maxConnections`, at least 64 where there are as many",
+          "Handshakes in progress at a time, in total; more wait their turn. At most `maxConnections`, if that is given.",
+          "a quarter of `maxConnections`, at least 64 where possible",
         ),
         perSource: builtIn(
           count(MILLION),
@@ -217,24 +214,24 @@ export const SCHEMA = table(
         exempt: builtIn(
           list(range, "range", { hint: RANGES }),
           [],
-          "Sources that are not counted, such as a load balancer.",
+          "Sources whose connections are not counted, such as a load balancer.",
         ),
       }),
       {},
-      "What strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address.",
+      "Limits what strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address.",
     ),
-    listener: builtIn(table(LISTENER, "ListenerConfig"), {}, "Where clients come in."),
+    listener: builtIn(table(LISTENER, "ListenerConfig"), {}, "The port that accepts clients."),
     listeners: optional(
       list(LISTENER_ENTRY, "listener", {
         unique: ({ address }) => (address.port === 0 ? "" : formatAddress(address)),
         suffix: ".address",
       }),
-      "In place of `listener`: several places where clients come in.",
+      "Several ports that accept clients, in place of `listener`.",
     ),
     upstreams: demonstration(
       list(UPSTREAM, "upstream", { unique: ({ name }) => name, suffix: ".name" }),
       [DEMONSTRATION_UPSTREAM],
-      "The services, at least one, and who may reach them.",
+      "The services, at least one, and the groups that may reach them.",
     ),
     rateLimit: builtIn(
       table({
@@ -247,11 +244,11 @@ export const SCHEMA = table(
         maxConnections: optional(
           count(MILLION),
           "Connections that one client may have open at a time.",
-          "no such limit",
+          "no limit",
         ),
       }),
       {},
-      "What each client may do, over all upstreams. A client is a whole Common Name.",
+      "The limits of each client, over all upstreams. A client is a whole Common Name.",
     ),
   },
   "ProxyConfig",

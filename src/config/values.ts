@@ -27,7 +27,7 @@ export function count<W extends string>(most: number, word: W): Kind<number | W>
 export function count(most: number, word?: string): Kind<number | string> {
   const number = { type: "integer", minimum: 1, maximum: most };
   return {
-    type: `whole number, 1 to ${most.toLocaleString("en-US")}${word === undefined ? "" : `, or \`"${word}"\``}`,
+    type: `whole number, 1 to ${thousands(most)}${word === undefined ? "" : `, or \`"${word}"\``}`,
     typescript: word === undefined ? "number" : `number | "${word}"`,
     schema: word === undefined ? number : { anyOf: [number, { const: word }] },
     read: (read, value, key) =>
@@ -64,7 +64,7 @@ export const pemPath: Kind<string> = {
   read: (read, value, key) => read.path(value, key),
 };
 
-/** Any text but an empty one. */
+/** Any text except the empty one. */
 export function text(what: string): Kind<string> {
   return {
     type: what.replace(/^an? /, ""),
@@ -77,12 +77,12 @@ export function text(what: string): Kind<string> {
 /** A text of a certain form. */
 export function form<T>(rules: {
   readonly type: string;
-  /** What the text is not where it cannot be read. */
+  /** What the text should be, for the fault. */
   readonly what: string;
-  /** How it is written; it may depend on what was written. */
+  /** How to write it; it may depend on the written value. */
   readonly hint?: string | ((value: unknown) => string);
   parse(value: unknown): T | undefined;
-  /** What is read where the text is at fault. */
+  /** The result of reading a faulty text. */
   readonly harmless: T;
   readonly schema?: JsonSchema;
 }): Kind<T> {
@@ -103,4 +103,9 @@ export function form<T>(rules: {
 export function written(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(written).join(", ")}]`;
   return typeof value === "string" ? quote(value) : String(value);
+}
+
+/** Not by toLocaleString: the runtime's knowledge of languages takes 2 MiB once it is asked. */
+function thousands(number: number): string {
+  return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }

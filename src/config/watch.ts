@@ -87,7 +87,7 @@ export class Watch {
     const now = look(this.#files);
     const stable = now === this.#seen;
     this.#seen = now;
-    // A certificate and its key are two files, and writing one takes time: while they change, nothing is told.
+    // A certificate and its key are two files, and writing one takes time: while they change, the watch reports nothing.
     if (!stable || now === this.#told) return;
     this.#told = now;
     this.#changed();

@@ -1,5 +1,6 @@
-// Who is admitted: from a finished handshake to a lease, in the fixed order handshake → identify → route → authorize → admit.
-// `decide` is the one decision; `admit` and, after a reload, `reauthorize` ask it. No socket is opened, written to or closed here.
+// Admission: from a finished handshake to a lease, in the fixed order handshake → identify → route → authorize → admit.
+// `decide` makes the decision; `admit` and, after a reload, `reauthorize` call it. This file opens, writes and closes
+// no socket.
 
 import type { X509Certificate } from "node:crypto";
 import type { Config } from "../config/config.ts";
@@ -13,7 +14,10 @@ import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
 
-/** A configuration whose `maxConnections` is known: as configured, or as many as there are descriptors for. */
+/**
+ * A configuration whose `maxConnections` is known: the configured number, or the number that the descriptor limit
+ * allows.
+ */
 export type RunConfig = Config & { readonly maxConnections: number };
 
 /** The configuration as the data path reads it. A reload replaces it. */
@@ -26,23 +30,23 @@ export interface ActiveConfig {
   readonly pools: ReadonlyMap<string, Pool>;
 }
 
-/** A listener, as its connections see it. It outlives reloads: what it holds is replaced. */
+/** A listener as its connections see it. It outlives reloads: a reload replaces its fields. */
 export interface ListenerState {
   /** Its address as configured, for the log. */
   readonly address: string;
-  /** The upstream for all its connections, if it is pinned to one. */
+  /** The upstream for all its connections, if the listener is pinned to one. */
   upstream: string | undefined;
-  /** Whom it trusts now. */
+  /** The certificates and revocation lists that it trusts now. */
   trust: Trust;
-  /** Counts the changes of trust: a handshake that began under another number was verified by older rules. */
+  /** Counts the changes of trust. A handshake that began under an older number was verified by older rules. */
   generation: number;
-  /** The generation with which its authorities came: what TLS has verified since then, it has verified by them. */
+  /** The generation in which the current authorities took effect. TLS has used them for every handshake since then. */
   authoritiesSince: number;
-  /** A reload removed it. It has no configured trust any more, and so trusts no certificate. */
+  /** A reload removed the listener. It has no configured trust any more, and so trusts no certificate. */
   removed: boolean;
 }
 
-/** The part of a client's socket that says who it is. */
+/** The part of a client's socket that identifies the client. */
 export type ClientSocket = Pick<
   Bun.Socket<unknown>,
   | "authorized"
@@ -59,16 +63,16 @@ export type ClientSocket = Pick<
   | "localPort"
 >;
 
-/** What {@link admit} needs beside the socket. */
+/** What {@link admit} needs besides the socket. */
 export interface Circumstances {
   readonly rules: ActiveConfig;
   readonly limits: Limits;
-  readonly entrance: ListenerState;
+  readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
   /** Names the connection, for the log and the upstream. */
   readonly id: string;
-  /** Whole milliseconds of a clock that only goes forward. */
+  /** Whole milliseconds of a monotonic clock. */
   readonly now: number;
 }
 
@@ -83,18 +87,18 @@ export interface Refusal {
 /** A certificate as a client presents it, for the decision to check. */
 export interface Presented {
   readonly certificate: X509Certificate | undefined;
-  /** The certificates above it, as the client sent them; asked for only where they are needed. */
+  /** The certificates above it, as the client sent them. Called only when they are needed. */
   chain(): Uint8Array[];
-  /** TLS has verified it with the authorities that are in force now. */
+  /** TLS has verified the certificate with the current authorities. */
   readonly vouched: boolean;
-  /** Why the verdict of TLS is not the last word; the detail of a refusal that says otherwise. */
+  /** Why the verdict of TLS is not enough. A refusal that contradicts TLS has it as its detail. */
   readonly since?: string | undefined;
 }
 
-/** What {@link decide} is asked. It needs no socket, and so can be asked about a connection that does not exist. */
+/** The input of {@link decide}. It needs no socket, so that a caller can ask about a connection that does not exist. */
 export interface Question {
   readonly listener: ListenerState;
-  /** The certificate to check, or the identity of one that was found good before. */
+  /** The certificate to check, or an identity that was verified before. */
   readonly from: Presented | Pick<Identity, "client" | "group">;
   readonly serverName: string | undefined;
   /** Milliseconds since 1970. */
@@ -117,13 +121,14 @@ export interface Admission {
   readonly lease: ClientLease;
   /** When the client's certificate expires, in milliseconds since 1970. */
   readonly expiresAt: number;
-  /** What is sent to the target before anything else. */
+  /** Bytes that the target gets before anything else. */
   readonly header: Uint8Array | undefined;
 }
 
 /**
- * The decision: who the client is, which upstream it reaches, and whether it may. Pure: it takes nothing and changes nothing.
- * Limits are not part of it, since they depend on the moment.
+ * Decides who the client is, which upstream it reaches, and whether it is allowed to. Pure: it takes nothing and
+ * changes nothing.
+ * Limits are not part of the decision, because they depend on the moment.
  */
 export function decide(
   { listener, from, serverName, date }: Question,
@@ -151,22 +156,25 @@ function identityOf({ certificate, chain, vouched, since }: Presented, trust: Tr
   return identify(certificate?.subject) ?? ({ reason: "identity_invalid" } satisfies Refusal);
 }
 
-/** Decides on a client whose handshake has ended, well or not, and takes a lease. A refusal takes nothing from anyone. */
+/**
+ * Decides on a client whose handshake has succeeded or failed, and takes a lease. A refusal takes nothing from any
+ * client.
+ */
 export function admit(
   socket: ClientSocket,
   success: boolean,
   error: Error | null,
-  { rules, limits, entrance, generation, id, now }: Circumstances,
+  { rules, limits, listener, generation, id, now }: Circumstances,
 ): Admission | Refusal {
-  // `success` is true for a stranger's certificate too: `authorized` is what decides.
+  // `success` is true for a stranger's certificate too; `authorized` decides.
   if (!success || error !== null || !socket.authorized) {
     const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
     const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
     return weak ? weak : { reason, detail };
   }
   const serverName = serverNameOf(socket);
-  const from = presentedBy(socket, entrance, generation);
-  const decision = decide({ listener: entrance, from, serverName, date: Date.now() }, rules);
+  const from = presentedBy(socket, listener, generation);
+  const decision = decide({ listener, from, serverName, date: Date.now() }, rules);
   if ("reason" in decision) return decision;
   const { client, upstream, pool } = decision;
 
@@ -184,42 +192,44 @@ export function admit(
   return { client, pool, serverName, lease, header, expiresAt };
 }
 
-/** What {@link reauthorize} needs beside the connection. */
+/** What {@link reauthorize} needs besides the connection. */
 export interface Reauthorizing {
   readonly rules: Pick<ActiveConfig, "config" | "router" | "pools">;
-  readonly entrance: ListenerState;
+  readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
-  /** Whether the certificate is checked too: the listener's trust has changed. */
+  /** Whether the certificate is checked again, because the listener's trust has changed. */
   readonly judged: boolean;
 }
 
 /**
- * Asks for the decision on an open connection once more, after a reload.
- * @returns why it would be refused now, or would reach another upstream; undefined where neither, or where the certificate
- *   has only expired and `disconnectExpired` is off
+ * Repeats the decision on an open connection after a reload.
+ * @returns the refusal, if the connection would be refused or would reach another upstream; undefined if neither, or if
+ *   the certificate has only expired and `disconnectExpired` is off
  */
 export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
-  { rules, entrance, generation, judged }: Reauthorizing,
+  { rules, listener, generation, judged }: Reauthorizing,
 ): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
-  if (entrance.removed) return "listener_removed";
+  if (listener.removed) return "listener_removed";
   if (pool.removed) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
-  const question = { listener: entrance, serverName, date: Date.now() };
+  const question = { listener, serverName, date: Date.now() };
   const rights = decide({ ...question, from: identity }, rules);
   if ("reason" in rights && rights.upstream === undefined) return rights.reason;
   if (rights.upstream !== pool.upstream.name) return "upstream_changed";
   if ("reason" in rights) return rights.reason;
   if (!judged) return undefined;
-  const decision = decide({ ...question, from: presentedBy(socket, entrance, generation) }, rules);
+  const decision = decide({ ...question, from: presentedBy(socket, listener, generation) }, rules);
   if (!("reason" in decision)) return undefined;
   const expiredOnly = decision.reason === "certificate_expired" && !rules.config.disconnectExpired;
   return expiredOnly ? undefined : decision.reason;
 }
 
-/** What TLS knows of the client. It verified by the rules of then: of the first session, or of before a reload. */
+/**
+ * What TLS knows of the client. TLS verified it by older rules: those of the first session, or those before a reload.
+ */
 function presentedBy(
   socket: ClientSocket,
   { generation: current, authoritiesSince }: ListenerState,
@@ -228,7 +238,7 @@ function presentedBy(
   return {
     certificate: socket.getPeerX509Certificate(),
     chain: () => sentBy(socket),
-    // A resumed session as well: it was made with the same authorities, since others come with other ticket keys.
+    // True for a resumed session too: other authorities come with other ticket keys, so its session used the same ones.
     vouched: generation >= authoritiesSince,
     since: socket.isSessionReused()
       ? "resumed session"
@@ -238,11 +248,11 @@ function presentedBy(
   };
 }
 
-/** The certificates above the client's, as far as TLS has them; an authority, which issues itself, ends it. */
+/** The certificates above the client's, as far as TLS has them, up to the first self-issued authority. */
 function sentBy(socket: ClientSocket): Uint8Array[] {
   type Link = { raw?: Uint8Array; issuerCertificate?: Link } | null | undefined;
   const chain: Uint8Array[] = [];
-  // The argument asks for the whole chain; Bun's types leave it out.
+  // The argument requests the whole chain; Bun's types leave it out.
   let link = (socket.getPeerCertificate as (abbreviated: boolean) => Link).call(socket, false);
   for (; link?.raw !== undefined && chain.length < 16; link = link.issuerCertificate) {
     chain.push(link.raw);
@@ -251,13 +261,13 @@ function sentBy(socket: ClientSocket): Uint8Array[] {
   return chain.slice(1);
 }
 
-/** What the client asked for, if anything. */
+/** The server name that the client asked for, if any. */
 export function serverNameOf(socket: Pick<ClientSocket, "getServername">): string | undefined {
   const name: unknown = socket.getServername();
   return typeof name === "string" && name !== "" ? name : undefined;
 }
 
-/** A client that has left has no address or port any more, although the types say that it has. */
+/** A client that has left has no address or port, although the types say that it has. */
 function hasLeft(socket: Partial<ClientSocket>): boolean {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   return [remoteAddress, remotePort, localAddress, localPort].includes(undefined);

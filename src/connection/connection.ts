@@ -9,10 +9,10 @@
 //       │            │           │                    ↑
 //       └────────────┴───────────┴────────────────────┘
 //
-// From `relaying` back to `dialing` only while neither side has had a byte of the other's; from `dialing` to itself with the
-// next target. A connection that closes in peace is released in `closing`. Each event handler says which phases it can meet;
-// the first reason for an ending is the one that counts; what a connection holds is given back in one place, `#release`, once
-// its sockets are gone.
+// A connection goes back from `relaying` to `dialing` only while neither side has had a byte of the other's. It goes
+// from `dialing` to `dialing` with the next target. A connection that ends orderly is released in `closing`. Each event
+// handler lists the phases in which it can be called. The first reason for an ending counts. `#release` gives back
+// everything that a connection holds, once its sockets are gone.
 
 import type { X509Certificate } from "node:crypto";
 import { formatAddress } from "../lib/address.ts";
@@ -28,7 +28,7 @@ import {
 import { claimsOf } from "../auth/claims.ts";
 import type { Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
-import { PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
+import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
@@ -49,7 +49,7 @@ import type { Tarpit } from "./tarpit.ts";
 
 /** What all connections of a thread share. */
 export interface Shared {
-  /** A reload puts others in their place. */
+  /** A reload replaces it. */
   rules: ActiveConfig;
   /** What all threads share. */
   readonly ledger: Ledger;
@@ -59,30 +59,30 @@ export interface Shared {
   readonly handshakes: HandshakeQueue;
   readonly tarpit: Tarpit;
   readonly log: Logger;
-  /** Every refusal goes through here. */
+  /** Every refusal goes through this log. */
   readonly refusals: RefusalLog;
   /** All connections that hold anything. */
   readonly connections: Set<Connection>;
-  /** Begins the names of this thread's connections. */
+  /** The start of each connection's name in this thread. */
   readonly prefix: string;
-  /** Whole milliseconds of a clock that only goes forward. */
+  /** Whole milliseconds of a monotonic clock. */
   now(): number;
-  /** `connections` grew or shrank. */
+  /** Called when `connections` has grown or shrunk. */
   changed(): void;
 }
 
 type Socket = Bun.Socket<Connection>;
 
-/** In the place of a target that has left. */
+/** Stands in for a target that has left. */
 const NO_SINK: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {} };
 
-/** Handlers for the sockets of clients; a socket's `data` is its connection, or nothing where it was not let in. */
+/** Handlers for clients' sockets. A socket's `data` is its connection, or undefined if the client was turned away. */
 export function clientHandlers(
   shared: Shared,
-  entrance: ListenerState,
+  listener: ListenerState,
 ): Bun.SocketHandler<Connection | undefined> {
   return {
-    open: (socket) => accept(shared, entrance, socket as Socket),
+    open: (socket) => accept(shared, listener, socket as Socket),
     handshake: (socket, success, error) => socket.data?.handshakeDone(success, error),
     data: (socket, chunk) => socket.data?.clientSent(chunk),
     drain: (socket) => socket.data?.clientDrained(),
@@ -101,39 +101,39 @@ const dial = createDial<Connection>({
   error: (socket, error) => socket.data.upstreamFailed(socket, error),
 });
 
-function accept(shared: Shared, entrance: ListenerState, socket: Socket): void {
+function accept(shared: Shared, listener: ListenerState, socket: Socket): void {
   const { sources, handshakes, rules, tarpit, now } = shared;
   const remote = remoteOf(socket);
   const { remoteAddress } = socket as Partial<Socket>;
   if (remoteAddress === undefined) {
-    // A client that has reset its connection already. Whose it was cannot be told, so that TLS is not to read of it.
+    // The client has already reset its connection. Its address is unknown, so TLS must not read from it.
     socket.terminate();
-    return turnedAway(shared, entrance, remote, "handshake_failed", "the client left");
+    return turnedAway(shared, listener, remote, "handshake_failed", "the client left");
   }
   const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
   const row = source && sources.enter(source, now());
   if (source !== undefined && row === undefined) {
     tarpit.hold(socket);
-    return turnedAway(shared, entrance, remote, "source_limited");
+    return turnedAway(shared, listener, remote, "source_limited");
   }
   const makeRoom = () => (tarpit.clear() && takeSlot(shared)) || (handshakes.evict(row) && takeSlot(shared));
   if (!takeSlot(shared) && !makeRoom()) {
     if (row !== undefined) sources.leave(row);
-    // A reset rather than an end: it leaves nothing behind in the kernel either.
+    // A reset, unlike an end, leaves nothing behind in the kernel.
     socket.terminate();
-    return turnedAway(shared, entrance, remote, "overloaded");
+    return turnedAway(shared, listener, remote, "overloaded");
   }
-  socket.data = new Connection(shared, entrance, socket, remote, row);
+  socket.data = new Connection(shared, listener, socket, remote, row);
 }
 
 function takeSlot({ ledger, budget, rules }: Shared): boolean {
   if (!ledger.takeConnection(rules.config.maxConnections)) return false;
-  if (budget.take(PER_CONNECTION)) return true;
+  if (budget.take(DESCRIPTORS_PER_CONNECTION)) return true;
   ledger.giveBackConnection();
   return false;
 }
 
-/** A connection was refused before there was one. */
+/** Logs a connection that is refused before it has a {@link Connection}. */
 function turnedAway(
   shared: Shared,
   { address }: ListenerState,
@@ -145,10 +145,10 @@ function turnedAway(
   shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason, detail }));
 }
 
-/** Connections of this thread so far, those that were turned away included. */
+/** Connections of this thread so far, including those that were turned away. */
 let made = 0;
 
-/** Names a connection, in the log and to the upstream; no other has the same. */
+/** Names a connection in the log and to the upstream. The name is unique. */
 function idOf({ prefix }: Shared, number: number): string {
   return `${prefix}-${number.toString(36)}`;
 }
@@ -161,15 +161,15 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
 /** One client's connection and, once admitted, the one to its target. */
 export class Connection implements Dialer, HandshakeOwner {
   readonly #shared: Shared;
-  readonly #entrance: ListenerState;
-  /** The entrance's when the handshake began. */
+  readonly #listener: ListenerState;
+  /** The listener's generation when the handshake began. */
   readonly #generation: number;
   readonly #number = ++made;
   readonly #remote: string;
   readonly #client: Socket;
-  /** Of the source that it counts for; undefined where that is exempt, or unknown. */
+  /** The row of its source; undefined if the source is exempt or unknown. */
   readonly #row: number | undefined;
-  /** Its place in the queue of handshakes, for as long as it has one. */
+  /** Its place in the handshake queue, while it has one. */
   #ticket: Ticket | undefined;
   readonly #toUpstream = new Relay();
   readonly #toClient = new Relay();
@@ -177,18 +177,18 @@ export class Connection implements Dialer, HandshakeOwner {
   #phase: Phase = "handshake";
   #clientGone = false;
   #upstream: Socket | undefined;
-  /** From being let in on. */
+  /** Set once the connection is admitted. */
   #admission: Admission | undefined;
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
-  /** What happens to the connection from now on is not held against its target. */
+  /** The target has proved itself: what happens from now on is not held against it. */
   #works = false;
-  /** Its tunnel knows that it is admitted. */
+  /** The tunnel at the client's end knows that its client is admitted. */
   #told = false;
-  /** Slots of the targets that failed this connection; made when the first one does. */
+  /** Slots of the targets that failed this connection; created at the first failure. */
   #tried: Set<number> | undefined;
-  /** How it ended, if not in peace: refused, or the first reason for breaking off. */
+  /** How it ended, if not orderly: refused, or the first reason for breaking off. */
   #ending: "refused" | CloseReason | undefined;
   /** Which side ended first, with an end or a reset. */
   #endedBy: "client" | "upstream" | "proxy" | undefined;
@@ -196,14 +196,14 @@ export class Connection implements Dialer, HandshakeOwner {
 
   constructor(
     shared: Shared,
-    entrance: ListenerState,
+    listener: ListenerState,
     client: Socket,
     remote: string,
     row: number | undefined,
   ) {
     this.#shared = shared;
-    this.#entrance = entrance;
-    this.#generation = entrance.generation;
+    this.#listener = listener;
+    this.#generation = listener.generation;
     this.#client = client;
     this.#row = row;
     this.#remote = remote;
@@ -219,7 +219,7 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- handshake, identify, route, authorize, admit
 
-  /** Meets `handshake`, and `over` where the connection was refused meanwhile. */
+  /** Called in `handshake`, and in `over` if the connection was refused meanwhile. */
   handshakeDone(success: boolean, error: Error | null): void {
     if (this.#phase !== "handshake") return;
     const { rules, limits, sources, handshakes, now } = this.#shared;
@@ -227,7 +227,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const admission = admit(this.#client, success, error, {
       rules,
       limits,
-      entrance: this.#entrance,
+      listener: this.#listener,
       generation: this.#generation,
       id: this.#id,
       now: now(),
@@ -239,12 +239,15 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#row !== undefined) sources.admitted(this.#row, now());
     this.#deadlines.admitted(admission.expiresAt);
     this.#deadlines.limit(rules.config, Math.random());
-    // Asked here: below that level, it costs nothing.
+    // The check is here so that other log levels cost nothing.
     if (rules.config.logLevel === "debug") this.#logAdmitted(admission);
     this.#dialNext(admission);
   }
 
-  /** Its turn does not come: its source has used up its failures, or its place is another's. Meets `handshake` only. */
+  /**
+   * The queue refuses the handshake: its source has used up its failures, or a newer connection took its place. Called
+   * in `handshake` only.
+   */
   handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void {
     this.#refuse(reason, { detail });
     this.#client.terminate();
@@ -255,7 +258,7 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       client,
       remote: this.#remote,
-      listener: this.#entrance.address,
+      listener: this.#listener.address,
       serverName: serverName?.slice(0, 255),
       upstream: pool.upstream.name,
     });
@@ -268,7 +271,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#pick = pool.balancer.pick(now(), this.#tried);
     this.#target = this.#pick && pool.targets.get(this.#pick.slot);
     if (this.#target === undefined) {
-      // The client was not served: its token goes back.
+      // The client was not served: give its token back.
       lease.cancel();
       return this.#refuse("no_target", { client, upstream: pool.upstream.name });
     }
@@ -283,7 +286,7 @@ export class Connection implements Dialer, HandshakeOwner {
     });
   }
 
-  /** Meets `dialing` only: in any other phase the attempt has been abandoned. */
+  /** Called in `dialing` only: in any other phase the attempt has been abandoned. */
   dialed(socket: Socket): void {
     this.#attempt = undefined;
     this.#upstream = socket;
@@ -292,19 +295,19 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#deadlines.enterPhase(this.#shared.now());
     this.#toUpstream.sink = this.#toClient.source = socket;
     this.#tellAdmitted();
-    // What the client sent with the end of its handshake, or its end, has been waiting.
+    // Send what has been waiting: bytes that came with the end of the client's handshake, or the client's end.
     this.upstreamDrained();
   }
 
-  /** A tunnel is told once, before the first byte of the upstream. */
+  /** Tells a tunnel once, before the first byte of the upstream. */
   #tellAdmitted(): void {
     if (this.#told || this.#client.alpnProtocol !== TUNNEL_PROTOCOL) return;
     this.#told = true;
-    // Nothing was sent before it: a socket that does not take these few bytes is broken.
+    // Nothing was sent before: a socket that does not take these few bytes is broken.
     if (this.#client.write(ADMITTED) !== ADMITTED.length) this.#break("client_reset", "client");
   }
 
-  /** The target is at work, or has kept the connection for a while. */
+  /** The target has sent bytes, or has kept the connection for a while. */
   #targetWorks(): void {
     const { log, now } = this.#shared;
     this.#works = true;
@@ -314,12 +317,12 @@ export class Connection implements Dialer, HandshakeOwner {
     }
   }
 
-  /** Meets `dialing` only. */
+  /** Called in `dialing` only. */
   dialFailed(error: Error): void {
     this.#targetFailed(codeOf(error) ?? error.message);
   }
 
-  /** The picked target is no good: it is passed over, and the next best one tried. */
+  /** The picked target failed: the connection skips it and tries the next best one. */
   #targetFailed(error: string): void {
     const { log, now } = this.#shared;
     log.warn("target failed", { id: this.#id, ...this.#whereTo, error });
@@ -339,7 +342,7 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- relay, half-close: what the client does
 
-  /** Meets `dialing` (with the handshake's last flight), `relaying`, `closing`, `over`. */
+  /** Called in `dialing` (with the last bytes of the handshake), `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
     if (this.#connected || this.#phase === "dialing") {
       if (!this.#toUpstream.push(chunk)) this.#writeFailed();
@@ -348,14 +351,14 @@ export class Connection implements Dialer, HandshakeOwner {
     }
   }
 
-  /** Meets every phase: it also comes when there was nothing to drain. */
+  /** Called in every phase, even when there was nothing to drain. */
   clientDrained(): void {
     if (!this.#connected) return;
     if (!this.#toClient.flush()) return this.#clientLost();
     this.#closeIfDone();
   }
 
-  /** A FIN or a close_notify. Meets every phase. */
+  /** A FIN or a close_notify. Called in every phase. */
   clientEnded(): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: "the client left" });
     if (!this.#connected && this.#phase !== "dialing") return;
@@ -364,21 +367,24 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#closeIfDone();
   }
 
-  /** The client's socket is gone. Meets every phase. */
+  /** The client's socket is gone. Called in every phase. */
   clientClosed(error: Error | undefined): void {
     this.#clientGone = true;
     if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: codeOf(error) ?? "the client left" });
     } else if (this.#phase === "dialing") this.#break("client_reset", "client");
     else if (this.#connected) {
-      // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
+      // After the proxy has ended its half, the client's end is reported as a close: all that it sent has arrived.
       if (error === undefined && this.#toClient.finished) this.clientEnded();
       else this.#clientLost();
     }
     this.#release();
   }
 
-  /** Nothing can be sent to the client any more. What it sent, if it had ended, is whole and still delivered. */
+  /**
+   * Nothing can be sent to the client any more. If the client had ended its stream, that stream is complete and still
+   * delivered.
+   */
   #clientLost(): void {
     this.#endedBy ??= "client";
     if (!this.#toUpstream.ended) return this.#break("client_reset");
@@ -387,7 +393,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#closeIfDone();
   }
 
-  /** Broken TLS after the handshake, or a handler of this class threw. Meets every phase. */
+  /** TLS broke after the handshake, or a handler of this class threw. Called in every phase. */
   clientFailed(error: Error): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: codeOf(error) });
     this.#fail(error, "client_error", "client");
@@ -395,20 +401,20 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- relay, half-close: what the upstream does
 
-  /** Meets `relaying`, `closing`, `over`. */
+  /** Called in `relaying`, `closing`, `over`. */
   upstreamSent(chunk: Buffer): void {
     if (!this.#works) this.#targetWorks();
     if (this.#phase === "relaying" && !this.#toClient.push(chunk)) this.#clientLost();
   }
 
-  /** Meets `relaying`, `closing`, `over`. */
+  /** Called in `relaying`, `closing`, `over`. */
   upstreamDrained(): void {
     if (!this.#connected) return;
     if (!this.#toUpstream.flush()) return this.#writeFailed();
     this.#closeIfDone();
   }
 
-  /** A FIN. Meets `relaying`, `closing`, `over`. */
+  /** A FIN. Called in `relaying`, `closing`, `over`. */
   upstreamEnded(): void {
     if (!this.#connected) return;
     if (!this.#works) this.#targetWorks();
@@ -417,11 +423,14 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#closeIfDone();
   }
 
-  /** The upstream's socket is gone. Meets every phase but `handshake`; in `dialing` it is one given up before. */
+  /**
+   * The upstream's socket is gone. Called in every phase but `handshake`; in `dialing` the socket is one that was given
+   * up before.
+   */
   upstreamClosed(socket: Socket, error: Error | undefined): void {
     if (socket !== this.#upstream) return;
     if (this.#isLocal && error === undefined && this.#toClient.ended && !this.#toUpstream.waiting) {
-      // Left after its last byte, which a local socket tells at once: what the client still sends has no taker.
+      // The target left after its last byte, which a Unix socket reports at once. Drop what the client still sends.
       this.#toUpstream.sink = NO_SINK;
       this.#upstream = undefined;
       return this.#release();
@@ -430,17 +439,20 @@ export class Connection implements Dialer, HandshakeOwner {
       return this.#upstreamLost(codeOf(error));
     }
     this.#upstream = undefined;
-    // Once we have ended our half, the upstream's end comes as a close: all it sent has arrived.
+    // After the proxy has ended its half, the upstream's end is reported as a close: all that it sent has arrived.
     this.upstreamEnded();
     this.#release();
   }
 
-  /** A local socket has no taker any more before what came from it is read: its end, which tells more, follows. */
+  /** A Unix socket can refuse a write before its received bytes are read. Its end follows and says more. */
   #writeFailed(): void {
     if (!this.#isLocal || this.#upstream === undefined) this.#upstreamLost();
   }
 
-  /** Nothing can be sent to the upstream any more. What it sent, if it had ended, is whole and still delivered. */
+  /**
+   * Nothing can be sent to the upstream any more. If the upstream had ended its stream, that stream is complete and
+   * still delivered.
+   */
   #upstreamLost(code = "ECONNRESET"): void {
     const socket = this.#upstream;
     this.#upstream = undefined;
@@ -457,8 +469,8 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 
   /**
-   * Broken TLS after the handshake, which is also how a target says that it wants another certificate, or none of ours;
-   * or a handler of this class threw. Meets every phase but `handshake`.
+   * TLS broke after the handshake, or a handler of this class threw. TLS also breaks when the target demands another
+   * client certificate or refuses the proxy's. Called in every phase but `handshake`.
    */
   upstreamFailed(socket: Socket, error: Error): void {
     const code = codeOf(error);
@@ -468,11 +480,11 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- time
 
-  /** Called at short, regular intervals: this is where every timeout is noticed. Meets every phase. */
+  /** Called at short, regular intervals: every timeout is noticed here. Called in every phase. */
   tick(moment: Moment): void {
     const phase = this.#phase;
     if (phase === "over") {
-      // Its sockets should have closed at once. Where one has not, it is closed now.
+      // Its sockets should have closed at once. Close any that has not.
       this.#client.terminate();
       this.#upstream?.terminate();
       return;
@@ -494,12 +506,13 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 
   /**
-   * The configuration has changed: a connection that would be refused now is closed. Meets every phase.
-   * @param trustChanged the listener's trust has changed too
-   * @returns whether it has lost its authorization by this: it closes at once or within `revocationGrace`
+   * Applies a new configuration: closes a connection that would be refused now. Called in every phase.
+   * @param trustChanged whether the listener's trust has changed too
+   * @returns whether the connection has just lost its authorization: it closes at once or within `revocationGrace`
    */
   reauthorize(trustChanged: boolean): boolean {
-    // What is in its handshake is judged at its end; what is closing has nothing left to send or to take.
+    // A connection in its handshake is decided on when the handshake ends; one that is closing has nothing left to send
+    // or receive.
     if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return false;
     const { rules, now } = this.#shared;
     const { revocationGrace } = rules.config;
@@ -507,38 +520,38 @@ export class Connection implements Dialer, HandshakeOwner {
     if (before && this.#clientGone) return false;
     const why = reauthorize(this.#client, this.#admission, {
       rules,
-      entrance: this.#entrance,
+      listener: this.#listener,
       generation: this.#generation,
-      // A client that has gone has no certificate to look at; what it sent is on its way.
+      // A client that has left has no certificate to check; what it sent is already on its way.
       judged: (trustChanged || before) && !this.#clientGone,
     });
     if (why === undefined) {
       this.#deadlines.limit(rules.config, Math.random());
       return false;
     }
-    // While no target has answered there is nothing to bring to an end in peace.
+    // While no target has answered, no work would be interrupted: close at once.
     const grace = this.#phase === "dialing" ? 0 : revocationGrace;
     this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });
     if (grace === 0) this.#break("authorization_revoked");
     return !before;
   }
 
-  /** The listener it came through. */
-  get entrance(): ListenerState {
-    return this.#entrance;
+  /** The listener that accepted the connection. */
+  get listener(): ListenerState {
+    return this.#listener;
   }
 
   // ---- endings, release
 
-  /** Cuts the connection because the proxy shuts down. Meets every phase. */
+  /** Closes the connection at once because the proxy shuts down. Called in every phase. */
   cut(): void {
     if (this.#phase === "handshake") this.#refuse("handshake_failed", { detail: "shutdown" });
     else this.#break("shutdown");
   }
 
   /**
-   * Not let in. The client learns nothing: its connection just closes, as it does for an untrusted certificate. Only a
-   * tunnel whose client has been identified is told why.
+   * Refuses the connection. The client learns nothing: its connection just closes, as it does for an untrusted
+   * certificate. Only an identified client that connects through a tunnel is told why.
    */
   #refuse(reason: RefusalReason, about: Omit<Refusal, "reason"> = {}): void {
     if (this.#phase === "over") return;
@@ -552,7 +565,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#client.close();
   }
 
-  /** Only what TLS has verified, and the decision has identified: strangers learn nothing. It waits for nobody. */
+  /** Strangers learn nothing: TLS has verified this client, and the decision has identified it. This waits for nobody. */
   #tellRefused(reason: RefusalReason, about: Omit<Refusal, "reason">, id: string): void {
     const client = this.#client;
     if (this.#clientGone || this.#told || !client.authorized || client.alpnProtocol !== TUNNEL_PROTOCOL)
@@ -563,7 +576,7 @@ export class Connection implements Dialer, HandshakeOwner {
     else client.terminate();
   }
 
-  /** What the log says of a refusal. The certificate is read for those only that get a line. */
+  /** The fields of a refusal's log line. The certificate is read only for refusals that get a line. */
   #describe(reason: RefusalReason, { client, upstream, detail }: Omit<Refusal, "reason">): Fields {
     const certificate = certificateOf(this.#client);
     const why = reason === "identity_invalid" ? identityFault(certificate?.subject) : detail;
@@ -571,7 +584,7 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       client,
       remote: this.#remote,
-      listener: this.#entrance.address,
+      listener: this.#listener.address,
       serverName: serverNameOf(this.#client)?.slice(0, 255),
       upstream,
       reason,
@@ -580,21 +593,21 @@ export class Connection implements Dialer, HandshakeOwner {
     };
   }
 
-  /** Both directions done: the sockets may go as soon as they have sent what they hold. */
+  /** Both directions are done: close each socket as soon as it has sent what it holds. */
   #closeIfDone(): void {
     if (!this.#connected || !this.#toUpstream.finished || !this.#toClient.finished) return;
     this.#phase = "closing";
     this.#deadlines.enterPhase(this.#shared.now());
     this.#upstream?.end();
-    // After a client's close_notify without a FIN nothing more would be heard of its socket: it has to be ended.
+    // After a client's close_notify without a FIN, the runtime reports nothing more of its socket: close it explicitly.
     if (this.#ending === "client_reset") this.#client.terminate();
     else this.#client.end();
     this.#release();
   }
 
   /**
-   * Breaks off. Neither side is told that its stream is complete: the client gets what was sent, but no close_notify,
-   * and the upstream a reset.
+   * Breaks the connection off. Neither side is told that its stream is complete: the client gets what was sent but no
+   * close_notify, and the upstream gets a reset.
    */
   #break(reason: CloseReason, by: "client" | "upstream" | "proxy" = "proxy"): void {
     if (this.#phase === "over") return;
@@ -602,8 +615,8 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#phase = "over";
     this.#ending ??= reason;
     this.#attempt?.abandon();
-    // A socket that still holds something would not close before it is sent or some 12 s are over, even if it is closed
-    // after that: who does not read is not waited for.
+    // A socket that still holds bytes would stay open until they are sent or some 12 s have passed, even if it is
+    // closed later. The proxy does not wait for a client that does not read.
     if (!this.#toClient.waiting) this.#client.close();
     if (!this.#clientGone) this.#client.terminate();
     this.#upstream?.terminate();
@@ -621,7 +634,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#break("internal_error");
   }
 
-  /** Gives back all that is held, once both sockets are gone. */
+  /** Gives back everything that the connection holds, once both sockets are gone. */
   #release(): void {
     const { budget, ledger, connections, sources, log, changed, now } = this.#shared;
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
@@ -632,14 +645,14 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#admission?.lease.release();
     if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();
-    budget.giveBack(PER_CONNECTION);
+    budget.giveBack(DESCRIPTORS_PER_CONNECTION);
     ledger.giveBackConnection();
     if (this.#ending !== "refused") {
       log.info("closed", {
         id: this.#id,
         client: this.#admission?.client,
         remote: this.#remote,
-        listener: this.#entrance.address,
+        listener: this.#listener.address,
         serverName: this.#admission?.serverName?.slice(0, 255),
         ...this.#whereTo,
         bytesIn: this.#toUpstream.bytes,
@@ -662,8 +675,8 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 
   /**
-   * Neither side has had anything of the other's, so that another target may take this one's place: nothing is sent twice.
-   * Over TLS a write that failed, or took nothing, may have sent a part.
+   * Neither side has had a byte of the other's, so that another target can take over and nothing is sent twice. Over
+   * TLS, a write that failed or took nothing may have sent a part.
    */
   get #isUntouched(): boolean {
     const { bytes, finished, waiting } = this.#toUpstream;
@@ -681,7 +694,7 @@ export class Connection implements Dialer, HandshakeOwner {
   }
 }
 
-/** The certificate that the client has shown, verified or not. A socket that is gone may have none any more. */
+/** The certificate that the client has shown, verified or not. A closed socket may have none any more. */
 function certificateOf(socket: Socket): X509Certificate | undefined {
   try {
     return socket.getPeerX509Certificate();
@@ -690,7 +703,7 @@ function certificateOf(socket: Socket): X509Certificate | undefined {
   }
 }
 
-/** The client's address. A client that left before it was accepted has none any more, although the types say so. */
+/** The client's address. A client that left before the proxy accepted it has none, although the types say so. */
 function remoteOf(socket: Socket): string {
   const { remoteAddress: hostname, remotePort: port } = socket as Partial<Socket>;
   return hostname === undefined || port === undefined ? "unknown" : formatAddress({ hostname, port });

@@ -1,60 +1,62 @@
-// When a connection's time is up, and why. Pure: the moment and the configuration come from outside.
+// Says when a connection's time is up, and why. Pure: the caller passes the moment and the configuration.
 
 import type { Config } from "../config/config.ts";
 import type { CloseReason } from "../lib/errors.ts";
 
 /**
- * The phases of a connection; connection.ts says which follows which.
- * - `handshake` the client is not known yet
- * - `dialing` admitted; no target has answered yet
+ * The phases of a connection; connection.ts lists the legal transitions.
+ * - `handshake` the proxy does not know the client yet
+ * - `dialing` the client is admitted; no target has answered yet
  * - `relaying` bytes go both ways, or one way after a half-close
  * - `closing` both directions are done; the sockets are sending what they still hold
- * - `over` refused or broken off; nothing more is sent
+ * - `over` the connection is refused or broken off; nothing more is sent
  */
 export type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
 
 /** A moment, on both clocks. */
 export interface Moment {
-  /** Whole milliseconds of a clock that only goes forward. */
+  /** Whole milliseconds of a monotonic clock. */
   readonly now: number;
   /** Milliseconds since 1970. */
   readonly date: number;
 }
 
-/** The settings that deadlines depend on. */
+/** The configuration keys that deadlines depend on. */
 export type Timeouts = Pick<
   Config,
   "handshakeTimeout" | "connectTimeout" | "timeout" | "disconnectExpired" | "maxConnectionDuration"
 >;
 
-/** Which time is up. `connect_timeout` ends one attempt to reach a target, every other one the connection. */
+/** Which time is up. `connect_timeout` ends one attempt to reach a target; every other one ends the connection. */
 export type Due =
   | "handshake_timeout"
   | "connect_timeout"
   | Extract<CloseReason, "idle_timeout" | "max_duration" | "authorization_revoked" | "certificate_expired">;
 
-/** The largest part by which `maxConnectionDuration` is shortened at random, so that clients do not all return at once. */
+/**
+ * The largest part by which `maxConnectionDuration` is shortened at random, so that clients do not all return at once.
+ */
 const DURATION_JITTER = 0.1;
 
 /** The deadlines of one connection. */
 export class Deadlines {
   readonly acceptedAt: number;
-  /** The start of the phase or, while relaying and closing, of the time in which no byte has moved. */
+  /** When the phase began. While relaying and closing: when a byte last moved. */
   #since: number;
-  /** Bytes both ways at the last look. */
+  /** Bytes both ways at the last check. */
   #seen = 0;
-  /** When the client's certificate expires, on the calendar. */
+  /** When the client's certificate expires, as a date. */
   #expiresAt = Infinity;
   /** When the connection ends, even if it is busy. */
   #endsAt = Infinity;
-  /** Why it ends then, where that is a lost authorization; otherwise `maxConnectionDuration` ends it. */
+  /** Why the connection lost its authorization. If undefined, `maxConnectionDuration` ends it. */
   #revokedFor: string | undefined;
 
   constructor(now: number) {
     this.acceptedAt = this.#since = now;
   }
 
-  /** A phase begins. */
+  /** Starts a phase. */
   enterPhase(now: number): void {
     this.#since = now;
   }
@@ -65,7 +67,7 @@ export class Deadlines {
   }
 
   /**
-   * `maxConnectionDuration` alone limits the connection: it is authorized.
+   * Limits an authorized connection by `maxConnectionDuration` alone.
    * @param random from 0 to 1
    */
   limit({ maxConnectionDuration = Infinity }: Timeouts, random: number): void {
@@ -74,8 +76,10 @@ export class Deadlines {
   }
 
   /**
-   * The connection has lost its authorization and ends within the grace. A second loss can only shorten what is left.
-   * @param random from 0 to 1: which part of the grace it keeps, so that clients do not all return at once
+   * The connection has lost its authorization and ends within the grace. A second loss can only shorten the time that
+   * is left.
+   * @param random from 0 to 1: the part of the grace that the connection keeps, so that clients do not all return at
+   *   once
    */
   revoke({ now, grace, why, random }: { now: number; grace: number; why: string; random: number }): void {
     if (!this.isRevoked || this.#endsAt > now + grace) {
@@ -96,7 +100,7 @@ export class Deadlines {
 
   /**
    * Says which time is up, if any.
-   * @param bytes how many have moved so far, both ways: a change starts the idle time anew
+   * @param bytes how many have moved so far, both ways; a change restarts the idle time
    */
   due(phase: Phase, { now, date }: Moment, bytes: number, config: Timeouts): Due | undefined {
     if (phase === "over") return undefined;

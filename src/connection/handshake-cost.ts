@@ -1,38 +1,41 @@
-// How many failures a failed handshake counts for, by what it cost. Pure.
+// Says how many failures a failed handshake counts as, by what it cost. Pure.
 
 import type { Meter } from "./socket-meter.ts";
 import type { Ticket } from "./ticket.ts";
 
 /**
- * Milliseconds of processor time that every handshake may take; each one more is worth a failure more. What else the thread
- * does in the turns of a handshake is in them too.
+ * Processor time that a normal handshake takes, in milliseconds; each further millisecond counts as one more failure.
+ * The time includes other work of the thread in the handshake's turns.
  */
 export const ORDINARY_MS = 4;
 
-/** Where time cannot be told from that of others: bytes that every handshake may have, and that are worth a failure more. */
+/**
+ * The bytes of a normal handshake, for handshakes whose processor time cannot be measured. Each further `CHUNK_BYTES`
+ * count as one more failure.
+ */
 const ORDINARY_BYTES = 4_096;
 const CHUNK_BYTES = 512;
 
-/** TLS takes no more for a chain of certificates (SSL_CTX_set_max_cert_list). */
+/** The longest certificate chain that TLS accepts (SSL_CTX_set_max_cert_list). */
 const MAX_CHAIN_BYTES = 102_400;
 
-/** Failures that a failed handshake is worth, by the processor time it took, in milliseconds. */
+/** Failures that a failed handshake counts as, by its processor time in milliseconds. */
 export function worthOfTime(ms: number): number {
   return 1 + Math.max(0, Math.floor(ms - ORDINARY_MS));
 }
 
-/** The same by what its client sent: every certificate costs time. */
+/** The same, by the bytes that its client sent: every certificate costs time. */
 export function worthOfBytes(bytes: number): number {
   return 1 + Math.max(0, Math.ceil((Math.min(bytes, MAX_CHAIN_BYTES) - ORDINARY_BYTES) / CHUNK_BYTES));
 }
 
-/** What a proven source's handshake is taken to have had that its client has reset. */
-export const UNKNOWN_BYTES = 8_192;
+/** The bytes assumed for a proven source's handshake that its client has reset. */
+export const ASSUMED_BYTES = 8_192;
 
-/** Failures that a handshake is worth, by what can be told of it. */
+/** Failures that a handshake counts as, by what can be measured. */
 export function worthOf(ticket: Ticket, meter: Meter): number {
   if (ticket.stolen) return Math.max(worthOfBytes(ticket.received), worthOfTime(ticket.cpu));
   if (ticket.watched) return worthOfTime(ticket.cpu);
-  // A client that has reset its connection cannot be measured any more: it may have cost a lot.
-  return worthOfBytes(meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES);
+  // A connection that its client has reset cannot be measured any more; it may have cost a lot.
+  return worthOfBytes(meter.received(ticket.socket.fd) ?? ASSUMED_BYTES);
 }

@@ -1,59 +1,60 @@
-// Decides when a new connection may begin or go on with its TLS handshake. A handshake keeps the thread busy for most of a
-// millisecond, a hostile one for much longer, and nothing can interrupt it. So live connections come first, sources take
-// turns, and what strangers send is measured before TLS reads it.
+// Decides when a new connection begins or continues its TLS handshake. A handshake keeps the thread busy for most of a
+// millisecond, a hostile one for much longer, and nothing can interrupt it. So live connections come first, sources
+// take turns, and the queue measures what strangers send before TLS reads it.
 //
 //   accept → waiting ─┬─→ free      a proven source: TLS reads all that comes; back after ROTATE_MS while others wait
 //               ↑     ├─→ reading   a stranger that has sent a flight: TLS reads it, then back to waiting
 //               └─────┤
 //                     └─→ refused   the source has used up its failures
 //
-// A turn of the event loop that begins a handshake is followed by one that belongs to live connections alone.
+// After a turn of the event loop that begins a handshake, one turn belongs to live connections alone.
 
 import { victimFor } from "./eviction.ts";
-import { ORDINARY_MS, UNKNOWN_BYTES, worthOf } from "./handshake-cost.ts";
+import { ORDINARY_MS, ASSUMED_BYTES, worthOf } from "./handshake-cost.ts";
 import { Readiness } from "./readiness.ts";
 import type { Meter } from "./socket-meter.ts";
 import { EXEMPT, type Ticket, type WaitingList } from "./ticket.ts";
 import { Waiting } from "./waiting.ts";
 import type { Sources } from "../state/sources.ts";
 
-/** Turns of the event loop from one handshake that begins to the next. */
-const TURNS = 2;
+/** Turns of the event loop between the starts of two handshakes. */
+const START_TURNS = 2;
 
 /** Turns of the event loop in which TLS reads what a stranger has sent. */
 const READING_TURNS = 2;
 
-/** How often strangers' sockets are looked at, in milliseconds: soon at first, then less often. */
-const LOOK_MS = 2;
-const IDLE_LOOK_MS = 10;
-const SOON = 50;
+/** How often strangers' sockets are polled, in milliseconds: soon at first, then less often. */
+const FIRST_POLL_MS = 2;
+const IDLE_POLL_MS = 10;
+const FIRST_POLLS = 50;
 
-/** Sockets that are looked at in one go, and sources that are asked for a turn. */
-const MAX_LOOKS = 64;
+/** The largest number of sockets to check, and of sources to ask for a turn, at a time. */
+const MAX_SOCKET_CHECKS = 64;
 
-/** How long a handshake may take, in milliseconds, before it makes way for others that wait. */
+/** How long a handshake may take, in milliseconds, before it gives way to others that wait. */
 const ROTATE_MS = 30;
 
 /**
- * How long strangers wait after one of them failed, in milliseconds per failure it was worth; at most so many times what it
- * took: those that leave at once are many in a flood, and must not hold up who comes with them.
+ * How long strangers wait after one of them failed, in milliseconds per failure that it counted as. In a
+ * flood many clients leave at once, and they must not delay the others: the wait is at most `MAX_PAUSE_FACTOR` times
+ * the processor time that the failed one took.
  */
 const STRANGER_PACE_MS = 5;
-const STRANGER_PACE = 10;
-/** The bucket for large flights bounds what costs more. */
+const MAX_PAUSE_FACTOR = 10;
+/** The longest such wait. The bucket for large flights limits what costs more. */
 const MAX_STRANGER_PAUSE_MS = 150;
 
-/** What the queue needs from outside; tests bring their own. */
+/** What the queue needs from outside; tests pass their own. */
 export interface QueueOptions {
   readonly sources: Sources;
   readonly meter: Meter;
-  /** Handshakes under way at a time, in this thread. */
+  /** Handshakes in progress at a time, in this thread. */
   readonly max: number;
-  /** Whole milliseconds of a clock that only goes forward. */
+  /** Whole milliseconds of a monotonic clock. */
   now(): number;
-  /** Calls back in the next turn of the event loop, after what is ready has been served. Default: setImmediate. */
+  /** Calls back in the next turn of the event loop, after the ready sockets have been served. Default: setImmediate. */
   schedule?(turn: () => void): unknown;
-  /** Calls back after some milliseconds. Default: setTimeout. */
+  /** Calls back after this many milliseconds. Default: setTimeout. */
   wait?(wake: () => void, ms: number): unknown;
 }
 
@@ -65,16 +66,16 @@ export class HandshakeQueue {
   readonly #now: () => number;
   readonly #schedule: (turn: () => void) => unknown;
   readonly #sleep: (wake: () => void, ms: number) => unknown;
-  /** In the order of their coming. */
+  /** In the order of arrival. */
   readonly #all = new Set<Ticket>();
   readonly #waiting = new Waiting();
-  /** Those that TLS may read, the oldest first; and the strangers among them. */
+  /** Handshakes that TLS may read, oldest first; and the strangers among them. */
   readonly #active = new Set<Ticket>();
   readonly #reading = new Set<Ticket>();
   #turn = 0;
   #scheduled = false;
   #asleep = false;
-  #looksInVain = 0;
+  #idlePolls = 0;
   #strangersFrom = 0;
 
   constructor({ sources, meter, max, now, schedule = setImmediate, wait = setTimeout }: QueueOptions) {
@@ -87,40 +88,40 @@ export class HandshakeQueue {
     this.#sleep = wait;
   }
 
-  /** Holds a new connection back until its turn comes. */
+  /** Holds a new connection back until its turn. */
   enter(ticket: Ticket): void {
     ticket.enteredAt = this.#now();
     this.#all.add(ticket);
     ticket.socket.pause();
     this.#wait(ticket);
-    this.#looksInVain = 0;
+    this.#idlePolls = 0;
     this.#again();
   }
 
   /**
-   * TLS says that a handshake has ended, before it is known how. Where it had no turn, its client has reset the connection:
-   * then the runtime has TLS read what had come, paused or not.
+   * TLS reports that a handshake has ended; the outcome follows. A handshake without a turn ends when its client resets
+   * the connection: the runtime then lets TLS read what has arrived, paused or not.
    */
   ended(ticket: Ticket): void {
     if (ticket.state !== "waiting") return;
-    const received = this.#meter.received(ticket.socket.fd) ?? UNKNOWN_BYTES;
+    const received = this.#meter.received(ticket.socket.fd) ?? ASSUMED_BYTES;
     if (received <= ticket.received) return;
     ticket.received = received;
     ticket.fed = ticket.stolen = true;
   }
 
-  /** A handshake has ended well. */
+  /** A handshake has succeeded. */
   done(ticket: Ticket): void {
     this.#all.delete(ticket);
-    // What TLS had in hand may have ended the handshake after the socket was paused.
+    // TLS may have ended the handshake with bytes that it already had when the socket was paused.
     if (ticket.state === "waiting") ticket.socket.resume();
     this.#remove(ticket);
     if (ticket.charged > 0) this.#sources.forgive(ticket.row as number, ticket.charged);
   }
 
   /**
-   * A handshake has ended badly, or its client has left.
-   * @param verified the client proved who it is, but may not come in: that is no stranger's failure
+   * A handshake has failed, or its client has left.
+   * @param verified whether the client proved its identity but is refused: that is not a stranger's failure
    */
   failed(ticket: Ticket, verified: boolean): void {
     this.#all.delete(ticket);
@@ -131,7 +132,7 @@ export class HandshakeQueue {
     } else if (ticket.fed) this.#charge(ticket, ticket.row);
   }
 
-  /** Charges a source for what its client has sent and was not charged for yet. */
+  /** Charges a source for the bytes of its client that it has not been charged for yet. */
   #charge(ticket: Ticket, row: number): void {
     const worth = worthOf(ticket, this.#meter) - ticket.charged;
     if (worth <= 0) return;
@@ -140,16 +141,16 @@ export class HandshakeQueue {
     this.#sources.failed(row, worth, now);
     if (ticket.watched || ticket.stolen) {
       const took = ticket.stolen ? Infinity : ticket.cpu;
-      const pause = Math.min(worth * STRANGER_PACE_MS, took * STRANGER_PACE, MAX_STRANGER_PAUSE_MS);
+      const pause = Math.min(worth * STRANGER_PACE_MS, took * MAX_PAUSE_FACTOR, MAX_STRANGER_PAUSE_MS);
       this.#strangersFrom = Math.max(this.#strangersFrom, now + pause);
     }
-    // What else TLS is being fed from there waits for another turn.
+    // Other handshakes of the same source wait for another turn.
     if (worth > 1) for (const each of [...this.#active]) if (each.row === row) this.#putBack(each);
   }
 
   /**
-   * Makes room for a newcomer where all connections are taken.
-   * @returns whether one of those in the queue has given its place away
+   * Makes room for a new connection when all places are taken.
+   * @returns whether a handshake in the queue has lost its place
    */
   evict(row: number | undefined): boolean {
     const candidates = { all: this.#all, waiting: this.#waiting.lists, meter: this.#meter, now: this.#now() };
@@ -187,27 +188,27 @@ export class HandshakeQueue {
   readonly #next = (): void => {
     this.#scheduled = false;
     for (const ticket of [...this.#reading]) {
-      // One before it may have put it back.
+      // An earlier handshake of this loop may have put it back.
       if (this.#reading.has(ticket) && --ticket.turns <= 0) this.#stopReading(ticket);
     }
-    this.#turn = (this.#turn + 1) % TURNS;
+    this.#turn = (this.#turn + 1) % START_TURNS;
     const more = this.#turn !== 0 || this.#startOne();
     if (this.#reading.size > 0 || (more && this.#waiting.size > 0)) this.#again();
-    else if (this.#waiting.size > 0) this.#look();
+    else if (this.#waiting.size > 0) this.#schedulePoll();
   };
 
-  /** TLS has read what there was; what comes next is measured first. */
+  /** TLS has read all that had arrived. The queue measures what comes next before TLS reads it. */
   #stopReading(ticket: Ticket): void {
     this.#putBack(ticket);
-    // A client that hangs after a costly flight is charged before its source's next one.
+    // A client that hangs after a costly flight is charged before the source's next handshake.
     if (ticket.row !== undefined && ticket.cpu > ORDINARY_MS + 1) this.#charge(ticket, ticket.row);
   }
 
-  /** Gives one turn, to the next source that may have one; false where none can. */
+  /** Gives one turn to the next source that may have one. Returns false if none can. */
   #startOne(): boolean {
     if (this.#active.size >= this.max) return false;
-    this.#readiness.allow(MAX_LOOKS);
-    for (const [row, tickets] of this.#waiting.candidates(MAX_LOOKS)) {
+    this.#readiness.allow(MAX_SOCKET_CHECKS);
+    for (const [row, tickets] of this.#waiting.candidates(MAX_SOCKET_CHECKS)) {
       if (this.#waiting.ask(row, tickets) && this.#startFrom(row, tickets)) return true;
     }
     return false;
@@ -223,7 +224,7 @@ export class HandshakeQueue {
     const now = this.#now();
     switch (this.#sources.start(row, now, false)) {
       case "free": {
-        // A silent client would hold its place until it makes way for its neighbours.
+        // A silent client would keep its turn until it gives way to the others.
         const ready = tickets.size === 1 && !first.fed ? first : this.#readiness.first(tickets, false);
         if (ready !== undefined) return this.#start(ready, ready.fed);
         break;
@@ -242,7 +243,10 @@ export class HandshakeQueue {
     return false;
   }
 
-  /** Its source has used up its failures. What a client was charged for is done with: that one may still end. */
+  /**
+   * Refuses the handshakes of a source that has used up its failures. A client that is already charged for may still
+   * finish.
+   */
   #refuseAll(row: number, tickets: WaitingList): boolean {
     for (const ticket of [...tickets]) {
       if (ticket.charged === 0) ticket.owner.handshakeRefused("source_limited");
@@ -265,22 +269,22 @@ export class HandshakeQueue {
       ticket.turns = READING_TURNS;
       ticket.cpuAt = this.#meter.cpu();
       this.#reading.add(ticket);
-      this.#looksInVain = 0;
+      this.#idlePolls = 0;
     }
     ticket.socket.resume();
     return true;
   }
 
-  #look(): void {
+  #schedulePoll(): void {
     if (this.#asleep) return;
     this.#asleep = true;
-    this.#sleep(this.#looked, this.#looksInVain < SOON ? LOOK_MS : IDLE_LOOK_MS);
+    this.#sleep(this.#poll, this.#idlePolls < FIRST_POLLS ? FIRST_POLL_MS : IDLE_POLL_MS);
   }
 
-  readonly #looked = (): void => {
+  readonly #poll = (): void => {
     this.#asleep = false;
     if (this.#waiting.size === 0) return;
-    this.#looksInVain++;
+    this.#idlePolls++;
     const now = this.#now();
     for (const ticket of [...this.#active]) {
       if (now - ticket.startedAt < ROTATE_MS) break;

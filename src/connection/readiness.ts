@@ -1,13 +1,13 @@
-// Says which waiting handshake has something for TLS to read. What a stranger sends is measured first, and large flights of
-// strangers are rationed.
+// Says which waiting handshake has something for TLS to read. It measures a stranger's bytes first, and rations
+// strangers' large flights.
 
 import { takeToken } from "../state/token-bucket.ts";
 import type { Meter } from "./socket-meter.ts";
 import type { Ticket, WaitingList } from "./ticket.ts";
 
 /**
- * A flight of more bytes may hold a chain of certificates that takes long to verify, or the first of a client's data. TLS
- * reads so many of them from strangers at once, and one more every so many milliseconds.
+ * A flight of more bytes may hold a certificate chain that takes long to verify, or the client's first data. TLS reads
+ * at most `capacity` such flights of strangers at once, and one more every `fillRate` milliseconds.
  */
 const LARGE_BYTES = 8_192;
 const LARGE_RULE = { capacity: 4, fillRate: 5_000 };
@@ -15,7 +15,7 @@ const LARGE_RULE = { capacity: 4, fillRate: 5_000 };
 export class Readiness {
   readonly #meter: Meter;
   readonly #now: () => number;
-  /** Sockets that may still be looked at. */
+  /** Sockets that may still be checked. */
   #looks = 0;
   #largeFullAt = 0;
 
@@ -24,14 +24,14 @@ export class Readiness {
     this.#now = now;
   }
 
-  /** Allows so many looks at sockets from now on. */
+  /** Allows this many checks from now on. */
   allow(looks: number): void {
     this.#looks = looks;
   }
 
   /**
-   * The first of a list whose client has sent something new; silent ones go to the end.
-   * @param watched whether they are strangers
+   * The first ticket of a list whose client has sent something new. Silent ones move to the end.
+   * @param watched whether the clients are strangers
    */
   first(list: WaitingList, watched: boolean): Ticket | undefined {
     for (const tickets of list.kinds()) {
@@ -47,7 +47,7 @@ export class Readiness {
   #isReady(ticket: Ticket, watched: boolean): boolean {
     const received = this.#meter.received(ticket.socket.fd);
     if (received === undefined) return true;
-    // What follows a hello is the costly part. It may still be coming in: it is read once it is the same at two looks.
+    // The costly part follows the hello and may still be arriving: TLS reads it once two checks find the same size.
     const whole = !watched || ticket.received === 0 || received === ticket.seen;
     ticket.seen = received;
     if (received <= ticket.received || !whole) return false;

@@ -2,7 +2,6 @@
 // server name that it asked for and the upstream; never an address, a target or another client. Pure.
 
 import type { RefusalReason } from "../lib/errors.ts";
-import { REFUSAL_REASONS } from "../lib/reasons.ts";
 import type { Refusal } from "./admission.ts";
 
 /** Names in the text are cut to so many characters. */
@@ -31,7 +30,9 @@ function explain(
       return "you connect more often than one client may: wait a moment, or keep connections open";
     case "no_target":
       return `no server of ${name(upstream)} answers`;
+    case "proxy_header":
+      return "your name is too long for the PROXY protocol";
     default:
-      return REFUSAL_REASONS[reason].meaning;
+      return "the log of the proxy has more";
   }
 }

@@ -4,7 +4,7 @@
 
 /** The part of a socket that a relay needs. */
 export interface Stream {
-  /** Bytes taken, possibly fewer than given; -1 where the socket is closed or broken. */
+  /** Returns the bytes taken, possibly fewer than given; -1 if the socket is closed or broken. */
   write(data: Uint8Array): number;
   /** Ends the sending half: FIN, or close_notify over TLS. */
   shutdown(): void;
@@ -12,7 +12,7 @@ export interface Stream {
   resume(): void;
 }
 
-/** From a source to a sink, either of which may come later. */
+/** Moves bytes from a source to a sink; either can be attached later. */
 export class Relay {
   source: Stream | undefined;
   sink: Stream | undefined;
@@ -20,11 +20,11 @@ export class Relay {
   bytes = 0;
   /** The source has sent its last byte. */
   ended = false;
-  /** The source's end has been passed on to the sink, or given up: this direction is done. */
+  /** This direction is done: the sink has the source's end, or is given up. */
   finished = false;
 
-  // What arrived while the sink was not there or not ready. After a pause a TLS source may still deliver what it has
-  // decrypted, so that this can be more than one chunk; one receive buffer of the runtime (512 KiB) bounds them all.
+  // Chunks that arrived while the sink was missing or busy. After a pause a TLS source may still deliver what it has
+  // decrypted, so that there can be several. One receive buffer of the runtime (512 KiB) limits their sum.
   #pending: Uint8Array[] | undefined;
 
   /** Holds bytes that the sink has not taken yet. */
@@ -33,9 +33,9 @@ export class Relay {
   }
 
   /**
-   * The source received a chunk. It is the relay's from now on: the caller must not write into it any more.
-   * @returns false where the sink turned out to be broken. It has to be acted upon: a socket whose write has failed may
-   *   report an orderly end next, since the failed write was what the kernel told the error to
+   * The source received a chunk. The relay owns it from now on: the caller must not write into it.
+   * @returns false if the sink is broken. The caller must act on it: the failed write consumed the socket's error, so
+   *   that the socket may report an orderly end next
    */
   push(chunk: Uint8Array): boolean {
     if (this.finished) return true;
@@ -55,8 +55,8 @@ export class Relay {
   }
 
   /**
-   * The sink is there, or ready to take more.
-   * @returns false where it turned out to be broken, as in {@link push}
+   * The sink is attached, or ready to take more.
+   * @returns false if the sink is broken, as in {@link push}
    */
   flush(): boolean {
     if (this.sink === undefined || this.finished) return true;
@@ -77,13 +77,13 @@ export class Relay {
     return true;
   }
 
-  /** The source sent its end: it is passed on once all before it is. */
+  /** The source sent its end. The relay passes it on after all bytes before it. */
   end(): void {
     this.ended = true;
     if (this.sink !== undefined && this.#pending === undefined) this.#finish();
   }
 
-  /** The sink is gone: what it has not taken, and what still comes, is dropped. */
+  /** The sink is gone: the relay drops what the sink has not taken, and everything that follows. */
   abandon(): void {
     this.finished = true;
     this.#pending = undefined;

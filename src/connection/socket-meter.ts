@@ -1,32 +1,32 @@
-// What a handshake costs: how many bytes a socket has received so far, read or not (Linux only), and how long the thread
-// has been at work.
+// Measures what a handshake costs: the bytes that a socket has received so far, read or not (Linux only), and the
+// thread's processor time.
 
 import { libc, type Libc } from "../lib/libc.ts";
 
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
 
-/** Where `tcpi_bytes_received` is in struct tcp_info (linux/tcp.h), and how much of the struct that needs. */
-const BYTES_RECEIVED = 128;
-const SIZE = 136;
+/** The offset of `tcpi_bytes_received` in struct tcp_info (linux/tcp.h), and the length of the struct up to its end. */
+const BYTES_RECEIVED_OFFSET = 128;
+const TCP_INFO_BYTES = 136;
 
 /** Measures sockets. */
 export interface Meter {
   /**
    * @param fd -1 for a socket that is closed
-   * @returns bytes received, one more after a FIN; -1 where it cannot be told yet, undefined where it never can
+   * @returns bytes received, one more after a FIN; -1 if the number is not known yet, undefined if it never will be
    */
   received(fd: number): number | undefined;
   /** Milliseconds of processor time that this thread has used. */
   cpu(): number;
 }
 
-/** A meter. It finds the C library when it is first asked: a proxy without strangers never does. */
+/** Creates a meter. It loads the C library at the first call: a proxy without strangers never does. */
 export function socketMeter(): Meter {
   let calls: Libc | undefined;
   let finding: Promise<void> | undefined;
   let found = false;
-  const info = new Uint8Array(SIZE);
+  const info = new Uint8Array(TCP_INFO_BYTES);
   const length = new Uint32Array(1);
   return {
     cpu() {
@@ -42,10 +42,10 @@ export function socketMeter(): Meter {
         });
         return found ? undefined : -1;
       }
-      length[0] = SIZE;
+      length[0] = TCP_INFO_BYTES;
       if (calls.getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, length) !== 0) return undefined;
       // Read from memory: optimized code would not know that the call has changed the array.
-      return calls.read.u32(calls.ptr(info), BYTES_RECEIVED);
+      return calls.read.u32(calls.ptr(info), BYTES_RECEIVED_OFFSET);
     },
   };
 }

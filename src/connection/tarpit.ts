@@ -1,14 +1,14 @@
-// Holds connections that are refused at accept for a moment before it resets them: a client that is reset at once comes
-// back at once, and accepting is what it costs us. A held connection is not read from, and has no place among
-// `maxConnections`.
+// Holds connections that are refused at accept for a moment before it resets them. A client that is reset at once
+// returns at once, and the proxy pays for each accept. The proxy does not read from a held connection and does not
+// count it in `maxConnections`.
 
-/** The part of a socket that is needed here. */
+/** The part of a socket that the tarpit needs. */
 export interface HeldSocket {
   pause(): void;
   terminate(): void;
 }
 
-/** The budget that a held connection's descriptor is taken from. */
+/** The budget that counts the descriptors of held connections. */
 export interface HeldDescriptors {
   take(count: number): boolean;
   giveBack(count: number): void;
@@ -23,7 +23,7 @@ const MAX_HELD = 256;
 export class Tarpit {
   readonly #descriptors: HeldDescriptors;
   readonly #now: () => number;
-  /** When each is reset, the oldest first. */
+  /** When each socket is reset, oldest first. */
   readonly #held = new Map<HeldSocket, number>();
   #timer: Timer | undefined;
 
@@ -32,7 +32,7 @@ export class Tarpit {
     this.#now = now;
   }
 
-  /** Holds a connection, or resets it at once where there is no room. */
+  /** Holds a connection, or resets it at once if there is no room. */
   hold(socket: HeldSocket): void {
     if (this.#held.size >= MAX_HELD || !this.#descriptors.take(1)) return socket.terminate();
     socket.pause();
@@ -40,14 +40,14 @@ export class Tarpit {
     this.#timer ??= setTimeout(this.#expire, HOLD_MS);
   }
 
-  /** A socket is closed; it may have been held. */
+  /** A socket is closed; the tarpit may have held it. */
   closed(socket: HeldSocket): void {
     if (this.#held.delete(socket)) this.#descriptors.giveBack(1);
   }
 
   /**
-   * Resets what is held, and gives back its descriptors.
-   * @returns whether there was any
+   * Resets all held connections and gives back their descriptors.
+   * @returns whether there were any
    */
   clear(): boolean {
     clearTimeout(this.#timer);

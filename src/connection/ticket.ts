@@ -1,4 +1,4 @@
-// A connection in the handshake queue, and the list of those that wait from one source.
+// A connection in the handshake queue, and the list of connections from one source that wait.
 
 /** The part of a client's socket that the queue needs. */
 export interface HandshakeSocket {
@@ -7,7 +7,7 @@ export interface HandshakeSocket {
   resume(): void;
 }
 
-/** Who is told that a handshake is refused. */
+/** The queue tells it that its handshake is refused. */
 export interface HandshakeOwner {
   handshakeRefused(reason: "source_limited" | "overloaded", detail?: string): void;
 }
@@ -18,26 +18,28 @@ type State = "waiting" | "free" | "reading";
 export class Ticket {
   readonly socket: HandshakeSocket;
   readonly owner: HandshakeOwner;
-  /** Of its source; undefined for one that is not counted. */
+  /** Its source's row; undefined if the source is not counted. */
   readonly row: number | undefined;
   state: State = "waiting";
   enteredAt = 0;
   startedAt = 0;
-  /** Turns left to TLS. */
+  /** Turns in which TLS may still read. */
   turns = 0;
-  /** Bytes when TLS was last let read, and when last looked at. */
+  /** Bytes received when TLS last read, and at the last check. */
   received = 0;
   seen = 0;
-  /** The thread's processor time when TLS was last let read, and what the handshake took before; in milliseconds. */
+  /**
+   * The thread's processor time when TLS was last allowed to read, and what the handshake took before; in milliseconds.
+   */
   cpuAt = 0;
   cpu = 0;
   /** TLS has been fed: from now on a failure has cost something. */
   fed = false;
-  /** TLS has read, outside of its turns, all that had come. */
+  /** TLS has read all that had arrived, outside of its turns. */
   stolen = false;
-  /** TLS is fed only what was measured. */
+  /** TLS gets only measured bytes. */
   watched = false;
-  /** Failures that its source was charged for what it has sent so far. */
+  /** Failures that its source was charged for its bytes so far. */
   charged = 0;
 
   constructor(socket: HandshakeSocket, owner: HandshakeOwner, row: number | undefined) {
@@ -47,12 +49,12 @@ export class Ticket {
   }
 }
 
-/** In the place of a row, for connections whose source is not counted. */
+/** Stands in for a row, for connections whose source is not counted. */
 export const EXEMPT = -1;
 
-/** Those of one source that wait for a turn, each kind in the order of its coming. */
+/** The connections of one source that wait for a turn, each kind in the order of arrival. */
 export class WaitingList {
-  /** TLS has read nothing of these; the others make way for them every other time. */
+  /** TLS has read nothing of these. Every other time they come before the others. */
   readonly fresh = new Set<Ticket>();
   readonly fed = new Set<Ticket>();
   #turn = 0;
@@ -74,7 +76,7 @@ export class WaitingList {
     return [...this.fresh].at(-1) ?? [...this.fed].at(-1);
   }
 
-  /** Both kinds, the one whose turn it is first. */
+  /** Both kinds, starting with the one whose turn it is. */
   kinds(): readonly Set<Ticket>[] {
     return this.#turn++ % 2 === 0 ? [this.fresh, this.fed] : [this.fed, this.fresh];
   }

@@ -1,20 +1,20 @@
-// The handshakes that wait for a turn, by source. Sources take turns; proven ones come first every other time, however many
-// strangers wait. Pure.
+// The handshakes that wait for a turn, by source. Sources take turns. Proven sources come first every other time,
+// however many strangers wait. Pure.
 
 import { EXEMPT, WaitingList, type Ticket } from "./ticket.ts";
 
 export class Waiting {
-  /** By source; the one whose turn is next comes first. */
+  /** By source; the next one to get a turn comes first. */
   readonly lists = new Map<number, WaitingList>();
   readonly #proven = new Set<number>();
   #provenFirst = false;
 
-  /** Sources with handshakes that wait. */
+  /** Sources with waiting handshakes. */
   get size(): number {
     return this.lists.size;
   }
 
-  /** @param proven whether its source is, or is not counted */
+  /** @param proven whether its source is proven or not counted */
   add(ticket: Ticket, proven: boolean): void {
     const row = ticket.row ?? EXEMPT;
     let list = this.lists.get(row);
@@ -31,15 +31,15 @@ export class Waiting {
     this.#proven.delete(row);
   }
 
-  /** The sources that may be asked for a turn now, at most so many. */
+  /** The sources to ask for a turn now, at most this many. */
   candidates(most: number): readonly (readonly [number, WaitingList])[] {
     if (this.lists.size === 1) return [...this.lists];
     return [...this.#next(most)];
   }
 
   /**
-   * A source is asked for a turn: it goes to the end.
-   * @returns whether it still has anything to ask for; a refusal before may have emptied it
+   * Asks a source for a turn and moves it to the end.
+   * @returns whether the source still has waiting handshakes; an earlier refusal may have emptied the list
    */
   ask(row: number, list: WaitingList): boolean {
     if (this.lists.get(row) !== list) return false;

@@ -1,5 +1,5 @@
-// What one thread does: ports, the connections that come through them, and the tick that watches over them. A proxy has
-// one of these, or one in each of its worker threads.
+// Runs one thread: its ports, the connections that they accept, and the tick that checks their deadlines. A proxy has
+// one engine, or one in each worker thread.
 
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { ListenerState, ActiveConfig } from "../connection/admission.ts";
@@ -22,61 +22,69 @@ import { Sources } from "../state/sources.ts";
 import { Tarpit } from "../connection/tarpit.ts";
 import { trustIn } from "../auth/certificate-check.ts";
 
-/** What an engine is given beside its settings. */
+/** What an engine gets besides its snapshot. */
 export interface EngineOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly log: Logger;
-  /** Begins the names of its connections. */
+  /** The start of its connections' names. */
   readonly prefix: string;
+  /** Milliseconds between two lines of the refusal log for the same; undefined for the log's own. */
+  readonly refusalInterval?: number | undefined;
 }
 
-/** How many connections are judged again in one turn of the event loop: some milliseconds of work. */
+/** How many connections are checked again in one turn of the event loop: some milliseconds of work. */
 const REAUTHORIZE_BATCH = 20;
 
-/** A port that is open, or was. */
+/** A port that is or was open. */
 interface OpenListener {
   readonly port: Port;
-  readonly entrance: ListenerState;
-  settings: ListenerSnapshot;
+  readonly state: ListenerState;
+  snapshot: ListenerSnapshot;
 }
 
 export class Engine {
-  /** Resolves when it has been closed and its last connection is gone: with how many had to be cut. */
+  /**
+   * Resolves when the engine is closed and its last connection is gone, with the number of connections that were cut.
+   */
   readonly over: Promise<{ cut: number }>;
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: EngineOptions;
   readonly #shared: Shared;
-  #settings: Snapshot;
-  /** One for each port of the start; undefined for those that had been taken away when this engine began. */
+  #snapshot: Snapshot;
+  /** One for each port of the start; undefined for ports that a reload had removed before this engine began. */
   #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
   #closing = false;
-  /** It was closed, and so are its ports. */
+  /** The engine was closed, and so are its ports. */
   #closed = false;
   #cut = 0;
 
-  constructor(settings: Snapshot, options: EngineOptions) {
-    const { ledger, budget, log, prefix } = options;
+  constructor(snapshot: Snapshot, options: EngineOptions) {
+    const { ledger, budget, log, prefix, refusalInterval } = options;
     this.over = this.#over.promise;
     this.#options = options;
-    this.#settings = settings;
-    const sources = new Sources(ledger, settings.config.handshakes);
+    this.#snapshot = snapshot;
+    const sources = new Sources(ledger, snapshot.config.handshakes);
     this.#shared = {
-      rules: activate(settings, makePools(settings, ledger)),
+      rules: activate(snapshot, makePools(snapshot, ledger)),
       ledger,
       budget,
-      limits: new Limits(ledger, settings.config.rateLimit),
+      limits: new Limits(ledger, snapshot.config.rateLimit),
       sources,
       handshakes: new HandshakeQueue({
         sources,
         meter: socketMeter(),
-        max: this.#ownHandshakes(settings),
+        max: this.#ownHandshakes(snapshot),
         now: monotonic,
       }),
       tarpit: new Tarpit(budget, monotonic),
       log,
-      refusals: new RefusalLog({ write: (fields) => log.warn("refused", fields), now: monotonic }),
+      refusals: new RefusalLog({
+        write: (fields) => log.warn("refused", fields),
+        now: monotonic,
+        interval: refusalInterval,
+      }),
       connections: new Set<Connection>(),
       prefix,
       now: monotonic,
@@ -86,18 +94,18 @@ export class Engine {
 
   /**
    * Opens all ports, or none.
-   * @param ports the ports' numbers, where the system has picked them for another thread already
+   * @param ports the port numbers, if the system has already picked them for another thread
    * @returns the addresses as bound
    * @throws StartError
    */
   listen(ports: readonly (number | undefined)[] = []): Address[] {
     try {
-      this.#settings.entrances.forEach((settings, i) => {
-        if (settings === undefined) return this.#openListeners.push(undefined);
-        const { listener, credentials } = settings;
+      this.#snapshot.listeners.forEach((snapshot, i) => {
+        if (snapshot === undefined) return this.#openListeners.push(undefined);
+        const { listener, credentials } = snapshot;
         const { upstream } = listener;
         const configured = formatAddress(listener.address);
-        const entrance = {
+        const state = {
           address: configured,
           upstream,
           trust: trustIn(credentials),
@@ -106,57 +114,57 @@ export class Engine {
           removed: false,
         };
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
-        const handlers = clientHandlers(this.#shared, entrance);
+        const handlers = clientHandlers(this.#shared, state);
         const { worker, memory } = this.#options.ledger;
         const sockets = { count: memory.shape.workers, last: worker === 0 };
         const port = listen({ ...listener, address }, credentials, handlers, sockets);
-        return this.#openListeners.push({ port, entrance, settings });
+        return this.#openListeners.push({ port, state, snapshot });
       });
     } catch (error) {
-      for (const gate of this.#openListeners) void gate?.port.stop(true);
+      for (const opened of this.#openListeners) void opened?.port.stop(true);
       this.#openListeners = [];
       throw error;
     }
-    return this.#openListeners.flatMap((gate) => (gate === undefined ? [] : [gate.port.address]));
+    return this.#openListeners.flatMap((opened) => (opened === undefined ? [] : [opened.port.address]));
   }
 
   /**
-   * Replaces the snapshot, and ends connections that it no longer allows; all others go on undisturbed.
-   * @throws where TLS cannot use them; then nothing has changed
+   * Replaces the snapshot and ends connections that it no longer allows. All others continue undisturbed.
+   * @throws if TLS cannot use the credentials; then nothing has changed
    */
-  apply(settings: Snapshot): void {
-    const { config } = settings;
+  apply(snapshot: Snapshot): void {
+    const { config } = snapshot;
     const changed = new Set<ListenerState>();
-    this.#replaceContexts(settings);
-    this.#openListeners.forEach((gate, i) => {
-      const next = settings.entrances[i];
-      if (gate === undefined) return;
+    this.#replaceContexts(snapshot);
+    this.#openListeners.forEach((opened, i) => {
+      const next = snapshot.listeners[i];
+      if (opened === undefined) return;
       if (next === undefined) {
-        gate.entrance.removed = true;
-        return void gate.port.stop();
+        opened.state.removed = true;
+        return void opened.port.stop();
       }
       const { listener, credentials } = next;
-      gate.entrance.upstream = listener.upstream;
-      if (!isSameTrust(credentials, gate.settings.credentials)) {
-        const { authorities } = gate.entrance.trust;
-        gate.entrance.trust = trustIn(credentials, gate.entrance.trust);
-        gate.entrance.generation++;
-        if (gate.entrance.trust.authorities !== authorities) {
-          // A port that is being left keeps its old context.
-          gate.entrance.authoritiesSince = this.#closing ? Infinity : gate.entrance.generation;
+      opened.state.upstream = listener.upstream;
+      if (!isSameTrust(credentials, opened.snapshot.credentials)) {
+        const { authorities } = opened.state.trust;
+        opened.state.trust = trustIn(credentials, opened.state.trust);
+        opened.state.generation++;
+        if (opened.state.trust.authorities !== authorities) {
+          // A port that is closing keeps its old context.
+          opened.state.authoritiesSince = this.#closing ? Infinity : opened.state.generation;
         }
-        changed.add(gate.entrance);
+        changed.add(opened.state);
       }
-      gate.settings = next;
+      opened.snapshot = next;
     });
     const { ledger, limits, sources, handshakes, now } = this.#shared;
-    const before = this.#settings.config;
-    this.#settings = settings;
-    this.#shared.rules = activate(settings, makePools(settings, ledger, this.#shared.rules.pools));
+    const before = this.#snapshot.config;
+    this.#snapshot = snapshot;
+    this.#shared.rules = activate(snapshot, makePools(snapshot, ledger, this.#shared.rules.pools));
     limits.setRule(config.rateLimit, now());
     sources.setRule(config.handshakes);
-    handshakes.max = this.#ownHandshakes(settings);
-    // Not every time: with reloads in quick succession it would never tick.
+    handshakes.max = this.#ownHandshakes(snapshot);
+    // Only on a change: otherwise reloads in quick succession would keep it from ever ticking.
     if (tickEvery(config) !== tickEvery(before)) {
       clearInterval(this.#ticking);
       this.#ticking = undefined;
@@ -165,66 +173,66 @@ export class Engine {
     void this.#reauthorize(changed);
   }
 
-  /** This thread's share of the handshakes that may be under way at a time. */
+  /** This thread's share of the handshakes that may be in progress at a time. */
   #ownHandshakes({ config: { handshakes, maxConnections } }: Snapshot): number {
     const max = handshakes.max ?? Math.max(Math.floor(maxConnections / 4), Math.min(64, maxConnections));
     return Math.ceil(max / this.#options.ledger.memory.shape.workers);
   }
 
-  /** All of them, or none. */
-  #replaceContexts({ entrances }: Snapshot): void {
-    // No connection is accepted any more; the open ones are judged by the rules.
+  /** Replaces all TLS contexts, or none. */
+  #replaceContexts({ listeners }: Snapshot): void {
+    // The engine accepts no connections any more; the rules decide on the open ones.
     if (this.#closing) return;
     const done: OpenListener[] = [];
     const replace = ({ port }: OpenListener, { credentials, listener }: ListenerSnapshot) =>
       port.replace(credentials, listener.sessionTickets);
     try {
-      this.#openListeners.forEach((gate, i) => {
-        const next = entrances[i];
-        if (gate === undefined || next === undefined || isSameContext(next, gate.settings)) return;
-        replace(gate, next);
-        done.push(gate);
+      this.#openListeners.forEach((opened, i) => {
+        const next = listeners[i];
+        if (opened === undefined || next === undefined || isSameContext(next, opened.snapshot)) return;
+        replace(opened, next);
+        done.push(opened);
       });
     } catch (error) {
-      for (const gate of done) replace(gate, gate.settings);
+      for (const opened of done) replace(opened, opened.snapshot);
       throw error;
     }
   }
 
   /**
-   * Accepts no more.
+   * Stops accepting.
    * @returns when all ports are closed
    */
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all(this.#openListeners.map((gate) => gate?.port.stop()));
+    await Promise.all(this.#openListeners.map((opened) => opened?.port.stop()));
     this.#closed = true;
     this.#shared.tarpit.clear();
     this.#changed();
   }
 
-  /** Closes the ports that are still being left, and cuts every connection. */
+  /** Closes the ports that are still closing, and cuts every connection. */
   cut(): void {
-    for (const gate of this.#openListeners) void gate?.port.stop(true);
+    for (const opened of this.#openListeners) void opened?.port.stop(true);
     for (const connection of this.#shared.connections) {
       this.#cut++;
       connection.cut();
     }
   }
 
-  /** Judges every open connection by the new rules; those of entrances that have `changed`, to the bottom. */
+  /** Decides on every open connection by the new rules. For listeners in `changed` it also checks the certificates. */
   async #reauthorize(changed: ReadonlySet<ListenerState>): Promise<void> {
     const { connections, log } = this.#shared;
     let revoked = 0;
     let done = 0;
     for (const connection of [...connections]) {
-      if (connection.reauthorize(changed.has(connection.entrance))) revoked++;
+      if (connection.reauthorize(changed.has(connection.listener))) revoked++;
       if (++done % REAUTHORIZE_BATCH === 0) await new Promise(setImmediate);
     }
     if (revoked > 0) log.warn("connections lost their authorization", { connections: revoked });
   }
 
-  /** Keeps the ticking going exactly as long as there is something to watch, and says when all is over. */
+  /** Ticks exactly while there is something to watch, and reports when all is over. */
   #changed(): void {
     const { connections, limits } = this.#shared;
     const done = this.#closed && connections.size === 0;
@@ -235,7 +243,7 @@ export class Engine {
     if (done || (connections.size === 0 && limits.size === 0)) {
       clearInterval(this.#ticking);
       this.#ticking = undefined;
-    } else this.#ticking ??= setInterval(() => this.#tick(), tickEvery(this.#settings.config));
+    } else this.#ticking ??= setInterval(() => this.#tick(), tickEvery(this.#snapshot.config));
   }
 
   #tick(): void {
@@ -252,14 +260,14 @@ function activate({ config }: Snapshot, pools: ReadonlyMap<string, Pool>): Activ
   return { config, isExempt, router: new Router(config.upstreams, config.fallback), pools };
 }
 
-/** An event is noticed up to one tick late, and so is the end of the time after it: 10 % together. */
+/** An event is noticed up to one tick late, and so is the deadline after it: 10 % together. */
 function tickEvery(config: Snapshot["config"]): number {
   const { timeout, handshakeTimeout, connectTimeout, maxConnectionDuration = Infinity } = config;
   const shortest = Math.min(timeout, handshakeTimeout, connectTimeout, maxConnectionDuration);
   return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
 }
 
-/** Revocation lists are part of it: with another context, tickets from before are worth nothing. */
+/** The context includes the revocation lists: with another context, earlier tickets are worth nothing. */
 function isSameContext(a: ListenerSnapshot, b: ListenerSnapshot): boolean {
   const { cert, key } = a.credentials;
   return (
@@ -270,7 +278,7 @@ function isSameContext(a: ListenerSnapshot, b: ListenerSnapshot): boolean {
   );
 }
 
-/** What decides whom an entrance trusts. */
+/** Compares what decides which clients a listener trusts. */
 function isSameTrust({ ca, crl }: Credentials, other: Credentials): boolean {
   if (!isSameList(ca, other.ca) || (crl === undefined) !== (other.crl === undefined)) return false;
   const bytes = (lists: Credentials["crl"]) => lists?.map(({ der }) => der) ?? [];

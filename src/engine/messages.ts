@@ -10,9 +10,9 @@ import type { LedgerMemory } from "../state/ledger.ts";
 export type Command =
   | {
       readonly kind: "start";
-      /** What the clock says. */
+      /** The main thread's clock. */
       readonly now: number;
-      readonly settings: Snapshot;
+      readonly snapshot: Snapshot;
       readonly ledger: LedgerMemory;
       /** Its number in the ledger. */
       readonly worker: number;
@@ -20,19 +20,20 @@ export type Command =
       /** Its column in the count of descriptors. */
       readonly column: number;
       readonly prefix: string;
+      readonly refusalInterval: number | undefined;
       /** Ports that the system has picked for another worker. */
       readonly ports: readonly number[];
     }
-  | { readonly kind: "apply"; readonly settings: Snapshot }
+  | { readonly kind: "apply"; readonly snapshot: Snapshot }
   | { readonly kind: "close" }
   | { readonly kind: "cut" };
 
 /** From a worker. */
 export type WorkerEvent =
-  /** It listens to orders. */
+  /** The worker is ready for commands. */
   | { readonly kind: "ready" }
   | { readonly kind: "listening"; readonly addresses: readonly Address[] }
-  /** It could not listen. */
+  /** The worker could not listen. */
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "applied" }
   | {
@@ -41,7 +42,7 @@ export type WorkerEvent =
       readonly message: string;
       readonly fields: Fields;
     }
-  /** Its ports are closed. */
+  /** The worker's ports are closed. */
   | { readonly kind: "closed" }
-  /** It was closed, and its last connection is gone. */
+  /** The worker was closed, and its last connection is gone. */
   | { readonly kind: "over"; readonly cut: number };

@@ -1,34 +1,38 @@
-// What a thread runs on: a configuration with its files read and its targets numbered. Can be sent to another thread.
+// The configuration that a thread runs on, with its files read and its targets numbered. It can be sent to another
+// thread.
 
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { RunConfig } from "../connection/admission.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "../config/credentials.ts";
 
-/** The most targets of all upstreams together, those that a reload took away but that still have connections included. */
+/**
+ * The largest number of targets in all upstreams, including those that a reload removed but that still have
+ * connections.
+ */
 export const MAX_TARGETS = 4_096;
 
-/** The most clients that can have a connection open, or a bucket that is not full, at a time. */
+/** The largest number of clients at a time that have a connection open or a bucket that is not full. */
 export const MAX_CLIENTS = 262_144;
 
 /** A configuration, ready to run: what a thread is sent. */
 export interface Snapshot {
   readonly config: RunConfig;
-  /** One for each port that was opened at the start, in that order; undefined where a reload took it away. */
-  readonly entrances: readonly (ListenerSnapshot | undefined)[];
-  /** As the configuration's upstreams; undefined for those without TLS. */
+  /** One for each port that was opened at the start, in that order; undefined if a reload removed it. */
+  readonly listeners: readonly (ListenerSnapshot | undefined)[];
+  /** In the order of the configuration's upstreams; undefined for those without TLS. */
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
-  /** As the configuration's upstreams and their targets. */
+  /** In the order of the configuration's upstreams and their targets. */
   readonly slots: readonly (readonly number[])[];
 }
 
-/** A port, and what TLS on it needs. */
+/** A port, and the credentials for TLS on it. */
 export interface ListenerSnapshot {
   readonly listener: Listener;
   readonly credentials: Credentials;
 }
 
-/** What identifies each target of a configuration across reloads: its upstream's name and its address. */
+/** Identifies each target of a configuration across reloads, by its upstream's name and its address. */
 export function targetKeys({ upstreams }: Config): string[][] {
   return upstreams.map(({ name, targets }) =>
     targets.map(({ address }) => `${name}\n${formatAddress(address)}`),
@@ -36,10 +40,10 @@ export function targetKeys({ upstreams }: Config): string[][] {
 }
 
 /**
- * Pairs the ports that are open with the listeners of a new configuration: by address, then, where as many are left on
- * both sides, by their place in the list: there an address was changed, which it does not before a restart. A port never
- * gets the trust of a listener that was written down elsewhere. Where no address is the same, all are paired by place.
- * @returns for each open port the place of its listener, or undefined where there is none any more
+ * Pairs the open ports with the listeners of a new configuration, by address. If equally many are left on both sides,
+ * it pairs those by their place in the list: their addresses were changed, and the change takes effect at a restart. A
+ * port never gets the trust of a listener in another place. If no address is the same, all are paired by place.
+ * @returns for each open port the place of its listener, or undefined if it has none any more
  */
 export function pairPorts(
   open: readonly (Listener | undefined)[],
@@ -62,12 +66,12 @@ export interface SnapshotParts {
   readonly config: Config;
   readonly maxConnections: number;
   readonly credentials: AllCredentials;
-  /** For each port the place of its listener, as {@link pairPorts} answers it. */
+  /** For each port the place of its listener, as {@link pairPorts} returns it. */
   readonly pairs: readonly (number | undefined)[];
   readonly slots: readonly (readonly number[])[];
 }
 
-/** Puts a configuration and its files together, for ports that are paired with its listeners. */
+/** Combines a configuration and its files, for ports that are paired with its listeners. */
 export function buildSnapshot({
   config,
   maxConnections,
@@ -75,14 +79,14 @@ export function buildSnapshot({
   pairs,
   slots,
 }: SnapshotParts): Snapshot {
-  const entrances = pairs.map((i) => {
+  const listeners = pairs.map((i) => {
     const listener = i === undefined ? undefined : config.listeners[i];
     const own = i === undefined ? undefined : credentials.listeners[i];
     return listener && own && { listener, credentials: own };
   });
   return {
     config: { ...config, maxConnections },
-    entrances,
+    listeners,
     upstreamCredentials: credentials.upstreams,
     slots,
   };

@@ -1,4 +1,5 @@
-// What goes on beside the connections while they are accepted: health checks, and warnings of what expires or does not resolve.
+// Runs beside the connections while the proxy accepts them: health checks, and warnings about expiry and unresolved
+// names.
 
 import type { Config } from "../config/config.ts";
 import { ExpiryWatch, type Expiry } from "../config/expiry.ts";
@@ -7,7 +8,7 @@ import { HealthChecks, type CheckOptions } from "../upstreams/health-check.ts";
 import { unresolved } from "../upstreams/name-resolution.ts";
 import type { Pool } from "../upstreams/pool.ts";
 
-/** How often certificates and revocation lists are checked for a near end. */
+/** How often certificates and revocation lists are checked for expiry. */
 const EXPIRY_INTERVAL_MS = 3_600_000;
 
 export class Upkeep {
@@ -21,7 +22,7 @@ export class Upkeep {
     this.#checks = new HealthChecks(options);
   }
 
-  /** Starts, or goes on with another configuration. */
+  /** Starts, or continues with another configuration. */
   follow(config: Config, expiries: readonly Expiry[], pools: ReadonlyMap<string, Pool>): void {
     this.#checks.update(pools);
     this.#expiryWatch.follow(expiries, Date.now());

@@ -1,33 +1,27 @@
-// Several worker threads, one engine each, that share ports and counts. This thread carries no connections: it starts the
-// workers, tells them of changes, writes what they log, and puts a new one in the place of one that has died.
+// Runs several worker threads, one engine each, that share ports and counts. This thread carries no connections: it
+// starts the workers, tells them of changes, writes their log lines, and replaces a worker that has died.
 
 import type { Address } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";
-import { returnColumn, takeColumn, type DescriptorBudget } from "../lib/descriptors.ts";
+import { returnColumn, takeColumn } from "../lib/descriptors.ts";
 import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
-import type { Logger } from "../lib/log.ts";
+import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
-import type { Ledger } from "../state/ledger.ts";
 
-/** So many deaths, over all workers, within so many milliseconds are too many. */
+/** The pool gives up after this many deaths of workers within this many milliseconds. */
 const MAX_DEATHS = 5;
 const DEATHS_WINDOW_MS = 60_000;
 
 /** How long to wait for the other workers to exit, in milliseconds. */
 const EXIT_WAIT_MS = 1_000;
 
-/** Of the source, which comes before the error and, in the binary, is thousands of characters of nothing to read. */
-const EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
+/** The source excerpt that Bun prints before an error; strip it. In the binary it is thousands of characters long. */
+const SOURCE_EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
 
-/** What a worker pool needs beside its snapshot. */
-export interface WorkerPoolOptions {
-  readonly ledger: Ledger;
-  readonly budget: DescriptorBudget;
-  readonly log: Logger;
-  /** Begins the names of all its connections. */
-  readonly prefix: string;
+/** What a worker pool needs beside its snapshot. Each worker's engine is given the same. */
+export interface WorkerPoolOptions extends EngineOptions {
   /** The module that a worker thread runs. */
   readonly module: URL;
 }
@@ -44,14 +38,14 @@ interface WorkerThread {
 }
 
 export class WorkerPool {
-  /** Resolves when all workers have been closed and the last connection is gone; rejects when they keep dying. */
+  /** Resolves when all workers are closed and the last connection is gone; rejects when workers keep dying. */
   readonly over: Promise<{ cut: number }>;
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: WorkerPoolOptions;
-  readonly #members = new Map<number, WorkerThread>();
-  #settings: Snapshot;
+  readonly #workers = new Map<number, WorkerThread>();
+  #snapshot: Snapshot;
   #addresses: readonly Address[] = [];
-  /** Of the ports that are not to be shared, by their places among the settings' entrances. */
+  /** Claims on the ports that are not shared, by their places among the snapshot's listeners. */
   #claims = new Map<number, Claim>();
   #started = 0;
   #closing = false;
@@ -59,8 +53,8 @@ export class WorkerPool {
   #cut = 0;
   #deaths: number[] = [];
 
-  constructor(settings: Snapshot, options: WorkerPoolOptions) {
-    this.#settings = settings;
+  constructor(snapshot: Snapshot, options: WorkerPoolOptions) {
+    this.#snapshot = snapshot;
     this.#options = options;
     this.over = this.#over.promise;
   }
@@ -72,14 +66,14 @@ export class WorkerPool {
   async listen(): Promise<Address[]> {
     const { workers } = this.#options.ledger.memory.shape;
     try {
-      // Workers share their ports among themselves, so that another process on the same port would go unnoticed.
+      // Workers share their ports, so that the kernel would not report another process on the same port.
       for (const [i, { listener }] of this.#unshared()) {
         if (listener.address.port === 0) continue;
         this.#claims.set(i, await claimPort(listener.address));
         await probePort(listener.address);
       }
-      if (this.#closing) throw new StartError("closed before it was open");
-      // The first one's ports are the others', where the system picks them.
+      if (this.#closing) throw new StartError("the proxy was closed while it was starting");
+      // If the system picks the ports, the first worker's ports apply to all.
       this.#addresses = await this.#start(0);
       for (const [i] of this.#unshared()) {
         const address = this.#addresses[i];
@@ -93,32 +87,35 @@ export class WorkerPool {
     } catch (error) {
       this.#addresses = [];
       this.#release();
-      const members = [...this.#members.values()];
-      this.#members.clear();
-      for (const member of members) {
-        this.#tell(member, { kind: "close" });
-        this.#tell(member, { kind: "cut" });
+      const workers = [...this.#workers.values()];
+      this.#workers.clear();
+      for (const worker of workers) {
+        this.#tell(worker, { kind: "close" });
+        this.#tell(worker, { kind: "cut" });
       }
-      // Another attempt has other workers with the same numbers.
-      await Promise.all(members.map(({ gone }) => gone.promise));
+      // Another attempt reuses the worker numbers.
+      await Promise.all(workers.map(({ gone }) => gone.promise));
       throw error;
     }
     return [...this.#addresses];
   }
 
-  /** Tells all workers, and waits until each has changed. One that dies over it is replaced by one that has. */
-  async apply(settings: Snapshot): Promise<void> {
-    this.#settings = settings;
+  /**
+   * Tells all workers, and waits until each has changed. A worker that dies meanwhile is replaced by one that has the
+   * change.
+   */
+  async apply(snapshot: Snapshot): Promise<void> {
+    this.#snapshot = snapshot;
     await Promise.all(
-      Array.from(this.#members.values(), (member) => {
+      Array.from(this.#workers.values(), (worker) => {
         const applied = Promise.withResolvers<void>();
-        member.applied.push(applied);
-        this.#tell(member, { kind: "apply", settings });
+        worker.applied.push(applied);
+        this.#tell(worker, { kind: "apply", snapshot });
         return applied.promise;
       }),
     );
-    settings.entrances.forEach((entrance, i) => {
-      if (entrance !== undefined) return;
+    snapshot.listeners.forEach((listener, i) => {
+      if (listener !== undefined) return;
       this.#claims.get(i)?.release();
       this.#claims.delete(i);
     });
@@ -126,20 +123,20 @@ export class WorkerPool {
 
   async close(): Promise<void> {
     this.#closing = true;
-    const members = [...this.#members.values()];
-    for (const member of members) this.#tell(member, { kind: "close" });
+    const workers = [...this.#workers.values()];
+    for (const worker of workers) this.#tell(worker, { kind: "close" });
     this.#endIfOver();
-    await Promise.all(members.map(({ closed }) => closed.promise));
+    await Promise.all(workers.map(({ closed }) => closed.promise));
     this.#release();
   }
 
   cut(): void {
-    for (const member of this.#members.values()) this.#tell(member, { kind: "cut" });
+    for (const worker of this.#workers.values()) this.#tell(worker, { kind: "cut" });
   }
 
-  /** Entrances whose ports this process has for itself. */
+  /** Listeners whose ports this process does not share. */
   #unshared(): [number, ListenerSnapshot][] {
-    return [...this.#settings.entrances.entries()].filter(
+    return [...this.#snapshot.listeners.entries()].filter(
       (entry): entry is [number, ListenerSnapshot] => entry[1]?.listener.reusePort === false,
     );
   }
@@ -149,8 +146,8 @@ export class WorkerPool {
     this.#claims.clear();
   }
 
-  #tell({ thread }: WorkerThread, order: Command): void {
-    thread.postMessage(order);
+  #tell({ thread }: WorkerThread, command: Command): void {
+    thread.postMessage(command);
   }
 
   async #start(number: number): Promise<readonly Address[]> {
@@ -158,7 +155,7 @@ export class WorkerPool {
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
-    const member: WorkerThread = {
+    const worker: WorkerThread = {
       thread,
       column,
       listening: Promise.withResolvers(),
@@ -166,81 +163,84 @@ export class WorkerPool {
       closed: Promise.withResolvers(),
       gone: Promise.withResolvers(),
     };
-    this.#members.set(number, member);
+    this.#workers.set(number, worker);
     thread.addEventListener("message", ({ data }: MessageEvent<WorkerEvent>) =>
-      this.#heard(number, member, data),
+      this.#heard(number, worker, data),
     );
     thread.addEventListener("error", ({ message }) => {
-      const error = message.replace(EXCERPT, "").trimEnd();
+      const error = message.replace(SOURCE_EXCERPT, "").trimEnd();
       this.#options.log.error("worker failed", { worker: number, error });
     });
-    thread.addEventListener("close", () => this.#died(number, member));
-    return member.listening.promise;
+    thread.addEventListener("close", () => this.#died(number, worker));
+    return worker.listening.promise;
   }
 
   #startCommand(worker: number, { column }: WorkerThread): Command {
-    const { ledger, budget, prefix } = this.#options;
+    const { ledger, budget, prefix, refusalInterval } = this.#options;
     return {
       kind: "start",
       now: monotonic(),
-      settings: this.#settings,
+      snapshot: this.#snapshot,
       ledger: ledger.memory,
       worker,
       descriptors: budget.memory,
       column,
       prefix: `${prefix}-${(this.#started++).toString(36)}`,
+      refusalInterval,
       ports: this.#addresses.map(({ port }) => port),
     };
   }
 
-  #heard(number: number, member: WorkerThread, report: WorkerEvent): void {
+  #heard(number: number, worker: WorkerThread, event: WorkerEvent): void {
     const { log } = this.#options;
-    switch (report.kind) {
+    switch (event.kind) {
       case "ready":
-        if (this.#members.get(number) === member && !this.#closing) {
-          return this.#tell(member, this.#startCommand(number, member));
+        if (this.#workers.get(number) === worker && !this.#closing) {
+          return this.#tell(worker, this.#startCommand(number, worker));
         }
-        // Closed before it had begun.
-        if (this.#members.get(number) === member) this.#members.delete(number);
-        member.listening.reject(new StartError("closed before it was open"));
-        member.thread.terminate();
+        // The pool was closed before the worker had begun.
+        if (this.#workers.get(number) === worker) this.#workers.delete(number);
+        worker.listening.reject(new StartError("the proxy was closed while it was starting"));
+        worker.thread.terminate();
         return this.#endIfOver();
       case "log":
-        return log[report.level](report.message, report.fields);
+        return log[event.level](event.message, event.fields);
       case "listening":
-        return member.listening.resolve(report.addresses);
+        return worker.listening.resolve(event.addresses);
       case "failed":
-        return member.listening.reject(new StartError(report.message));
+        return worker.listening.reject(new StartError(event.message));
       case "applied":
-        return member.applied.shift()?.resolve();
+        return worker.applied.shift()?.resolve();
       case "closed":
-        return member.closed.resolve();
+        return worker.closed.resolve();
       case "over":
-        this.#cut += report.cut;
-        member.closed.resolve();
-        if (this.#members.get(number) === member) this.#members.delete(number);
-        // It has nothing left to do: nothing is torn out of its hands.
-        member.thread.terminate();
+        this.#cut += event.cut;
+        worker.closed.resolve();
+        if (this.#workers.get(number) === worker) this.#workers.delete(number);
+        // The worker has nothing left to do: terminating it interrupts nothing.
+        worker.thread.terminate();
         return this.#endIfOver();
     }
   }
 
-  /** Its sockets are closed by now. What it had counted is given back, and another one takes its place. */
-  #died(number: number, member: WorkerThread): void {
+  /**
+   * A worker died, and its sockets are closed. The pool gives back what the worker had counted and starts another one.
+   */
+  #died(number: number, worker: WorkerThread): void {
     const { ledger, budget, log } = this.#options;
-    budget.forget(member.column);
-    returnColumn(member.column);
-    for (const applied of member.applied) applied.resolve();
-    member.closed.resolve();
-    member.gone.resolve();
-    // One of those that were ended below may hold the lock of the ledger: no thread asks for it any more.
+    budget.forget(worker.column);
+    returnColumn(worker.column);
+    for (const applied of worker.applied) applied.resolve();
+    worker.closed.resolve();
+    worker.gone.resolve();
+    // A worker that was terminated below may hold the ledger's lock: no thread takes it any more.
     if (this.#failed) return;
     ledger.forget(number);
-    // One that was told to go has been taken off the list.
-    if (this.#members.get(number) !== member) return;
-    this.#members.delete(number);
+    // A worker that was told to stop is no longer in the list.
+    if (this.#workers.get(number) !== worker) return;
+    this.#workers.delete(number);
     log.error("worker died", { worker: number });
-    member.listening.reject(new StartError("a worker thread died while it was starting"));
+    worker.listening.reject(new StartError("a worker thread died while it was starting"));
     if (this.#closing) return this.#endIfOver();
     const now = performance.now();
     this.#deaths = [...this.#deaths.filter((at) => now - at < DEATHS_WINDOW_MS), now];
@@ -250,16 +250,16 @@ export class WorkerPool {
         () => log.info("worker replaced", { worker: number }),
         (error: unknown) => {
           log.error("worker not replaced", { worker: number, error: String(error) });
-          this.#members.get(number)?.thread.terminate();
+          this.#workers.get(number)?.thread.terminate();
         },
       );
       return;
     }
     this.#failed = true;
-    const members = [...this.#members.values()];
-    this.#members.clear();
-    for (const { thread } of members) thread.terminate();
-    const gone = Promise.all(members.map((each) => each.gone.promise));
+    const workers = [...this.#workers.values()];
+    this.#workers.clear();
+    for (const { thread } of workers) thread.terminate();
+    const gone = Promise.all(workers.map((each) => each.gone.promise));
     void Promise.race([gone, Bun.sleep(EXIT_WAIT_MS)]).then(() => {
       this.#release();
       this.#over.reject(
@@ -269,6 +269,6 @@ export class WorkerPool {
   }
 
   #endIfOver(): void {
-    if (this.#closing && !this.#failed && this.#members.size === 0) this.#over.resolve({ cut: this.#cut });
+    if (this.#closing && !this.#failed && this.#workers.size === 0) this.#over.resolve({ cut: this.#cut });
   }
 }

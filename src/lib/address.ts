@@ -10,7 +10,7 @@ export interface Address {
   readonly port: number;
 }
 
-/** A socket in the file system. */
+/** A Unix socket. */
 export interface UnixAddress {
   /** Absolute; at most 107 bytes (sockaddr_un, unix(7)). */
   readonly unix: string;
@@ -19,13 +19,13 @@ export interface UnixAddress {
 /** Where a target is. */
 export type TargetAddress = Address | UnixAddress;
 
-/** Reads an address to listen on: the host may be left out, the port may be 0. Undefined where it is none. */
+/** Reads an address to listen on: the host may be left out, the port may be 0. Returns undefined for any other text. */
 export function parseListenAddress(text: unknown): Address | undefined {
   const address = parse(text);
   return address !== undefined && (address.hostname === "" || isHost(address.hostname)) ? address : undefined;
 }
 
-/** Reads an address to connect to: host and port, or `unix:` and a path. Undefined where it is none. */
+/** Reads an address to connect to: host and port, or `unix:` and a path. Returns undefined for any other text. */
 export function parseTarget(text: unknown): TargetAddress | undefined {
   if (typeof text === "string" && text.startsWith("unix:")) {
     const unix = text.slice("unix:".length);
@@ -35,7 +35,7 @@ export function parseTarget(text: unknown): TargetAddress | undefined {
   return address !== undefined && address.port > 0 && isHost(address.hostname) ? address : undefined;
 }
 
-/** Writes an address the way it is read. IPv4 addresses that came mapped into IPv6 are written as IPv4. */
+/** Writes an address in the form in which it is read. IPv4 addresses mapped into IPv6 are written as IPv4. */
 export function formatAddress(address: TargetAddress): string {
   if ("unix" in address) return `unix:${address.unix}`;
   const { hostname, port } = address;
@@ -43,10 +43,10 @@ export function formatAddress(address: TargetAddress): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** The eight groups of an IPv6 address; undefined where it is none. */
+/** The eight groups of an IPv6 address; undefined for any other text. */
 export function ipv6Groups(address: string): number[] | undefined {
   if (!isIPv6(address)) return undefined;
-  // The URL parser knows every way of writing an IPv6 address, and writes all of them the same way.
+  // The URL parser accepts every form of an IPv6 address, and writes all of them the same way.
   const text = URL.parse(`http://[${address.replace(/%.*/, "")}]`)?.hostname.slice(1, -1);
   const [head = [], tail = []] = (text ?? "").split("::").map((part) => part.split(":").filter(Boolean));
   const zeroes = Array<string>(8 - head.length - tail.length).fill("0");
@@ -64,7 +64,7 @@ function parse(text: unknown): Address | undefined {
 
 function isHost(text: string): boolean {
   if (isIPv6(text)) return true;
-  // What looks like an IPv4 address has to be one: "10.0.0.256" is a typing error, not a name.
+  // A text that looks like an IPv4 address must be one: "10.0.0.256" is a typing error, not a name.
   if (/^[\d.]+$/.test(text)) return isIPv4(text);
   return text.length <= 253 && /^[a-z\d_]([a-z\d_.-]*[a-z\d_.])?$/i.test(text);
 }

@@ -1,8 +1,9 @@
-// Lines for a reader that may stall. Nothing waits for it: what it does not take is kept, in bounded memory and in order;
-// beyond that, lines are dropped and counted, and one line says so when it reads again. Pure.
+// Buffers lines for a reader that may stall. Nothing waits for the reader: lines that it does not take are kept, in
+// order and in limited memory. Beyond the limit, lines are dropped and counted, and one line reports it when the reader
+// continues. Pure.
 
-/** The most bytes that are kept. */
-const MAX_BYTES = 1024 * 1024;
+/** The largest number of bytes that are kept. */
+const MAX_KEPT_BYTES = 1024 * 1024;
 
 export class Backlog {
   readonly #take: (line: string) => boolean;
@@ -14,16 +15,16 @@ export class Backlog {
   #stalled = false;
 
   /**
-   * @param take takes a line, always, and answers whether it could take another one before {@link drained} is called
-   * @param report the line that says how many were dropped
+   * @param take always takes the line, and returns whether it could take another one before {@link drained} is called
+   * @param report returns the line that says how many lines were dropped
    */
-  constructor(take: (line: string) => boolean, report: (dropped: number) => string, most = MAX_BYTES) {
+  constructor(take: (line: string) => boolean, report: (dropped: number) => string, most = MAX_KEPT_BYTES) {
     this.#take = take;
     this.#report = report;
     this.#most = most;
   }
 
-  /** Whether all lines have been taken, and what was taken last has gone. */
+  /** Whether all lines have been taken, and the last one was delivered. */
   get empty(): boolean {
     return !this.#stalled;
   }
@@ -34,7 +35,8 @@ export class Backlog {
       return;
     }
     const bytes = Buffer.byteLength(line);
-    // Once a line is dropped so are those after it: shorter ones must not slip in before the line that says so.
+    // After one dropped line, the following ones are dropped too: shorter ones must not come before the line that
+    // reports it.
     if (this.#dropped > 0 || this.#bytes + bytes > this.#most) {
       this.#dropped++;
       return;
@@ -43,7 +45,7 @@ export class Backlog {
     this.#bytes += bytes;
   }
 
-  /** The reader has taken what it was given. */
+  /** The reader has consumed what it had taken. */
   drained(): void {
     this.#stalled = false;
     let taken = 0;

@@ -1,19 +1,23 @@
-// How many descriptors the process may still open. Out of them the accept loop of the runtime spins at full speed, so
-// that they are counted before they are used. One budget for the process, however many proxies and threads live in it.
+// Counts the descriptors that the process may still open. When none are left, the runtime's accept loop spins at full
+// speed, so that the proxy counts them before it uses them. The process has one budget, however many proxies and
+// threads live in it.
 
-/** Descriptors a connection may need: one to the client, one to the target. */
-export const PER_CONNECTION = 2;
+/** Descriptors that a connection may need: one to the client, one to the target. */
+export const DESCRIPTORS_PER_CONNECTION = 2;
 
-/** Kept free for everything else: standard streams, files, names that are resolved, the runtime's own, and {@link SMALL}. */
+/**
+ * Kept free for everything else: standard streams, files, name resolution, the runtime's own, and {@link
+ * UNCOUNTED_DESCRIPTORS}.
+ */
 const RESERVED_DESCRIPTORS = 64;
 
-/** What all proxies of the process may hold beside their connections before it is counted. */
-const SMALL = 16;
+/** Descriptors that all proxies of the process may hold besides their connections without being counted. */
+const UNCOUNTED_DESCRIPTORS = 16;
 
-/** A worker thread's own, as measured: an epoll and an eventfd. */
-const PER_WORKER = 2;
+/** A worker thread's own descriptors, as measured: an epoll and an eventfd. */
+const DESCRIPTORS_PER_WORKER = 2;
 
-/** What a proxy holds beside its connections. */
+/** What a proxy holds besides its connections. */
 export interface Holding {
   readonly workers: number;
   readonly listeners: number;
@@ -21,20 +25,23 @@ export interface Holding {
   readonly checks: number;
 }
 
-/** So many descriptors. With workers, each has its own socket for each listener, and there is a claim on each port. */
+/**
+ * The number of these descriptors. With workers, each has its own socket for each listener, and there is a claim on
+ * each port.
+ */
 export function heldBy({ workers, listeners, checks }: Holding): number {
-  return checks + (workers === 1 ? listeners : workers * (PER_WORKER + listeners) + listeners);
+  return checks + (workers === 1 ? listeners : workers * (DESCRIPTORS_PER_WORKER + listeners) + listeners);
 }
 
-/** How many of them are more than what is kept free anyway. */
+/** How many of them exceed what is kept free anyway. */
 function beyond(held: number): number {
-  return Math.max(0, held - SMALL);
+  return Math.max(0, held - UNCOUNTED_DESCRIPTORS);
 }
 
-/** Threads that may count at a time, over all proxies of the process. */
-const COLUMNS = 1_024;
+/** The largest number of counting threads at a time, over all proxies of the process. */
+const MAX_COLUMNS = 1_024;
 
-/** What a thread needs to count with the others; can be sent to it. */
+/** What a thread needs to count with the others; it can be sent to the thread. */
 export interface DescriptorMemory {
   readonly limit: number;
   readonly cells: SharedArrayBuffer;
@@ -43,30 +50,30 @@ export interface DescriptorMemory {
 /** Counts descriptors in use against a limit. */
 export class DescriptorBudget {
   readonly memory: DescriptorMemory;
-  /** The total, then what each thread has of it. */
+  /** The total, then each thread's part of it. */
   readonly #cells: Int32Array;
   readonly #mine: number;
   #held = 0;
 
   /**
-   * @param memory the limit, for a budget of its own; or what another thread counts in
+   * @param memory the limit, for a new budget; or the memory that another thread counts in
    * @param column this thread's own, from 1 on
    */
   constructor(memory: DescriptorMemory | number, column = 1) {
     this.memory =
       typeof memory === "number"
-        ? { limit: memory, cells: new SharedArrayBuffer(4 * (COLUMNS + 1)) }
+        ? { limit: memory, cells: new SharedArrayBuffer(4 * (MAX_COLUMNS + 1)) }
         : memory;
     this.#cells = new Int32Array(this.memory.cells);
     this.#mine = column;
   }
 
-  /** The most that may be in use. */
+  /** The largest number that may be in use. */
   get limit(): number {
     return this.memory.limit;
   }
 
-  /** Takes `count`, or takes none and answers false where the limit would be passed. */
+  /** Takes `count`. If that would exceed the limit, takes none and returns false. */
   take(count: number): boolean {
     for (;;) {
       const used = this.used;
@@ -77,12 +84,12 @@ export class DescriptorBudget {
     }
   }
 
-  /** Takes one that is there already, whether or not there was room for it. */
+  /** Counts a descriptor that is already open, even beyond the limit. */
   add(): void {
     this.giveBack(-1);
   }
 
-  /** Proxies hold so many more beside their connections, or less, whether or not there is room for it. */
+  /** Proxies hold this many more descriptors besides their connections, or fewer if negative, even beyond the limit. */
   hold(more: number): void {
     const before = beyond(this.#held);
     this.#held += more;
@@ -94,7 +101,7 @@ export class DescriptorBudget {
     Atomics.sub(this.#cells, this.#mine, count);
   }
 
-  /** A thread has died, and its sockets with it. */
+  /** A thread has died; its sockets are closed. */
   forget(column: number): void {
     Atomics.sub(this.#cells, 0, Atomics.exchange(this.#cells, column, 0));
   }
@@ -104,33 +111,33 @@ export class DescriptorBudget {
   }
 }
 
-/** The budget of this process; the limit is read once, at the first use. */
+/** The budget of this process. It reads the limit once, at the first use. */
 export function processBudget(): DescriptorBudget {
   budget ??= new DescriptorBudget(descriptorLimit() - RESERVED_DESCRIPTORS);
   return budget;
 }
 let budget: DescriptorBudget | undefined;
 
-/** How many connections a proxy that is alone in this process has descriptors for: less than one where it has too few. */
+/** How many connections a proxy can have that is alone in this process; less than one if it has too few descriptors. */
 export function mostConnections(holding: Holding): number {
-  return Math.floor((processBudget().limit - beyond(heldBy(holding))) / PER_CONNECTION);
+  return Math.floor((processBudget().limit - beyond(heldBy(holding))) / DESCRIPTORS_PER_CONNECTION);
 }
 
-/** Why a proxy cannot run under this process's limit; undefined where it can. */
+/** Why a proxy cannot run under this process's limit; undefined if it can. */
 export function descriptorShortage(holding: Holding): string | undefined {
   if (mostConnections(holding) >= 1) return undefined;
-  const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + PER_CONNECTION;
+  const needed = RESERVED_DESCRIPTORS + beyond(heldBy(holding)) + DESCRIPTORS_PER_CONNECTION;
   const { workers, listeners, checks } = holding;
   return (
-    `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, and ${needed} are needed for one connection ` +
+    `the limit on open files is ${processBudget().limit + RESERVED_DESCRIPTORS}, but a proxy with one connection needs ${needed} ` +
     `(workers: ${workers}, listeners: ${listeners}, targets with health checks: ${checks}): ` +
-    `raise it (ulimit -n, LimitNOFILE), or have fewer workers`
+    `raise it (ulimit -n, LimitNOFILE), or use fewer workers`
   );
 }
 
-/** A column for a thread, that no other thread counts in; undefined where all are taken. */
+/** A column for a thread, in which no other thread counts; undefined if all are taken. */
 export function takeColumn(): number | undefined {
-  for (let column = 2; column <= COLUMNS; column++) {
+  for (let column = 2; column <= MAX_COLUMNS; column++) {
     if (columns.has(column)) continue;
     columns.add(column);
     return column;
@@ -139,7 +146,7 @@ export function takeColumn(): number | undefined {
 }
 const columns = new Set<number>();
 
-/** The thread is gone: its column may be somebody else's. */
+/** The thread is gone: another thread may take its column. */
 export function returnColumn(column: number): void {
   columns.delete(column);
 }

@@ -1,4 +1,4 @@
-// What can go wrong while configuring and starting, and how it is said to people.
+// Errors of configuring and starting, and their texts for people.
 
 export type { CloseReason, RefusalReason } from "./reasons.ts";
 
@@ -59,7 +59,7 @@ const FILE_TROUBLE: Record<string, string> = {
   ELOOP: "too many symbolic links",
 };
 
-/** A value as it may be shown in an error: quoted, on one line, of bounded length. */
+/** A value in the form that an error may show: quoted, on one line, of limited length. */
 export function quote(value: unknown): string {
   const text = typeof value === "string" || value === null ? JSON.stringify(value) : describe(value);
   return escapeInvisible(text.length > 80 ? `${text.slice(0, 80)}…` : text);
@@ -73,11 +73,13 @@ function describe(value: unknown): string {
 }
 
 /**
- * Escapes what JSON leaves alone and a terminal or a reader can be fooled with: control characters of both sets, marks
- * that reorder or hide text, characters that leave no mark, and every space but U+0020. In JSON text the result means the
- * same.
+ * Escapes characters that JSON leaves alone and that can deceive a terminal or a reader: control characters of both
+ * sets, marks that reorder or hide text, invisible characters, and every space but U+0020. In JSON text the result
+ * means the same.
  */
 export function escapeInvisible(text: string): string {
+  // Most texts: the runtime then does not load its Unicode tables, which take memory.
+  if (PRINTABLE_ASCII.test(text)) return text;
   return text.replace(INVISIBLE, (char) =>
     Array.from(
       { length: char.length },
@@ -85,4 +87,5 @@ export function escapeInvisible(text: string): string {
     ).join(""),
   );
 }
+const PRINTABLE_ASCII = /^[ -~]*$/;
 const INVISIBLE = /(?! )[\p{C}\p{Z}\p{White_Space}\p{Default_Ignorable_Code_Point}\u2800]/gu;

@@ -1,5 +1,5 @@
-// The few calls of the C library that the runtime has no door to. Linux only, and nothing stands or falls with them:
-// where they are missing, something is done a little less well.
+// The few calls of the C library that the runtime does not offer. Linux only, and none is essential: without them, some
+// functions work a little less well.
 
 import { endianness } from "node:os";
 import { getSystemErrorName } from "node:util";
@@ -17,21 +17,21 @@ const FUNCTIONS = {
   close: { args: ["i32"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
 
-/** The calls, where an array is in memory, and what is there. */
+/** The calls, the address of an array in memory, and the memory's contents. */
 export type Libc = Library<typeof FUNCTIONS>["symbols"] & {
   readonly ptr: (array: NodeJS.TypedArray) => number;
   readonly read: { u32(pointer: number, offset: number): number };
-  /** The number of the error with which the last call failed. */
+  /** The error number of the last failed call. */
   readonly errno: () => number;
 };
 
-/** Finds the library, which is there already; undefined where this system has none. */
+/** Opens the library, which is already loaded; undefined if this system has none. */
 export async function libc(): Promise<Libc | undefined> {
   if (process.platform !== "linux") return undefined;
   try {
-    // Most proxies never need it.
+    // Imported here because most proxies never need it.
     const { dlopen, ptr, read } = await import("bun:ffi");
-    // musl answers to this name too.
+    // musl has this name too.
     const { symbols } = dlopen("libc.so.6", FUNCTIONS);
     const location = symbols.__errno_location();
     return { ...symbols, ptr, read, errno: () => (location === null ? 0 : read.i32(location, 0)) } as Libc;
@@ -42,7 +42,7 @@ export async function libc(): Promise<Libc | undefined> {
 
 const SOL_SOCKET = 1;
 
-/** Sets an option of a socket, and answers whether it could be. */
+/** Sets an option of a socket, and returns whether that succeeded. */
 export function setOption(
   { setsockopt }: Libc,
   fd: number,
@@ -58,8 +58,8 @@ const SOCK_STREAM_CLOEXEC = 0o2000001;
 const SO_REUSEADDR = 2;
 
 /**
- * Whether a port is free. It is not opened to find out: no client can mistake it for a server.
- * @returns undefined where it cannot be told: a name rather than an address, for one
+ * Whether a port is free. It checks without listening: no client can mistake it for a server.
+ * @returns undefined if it cannot be determined, for example for a name rather than an address
  */
 export async function isFree(hostname: string, port: number): Promise<boolean | undefined> {
   const calls = await libc();
@@ -75,7 +75,7 @@ export async function isFree(hostname: string, port: number): Promise<boolean | 
   const fd = calls.socket(family, SOCK_STREAM_CLOEXEC, 0);
   if (fd < 0) return undefined;
   try {
-    // What is left of connections that have ended is no hindrance.
+    // The remains of ended connections do not count.
     setOption(calls, fd, SO_REUSEADDR, Int32Array.of(1));
     return calls.bind(fd, address, address.length) === 0;
   } finally {
@@ -89,17 +89,17 @@ const SO_PEERCRED = 17;
 
 /**
  * Asks the kernel which user listens on a name among its local sockets.
- * @returns the user's number; undefined where no socket listens, or too many wait there already
+ * @returns the user's number; undefined if no socket listens, or if its queue is full
  */
 export function listenerOf(calls: Libc, name: string): number | undefined {
-  // struct sockaddr_un: family, name; a NUL begins one that is no path.
+  // struct sockaddr_un: family, name; a leading NUL marks a name that is not a path.
   const address = Buffer.from(`\0\0\0${name}`);
   address.writeUInt16LE(AF_UNIX);
   const fd = calls.socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
   if (fd < 0) return undefined;
   try {
     if (calls.connect(fd, address, address.length) !== 0) return undefined;
-    // struct ucred: process, user, group, as of when it began to listen.
+    // struct ucred: process, user, group at the time when it began to listen.
     const peer = new Uint32Array(3);
     const size = Uint32Array.of(peer.byteLength);
     return calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, size) === 0 ? peer[1] : undefined;
@@ -111,8 +111,8 @@ export function listenerOf(calls: Libc, name: string): number | undefined {
 let forUnix: Promise<Libc | undefined> | undefined;
 
 /**
- * Connects to a socket in the file system, which is there at once or not at all (unix(7)).
- * @returns the descriptor, or the name of the error; undefined where there is no C library to ask
+ * Connects to a Unix socket, which succeeds or fails at once (unix(7)).
+ * @returns the descriptor, or the name of the error; undefined if there is no C library
  */
 export async function connectUnix(path: string): Promise<number | string | undefined> {
   const calls = await (forUnix ??= libc());

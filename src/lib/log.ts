@@ -1,18 +1,18 @@
-// Log lines: for people on a terminal, or JSON for machines. consola takes the levels; it throttles nothing, and whatever
-// a peer or a certificate put into a value is escaped.
+// Log lines: for people on a terminal, or JSON for machines. consola filters by level and throttles nothing. Values
+// from a peer or a certificate are escaped.
 
 import { createConsola, type ConsolaOptions } from "consola/core";
 import { escapeInvisible } from "./errors.ts";
 import { onDropped, writeToStderr } from "./stderr.ts";
 
-/** From most to least; `silent` writes nothing. */
+/** From most to least verbose; `silent` writes nothing. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Values that go with a message. Undefined ones are left out. */
 export type Fields = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
-/** What the proxy writes its log to. `console` and consola fit. */
+/** The destination of the proxy's log. `console` and consola fit. */
 export interface Logger {
   debug(message: string, fields: Fields): void;
   info(message: string, fields: Fields): void;
@@ -26,9 +26,9 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** How {@link createLogger} writes. */
 export interface LoggerOptions {
-  /** Least severe level that is written. Default: `"info"`. */
+  /** The least severe level that is written. Default: `"info"`. */
   level?: LogLevel;
-  /** Default: `"pretty"` where standard error is a terminal, `"json"` elsewhere. */
+  /** Default: `"pretty"` if standard error is a terminal, otherwise `"json"`. */
   format?: LogFormat;
   /** Takes each line, line feed included. Default: standard error. */
   write?: (line: string) => void;
@@ -48,7 +48,7 @@ export function createLogger(options: LoggerOptions = {}): Logger {
   }
   const consola = createConsola({
     level: CONSOLA_LEVEL[level],
-    // consola holds back lines that repeat within this time; less than any time there is, it never does.
+    // consola suppresses lines that repeat within this time; with a time below any other, it never does.
     throttle: -Infinity,
     reporters: [
       {
@@ -68,8 +68,8 @@ export function createLogger(options: LoggerOptions = {}): Logger {
 }
 
 /**
- * Lets through what is severe enough for the level of the moment, and keeps what the logger throws to itself: it must not
- * break a connection in the middle of its release.
+ * Passes on what is severe enough for the current level, and swallows errors of the logger: they must not break a
+ * connection in the middle of its release.
  */
 export function guarded(logger: Logger, level: () => LogLevel): Logger {
   const guard =
@@ -79,7 +79,7 @@ export function guarded(logger: Logger, level: () => LogLevel): Logger {
       try {
         logger[own](message, fields);
       } catch {
-        // There is nowhere left to say so.
+        // There is no place left to report it.
       }
     };
   return { debug: guard("debug"), info: guard("info"), warn: guard("warn"), error: guard("error") };

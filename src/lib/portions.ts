@@ -1,7 +1,6 @@
-// Work that takes its time, in steps: all at once where no connection waits, or in portions between which the thread does other
-// things.
+// Long work in steps: all at once if no connection waits, or in portions between which the thread does other work.
 
-/** Milliseconds of work after which others have their turn. */
+/** Milliseconds of work after which other work gets a turn. */
 const TURN_MS = 2;
 
 export function atOnce<Result>(steps: Generator<void, Result>): Result {

@@ -1,7 +1,7 @@
-// Why connections are refused and why they end: the stable codes of the log, what each means and what to do about it.
+// Why connections are refused and why they end: the stable codes of the log, with meaning and remedy.
 // The types, `proxy help reasons` and README.md beside this file come from here.
 
-/** What a code means, and what the operator does about it. */
+/** What a code means, and what the operator can do about it. */
 export interface Reason {
   readonly meaning: string;
   readonly remedy: string;
@@ -32,18 +32,19 @@ export const REFUSAL_REASONS = {
   },
   certificate_revoked: {
     meaning: "The certificate is listed in the CRL.",
-    remedy: "Somebody uses what was taken away: find out who.",
+    remedy: "Find out who still uses the revoked certificate.",
   },
   certificate_weak: {
     meaning: "The chain has an RSA key below 2048 bits, or a signature with SHA-1 or MD5 below the root.",
-    remedy: "See `detail`. Issue the certificate anew.",
+    remedy: "See `detail`. Issue a new certificate.",
   },
   identity_invalid: {
     meaning: "The certificate is trusted, but its Common Name is not exactly one `user@group`.",
-    remedy: "See `detail`. Issue a proper certificate.",
+    remedy: "See `detail`. Issue a certificate with such a name.",
   },
   unknown_server_name: {
-    meaning: "No upstream takes the server name that the client asked for, or none at all.",
+    meaning:
+      "No upstream has the server name that the client asked for, or the client asked for none and there is no fallback.",
     remedy: "See `detail`. Set the server name in the client, or add it to `serverNames`.",
   },
   group_not_authorized: {
@@ -59,9 +60,9 @@ export const REFUSAL_REASONS = {
     remedy: "Use a connection pool, or raise `rateLimit.capacity`, or shorten `rateLimit.fillRate`.",
   },
   source_limited: {
-    meaning: "The client's address has used up what strangers may cost. The connection is closed before TLS.",
+    meaning: "Too many handshakes from the client's address failed. The connection is closed before TLS.",
     remedy:
-      "Stop what fails there, or raise `handshakes.failures`, or list a load balancer in `handshakes.exempt`.",
+      "Find out what fails there and stop it, or raise `handshakes.failures`, or list a load balancer in `handshakes.exempt`.",
   },
   overloaded: {
     meaning: "All clients together have `maxConnections` connections open.",
@@ -69,10 +70,10 @@ export const REFUSAL_REASONS = {
   },
   no_target: {
     meaning: "No target of the upstream answered.",
-    remedy: "See the `target failed` lines before.",
+    remedy: "See the `target failed` lines before it.",
   },
   proxy_header: {
-    meaning: "Who is calling does not fit into a PROXY protocol header: a name of more than some 270 bytes.",
+    meaning: "The client's name does not fit into a PROXY protocol header: it has more than some 270 bytes.",
     remedy: "Issue a certificate with a shorter Common Name.",
   },
 } as const satisfies Record<string, Reason>;
@@ -81,7 +82,7 @@ export const CLOSE_REASONS = {
   closed: {
     meaning: "Both sides ended and every byte was delivered.",
     remedy:
-      "Nothing. With `bytesIn` 0 and `endedBy` `client`, the client may not trust the proxy's certificate.",
+      "Nothing. With `bytesIn` 0 and `endedBy` `client`, the client possibly does not trust the proxy's certificate.",
   },
   client_reset: { meaning: "The client broke the connection off.", remedy: "Look at the client." },
   upstream_reset: { meaning: "The target broke the connection off.", remedy: "Look at the target." },
@@ -99,7 +100,7 @@ export const CLOSE_REASONS = {
     remedy: "Renew it. `disconnectExpired = false` lets such connections go on.",
   },
   authorization_revoked: {
-    meaning: "A reload took away what had let the client in.",
+    meaning: "A reload withdrew the client's authorization.",
     remedy: "See `detail`.",
   },
   shutdown: {
@@ -116,8 +117,8 @@ export const CLOSE_REASONS = {
 export type RefusalReason = keyof typeof REFUSAL_REASONS;
 
 /**
- * Why an admitted connection ended. Only `closed` is an orderly end, passed on as one; after any other the client sees
- * its connection close without a close_notify and the upstream sees a reset, so that neither takes half a stream for a
- * whole one.
+ * Why an admitted connection ended. Only `closed` is an orderly end, passed on as one. After any other the client sees
+ * its connection close without a close_notify and the upstream sees a reset, so that neither mistakes a partial stream
+ * for a complete one.
  */
 export type CloseReason = keyof typeof CLOSE_REASONS;

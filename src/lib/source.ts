@@ -1,11 +1,13 @@
-// Where a connection comes from, as the limits for strangers count it: an IPv4 address, or the /64 of an IPv6 address, which
-// is what one subscriber is commonly given (RFC 6177). Pure.
+// The source of a connection, as the limits for strangers count it: an IPv4 address, or the /64 of an IPv6 address,
+// which one subscriber commonly gets (RFC 6177). Pure.
 
 import { BlockList, isIPv4, isIPv6 } from "node:net";
 import { ipv6Groups } from "./address.ts";
 import type { SourceKey } from "../state/sources.ts";
 
-/** The key of an address as the runtime writes it; undefined where it is none: the client has left already. */
+/**
+ * The key of an address as the runtime writes it; undefined for any other text, such as that of a client that has left.
+ */
 export function sourceOf(address: string | undefined): SourceKey | undefined {
   if (address === undefined) return undefined;
   const ipv4 = ipv4Word(address.startsWith("::ffff:") ? address.slice(7) : address);
@@ -16,7 +18,10 @@ export function sourceOf(address: string | undefined): SourceKey | undefined {
   return { family: 6, high: (a << 16) | b, low: (c << 16) | d };
 }
 
-/** Dotted decimal as the runtime writes it. Once per connection, and so by hand: it is ten times as fast as a pattern. */
+/**
+ * Dotted decimal as the runtime writes it. It runs once per connection; written by hand, it is ten times as fast as a
+ * pattern.
+ */
 function ipv4Word(text: string): number | undefined {
   let word = 0;
   let part = 0;
@@ -34,7 +39,7 @@ function ipv4Word(text: string): number | undefined {
   return dots === 3 ? (word << 8) | part : undefined;
 }
 
-/** Reads a range such as `10.0.0.0/8`, `2001:db8::/32` or a single address. Undefined where it is none. */
+/** Reads a range such as `10.0.0.0/8`, `2001:db8::/32` or a single address. Returns undefined for any other text. */
 export function parseRange(
   text: unknown,
 ): { address: string; prefix: number; family: "ipv4" | "ipv6" } | undefined {
@@ -45,7 +50,7 @@ export function parseRange(
   const longest = family === "ipv4" ? 32 : 128;
   const prefix = bits === undefined ? longest : Number(bits);
   if ((bits !== undefined && !/^\d{1,3}$/.test(bits)) || prefix > longest) return undefined;
-  // IPv4 addresses are compared as such: a range of mapped ones would never match.
+  // IPv4 addresses are compared as IPv4: a range of mapped ones would never match.
   return family === "ipv6" && isMapped(address) ? undefined : { address, prefix, family };
 }
 
@@ -53,10 +58,10 @@ function isMapped(address: string): boolean {
   return ipv6Groups(address)?.slice(0, 6).join() === "0,0,0,0,0,65535";
 }
 
-/** Answers whether an address is in one of the ranges, which have been read by {@link parseRange} before. */
+/** Returns a function that checks whether an address is in one of the ranges, which {@link parseRange} has accepted. */
 export function rangeList(ranges: readonly string[]): (address: string | undefined) => boolean {
   if (ranges.length === 0) return () => false;
-  // The runtime's list takes IPv4 addresses for a part of ::/0.
+  // The runtime's list counts IPv4 addresses as part of ::/0.
   const lists = { ipv4: new BlockList(), ipv6: new BlockList() };
   for (const text of ranges) {
     const range = parseRange(text);

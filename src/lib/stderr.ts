@@ -1,25 +1,25 @@
-// Standard error: where the log goes. Its reader may stall, or go away; the proxy does neither.
+// Standard error, the destination of the log. When its reader stalls or exits, the proxy continues.
 
 import { constants, openSync, writeSync } from "node:fs";
 import { Backlog } from "./backlog.ts";
 
-/** The most milliseconds to wait for the reader at the end. */
+/** How long to wait at most for the reader at the end, in milliseconds. */
 const FLUSH_WAIT_MS = 2_000;
 
-/** How often a terminal that takes no more is tried again, in milliseconds. */
+/** How often to retry a terminal that takes no more, in milliseconds. */
 const RETRY_MS = 50;
 
 let backlog: Backlog | undefined;
-/** The reader is gone: no reason to stop carrying connections, nor to wait at the end. */
+/** The reader has exited: the proxy still carries connections, and does not wait at the end. */
 let gone = false;
 let report: (dropped: number) => string = () => "";
 
-/** @param line what says how many lines were dropped */
+/** @param line returns the line that says how many lines were dropped */
 export function onDropped(line: (dropped: number) => string): void {
   report = line;
 }
 
-/** Writes a line, or keeps it, or drops it: it never waits. */
+/** Writes a line, keeps it, or drops it; never waits. */
 export function writeToStderr(line: string): void {
   backlog ??= open();
   backlog.write(line);
@@ -42,16 +42,16 @@ function open(): Backlog {
   process.stderr.on("drain", () => made.drained());
   process.stderr.on("error", ({ code }: NodeJS.ErrnoException) => {
     gone ||= code === "EPIPE";
-    // With another error, a full disk for one, the next line may fare better.
+    // After another error, such as a full disk, the next line may succeed.
     setImmediate(() => made.drained());
   });
   return made;
 }
 
 /**
- * The runtime waits for terminals. A descriptor of our own does not, and leaves the one that others share with us as it
- * is. (That is not possible for files, where it would begin at the start, nor for sockets; the runtime waits for neither.)
- * @returns undefined where there is no terminal, or where it cannot be opened
+ * Opens the terminal anew: the runtime blocks on terminals. An own descriptor does not block, and leaves the shared one
+ * unchanged. (Files would start at their beginning, and sockets cannot be reopened; the runtime blocks on neither.)
+ * @returns undefined if there is no terminal, or if it cannot be opened
  */
 function openTerminal(drained: () => void): ((line: string) => boolean) | undefined {
   if (!process.stderr.isTTY) return undefined;

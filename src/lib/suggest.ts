@@ -1,15 +1,15 @@
-// Which known name a person most likely meant by one that is unknown: the nearest by edit distance. Pure.
+// Finds the known name that a person most likely meant by an unknown one: the nearest by edit distance. Pure.
 
-/** Names longer than this get no suggestion: comparing takes time that grows with the square of the length. */
-const MAX_LENGTH = 64;
+/** Longer names get no suggestion: the time of a comparison grows with the square of the length. */
+const MAX_NAME_LENGTH = 64;
 
 /**
- * The known name that is nearest to `name`, or undefined where none is near enough: at most one edit for every three
+ * The known name that is nearest to `name`, or undefined if none is near enough: at most one edit for every three
  * letters of `name`. An edit inserts, removes or replaces a letter, or swaps two neighbours. Case, `-` and `_` do not
- * count. Of several that are equally near, the first is taken.
+ * count. Of several equally near names, the first wins.
  */
 export function suggest(name: string, known: readonly string[]): string | undefined {
-  if (name.length > MAX_LENGTH) return undefined;
+  if (name.length > MAX_NAME_LENGTH) return undefined;
   const written = fold(name);
   let nearest: string | undefined;
   let least = Math.floor(written.length / 3) + 1;
@@ -24,7 +24,7 @@ function fold(name: string): string {
   return name.toLowerCase().replace(/[-_]/g, "");
 }
 
-/** How many edits lead from one text to the other (optimal string alignment). */
+/** The number of edits from one text to the other (optimal string alignment). */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, j) => j);

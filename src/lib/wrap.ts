@@ -1,6 +1,6 @@
 // Wraps text for a terminal. Pure.
 
-/** Puts words into lines of at most `width` characters. A word that is longer than a line stays whole and alone. */
+/** Puts words into lines of at most `width` characters. A word that is longer than a line gets a line to itself. */
 export function fill(words: readonly string[], width: number): string[] {
   const lines: string[] = [];
   let line = "";

@@ -1,6 +1,7 @@
-// Leaving a port to another process that has it too, so that no client notices. When a listening socket is closed, the
-// connections that wait in it are reset, although another socket is there to take them; and the kernel gives it new
-// ones to its last moment. So before it is closed, new connections are sent elsewhere, and what waits is accepted.
+// Leaves a port to another process that has it too, so that no client notices. When a process closes a listening
+// socket, the kernel resets the connections that wait in it, although another socket could take them; and it gives the
+// socket new connections up to the last moment. So this module first sends new connections elsewhere and accepts those
+// that wait.
 
 import { libc, setOption, type Libc } from "../lib/libc.ts";
 
@@ -9,13 +10,13 @@ const SO_ATTACH_REUSEPORT_CBPF = 51;
 const SO_DETACH_REUSEPORT_BPF = 68;
 const POLLIN = 1;
 
-/** Milliseconds that are left to handshakes of TCP that are under way: the way to the client and back. */
+/** How long TCP handshakes in progress may take, in milliseconds: one way to the client and back. */
 const DRAIN_WAIT_MS = 500;
 
-/** Milliseconds by which the last socket of a process outstays the others. */
+/** How long the last socket of a process outlasts the others, in milliseconds. */
 const LAST_SOCKET_EXTRA_MS = 100;
 
-/** The most milliseconds that are waited for the rest to be accepted. */
+/** How long to wait at most for the remaining connections to be accepted, in milliseconds. */
 const MAX_ACCEPT_WAIT_MS = 5_000;
 
 /** An instruction of the kernel's classic packet filter: code, jumps if true and if false, operand. */
@@ -23,9 +24,11 @@ type Instruction = readonly [code: number, yes: number, no: number, operand: num
 
 const RETURN = 0x06;
 
-/** Drops what begins a connection, and lets the rest through. A client repeats a lost beginning after a second. */
-const NO_BEGINNINGS: readonly Instruction[] = [
-  // The flags of TCP: SYN without ACK begins a connection.
+/**
+ * Drops the packets that begin a connection, and passes the rest. A client repeats a lost first packet after a second.
+ */
+const DROP_SYN: readonly Instruction[] = [
+  // The TCP flags: SYN without ACK begins a connection.
   [0x30, 0, 0, 13],
   [0x54, 0, 0, 0x12],
   [0x15, 0, 1, 0x02],
@@ -36,29 +39,32 @@ const NO_BEGINNINGS: readonly Instruction[] = [
 /** The sockets that a process has for the port. */
 export interface Sockets {
   readonly count: number;
-  /** Whether this is the one that is closed last. */
+  /** Whether this is the socket that closes last. */
   readonly last: boolean;
 }
 
 /**
- * Resolves when no connection waits in a listening socket any more and none comes: close it at once then. Where
- * the system does not help, resolves as soon as that is known. The socket goes on accepting meanwhile.
+ * Resolves when no connection waits in a listening socket any more and none arrives: close it at once then. If the
+ * system does not support this, resolves as soon as that is known. The socket continues to accept meanwhile.
  *
- * The process's own sockets are the first of those that share the port, unless another process was there before them. If
- * somebody was, or a worker thread has died since, new clients may be a second late; none is lost, unless the kernel
- * does not let this user filter: then what comes in the very moment of the end may be.
+ * The process's own sockets are the first of those that share the port, unless another process was there before them.
+ * If another was, or if a worker thread has died since, new clients may connect a second late, and none is lost. The
+ * exception is a kernel that does not let this user filter: a connection that arrives in the very moment of closing may
+ * then be lost.
  * @param signal ends the waiting
  */
 export async function leave(fd: number, { count, last }: Sockets, signal: AbortSignal): Promise<void> {
   const calls = await libc();
   if (calls === undefined || signal.aborted) return;
-  // Left behind, it would rule over those who stay. Before the last one leaves, the kernel would again choose among ours.
+  // If the filter stayed, it would steer the remaining sockets. Before the last socket closes, the kernel would again
+  // choose among the process's own.
   const detach = () => void setOption(calls, fd, SO_DETACH_REUSEPORT_BPF, Int32Array.of(0));
   signal.addEventListener("abort", detach, { once: true });
-  // A new connection goes to the first socket that is not ours; where there is none, the kernel chooses as ever.
+  // The filter sends a new connection to the first socket of another process; if there is none, the kernel chooses as
+  // usual.
   const sent = attach(calls, fd, SO_ATTACH_REUSEPORT_CBPF, [[RETURN, 0, 0, count]]);
-  // In case somebody is sent here all the same. Newer kernels let only CAP_NET_ADMIN do that.
-  const shut = attach(calls, fd, SO_ATTACH_FILTER, NO_BEGINNINGS);
+  // Covers a connection that the kernel sends here all the same. Newer kernels allow this only with CAP_NET_ADMIN.
+  const shut = attach(calls, fd, SO_ATTACH_FILTER, DROP_SYN);
   if (sent || shut) {
     await sleep(last ? DRAIN_WAIT_MS + LAST_SOCKET_EXTRA_MS : DRAIN_WAIT_MS, signal);
     const waiting = Int32Array.of(fd, POLLIN);
@@ -70,7 +76,7 @@ export async function leave(fd: number, { count, last }: Sockets, signal: AbortS
   if (last && !signal.aborted) detach();
 }
 
-/** struct sock_fprog: the number of instructions, and where they are. */
+/** struct sock_fprog: the number of instructions, and their address. */
 function attach(calls: Libc, fd: number, option: number, program: readonly Instruction[]): boolean {
   const code = new Uint8Array(8 * program.length);
   const view = new DataView(code.buffer);

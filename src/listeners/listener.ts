@@ -1,4 +1,4 @@
-// Where clients come in: the only place that calls Bun.listen with TLS. Everything about the TLS policy is here.
+// Accepts clients: the only place that calls Bun.listen with TLS. It holds the whole TLS policy.
 
 import { createServer, type TlsOptions } from "node:tls";
 import { formatAddress, type Address } from "../lib/address.ts";
@@ -14,16 +14,16 @@ export interface Port {
   /** The address as bound, with the port that the system picked if it was 0. */
   readonly address: Address;
   /**
-   * Handshakes that begin from now on are made with these; those under way, and connections, keep what they began with.
-   * Session tickets handed out before are worth nothing any more: a new TLS context has new keys for them.
-   * @throws where TLS cannot use them; then nothing has changed
+   * Applies to handshakes that begin from now on; handshakes in progress and connections keep their context. Session
+   * tickets from before become worthless: a new TLS context has new ticket keys.
+   * @throws if TLS cannot use the credentials; then nothing has changed
    */
   replace(credentials: Credentials, sessionTickets: boolean): void;
   /**
-   * Accepts no more; what was accepted goes on. A port that the operator shares with others is left without a gap, for
-   * which it goes on accepting for a moment.
-   * @param atOnce whether to lose, rather, what waits to be accepted
-   * @returns when it is closed
+   * Stops accepting; accepted connections continue. If the operator shares the port with other processes, it is left
+   * without a gap and so accepts for a moment longer.
+   * @param atOnce whether to drop the connections that wait to be accepted instead
+   * @returns when the port is closed
    */
   stop(atOnce?: boolean): Promise<void>;
 }
@@ -48,7 +48,7 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
 }
 
 /**
- * Answers ALPN: chooses the tunnel's protocol where a client offers it, and nothing otherwise, as if there were no ALPN.
+ * Answers ALPN: chooses the tunnel's protocol if a client offers it, and nothing otherwise, as if there were no ALPN.
  * (ALPNProtocols would end the handshakes of clients that offer other protocols only.) The runtime calls it only for clients
  * that use ALPN; Bun's types leave it out.
  */
@@ -58,9 +58,9 @@ const protocolChoice: object = {
 };
 
 /**
- * Opens the port: TLS 1.3 only, a client certificate demanded.
- * @param sockets what this process has for the same port, in all its threads
- * @throws StartError where the address cannot be had
+ * Opens the port: TLS 1.3 only, with a mandatory client certificate.
+ * @param sockets the sockets that this process has for the same port, in all its threads
+ * @throws StartError if the address is not available
  */
 export function listen<Data>(
   { address, sessionTickets, reusePort }: Listener,
@@ -74,9 +74,9 @@ export function listen<Data>(
       hostname,
       port: address.port,
       exclusive: !reuse,
-      // What Bun's types leave out.
+      // Bun's types leave this out.
       ...({ reusePort: reuse } as object),
-      // Without it Bun answers the client's end with its own, and there is no half-close.
+      // Without it Bun answers the client's end with its own, and half-close does not work.
       allowHalfOpen: true,
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
       socket: { ...handlers, ...protocolChoice },
@@ -94,8 +94,8 @@ export function listen<Data>(
           hurry.abort();
           close();
         }
-        // What Bun's types leave out.
-        const { fd } = server as unknown as { fd: number };
+        // Bun's types leave this out.
+        const { fd } = server as typeof server & { readonly fd: number };
         return (closed ??= atOnce ? Promise.resolve() : leave(fd, sockets, hurry.signal).then(close));
       },
     };
@@ -104,20 +104,20 @@ export function listen<Data>(
   }
 }
 
-/** A port that is kept to this process. */
+/** A port that only this process may open. */
 export interface Claim {
   release(): void;
 }
 
-/** How long a name is asked for its user, in milliseconds, where it does not answer: a proxy's claim always does. */
-const ASKING = 500;
+/** How long to ask for a name's user when there is no answer, in milliseconds: a proxy's claim always answers. */
+const CLAIM_ANSWER_WAIT_MS = 500;
 
 /**
- * Keeps a port to this process, whose threads open it in the way in which other processes of the same user could too:
- * the kernel would let them. The sign of it is a name among the kernel's local sockets, which ends with the process.
- * Any user can take any name, so that a name counts only where the kernel says that this user listens on it. Where
- * another user has taken the usual one, it is followed by a part that cannot be guessed.
- * @throws StartError where another process of this user keeps the port
+ * Claims a port for this process. Its threads open the port in a way that the kernel also allows other processes of the
+ * same user. The claim is a name among the kernel's local sockets, and it ends with the process. Any user can take any
+ * name, so that a name counts only if the kernel says that this user listens on it. If another user has taken the usual
+ * name, the claim adds a part that cannot be guessed.
+ * @throws StartError if another process of this user has claimed the port
  */
 export async function claimPort(address: Address): Promise<Claim> {
   if (process.platform !== "linux") return { release() {} };
@@ -129,18 +129,18 @@ export async function claimPort(address: Address): Promise<Claim> {
     name = `${usual} ${crypto.randomUUID()}`;
     sign = raise(name);
   }
-  // A host whose name is too long for a sign does without.
+  // A host whose name is too long for a claim goes without one.
   if (typeof sign === "string") return { release() {} };
   const release = () => sign.stop(true);
-  // Somebody of this user may have had to take an unusual one.
+  // Another process of this user may have had to take an unusual name.
   if (!(await keeps(await signsOn(address, name)))) return { release };
   release();
   throw isKept(address);
 }
 
 /**
- * A port that is shared is shared by all who have it.
- * @throws StartError where another process of this user keeps the port; the kernel sees to other users
+ * Checks that a port can be shared: every process that has it must share it.
+ * @throws StartError if another process of this user has claimed the port; the kernel refuses other users
  */
 export async function mayShare(address: Address): Promise<void> {
   if (await keeps(await signsOn(address))) throw isKept(address);
@@ -163,9 +163,9 @@ function raise(name: string): Bun.UnixSocketListener<undefined> | "taken" | "imp
   }
 }
 
-/** The signs that there are on a port, whosever they are, but for one's own. */
+/** All claims on a port, of any process, except one's own. */
 async function signsOn(address: Address, own?: string): Promise<string[]> {
-  // Where there is no such list, there are no such names.
+  // A system without this list has no such names.
   const list = await Bun.file("/proc/net/unix")
     .text()
     .catch(() => "");
@@ -180,9 +180,9 @@ async function signsOn(address: Address, own?: string): Promise<string[]> {
 async function keeps(names: readonly string[]): Promise<boolean> {
   if (names.length === 0) return false;
   const calls = await libc();
-  // The owner cannot be found out: refusing is better than sharing a port unnoticed.
+  // The owner cannot be determined: refusing is better than sharing a port unnoticed.
   if (calls === undefined) return true;
-  const deadline = performance.now() + ASKING;
+  const deadline = performance.now() + CLAIM_ANSWER_WAIT_MS;
   for (let left = names; left.length > 0 && performance.now() < deadline; await Bun.sleep(1)) {
     const users = left.map((name) => listenerOf(calls, name));
     if (users.includes(process.geteuid?.())) return true;
@@ -197,12 +197,12 @@ function isKept(address: Address): StartError {
 }
 
 /**
- * Finds out whether a port is somebody else's: those who share a port do not notice.
- * @throws StartError where it is
+ * Checks that no other process has the port. Processes that share a port do not notice each other.
+ * @throws StartError if another process has it
  */
 export async function probePort({ hostname, port }: Address): Promise<void> {
   if (port === 0 || (await isFree(hostname === "" ? "::" : hostname, port))) return;
-  // Opened for a moment: that tells for sure, and what is wrong.
+  // Opens the port for a moment: that gives a certain answer, with the error.
   const bind = (host: string) => Bun.listen({ hostname: host, port, exclusive: true, socket: { data() {} } });
   try {
     (hostname === "" ? bindEverywhere(bind) : bind(hostname)).stop(true);
@@ -212,17 +212,17 @@ export async function probePort({ hostname, port }: Address): Promise<void> {
 }
 
 /**
- * Gives a live listener another TLS context. Bun.listen has no way to say so, but the servers of node:tls are made of the
- * same listeners, and have: one is made to lend its method. (Another listener on the same port and an end of this one
- * would lose what waits to be accepted.)
+ * Gives a live listener another TLS context. Bun.listen has no method for it. The servers of node:tls use the same
+ * listeners and have one, so that this function borrows it. (To open another listener on the same port and close this
+ * one would lose the connections that wait to be accepted.)
  */
 function replaceContext(server: Bun.TCPSocketListener<unknown>, options: TlsOptions): void {
   const lender = createServer(options);
-  (lender as unknown as { _handle: unknown })._handle = server;
+  (lender as typeof lender & { _handle: unknown })._handle = server;
   lender.setSecureContext(options);
 }
 
-/** Every interface: the IPv6 wildcard takes IPv4 too, but a machine may have no IPv6. */
+/** Binds to every interface: the IPv6 wildcard takes IPv4 too, but a machine may have no IPv6. */
 function bindEverywhere<T>(bind: (hostname: string) => T): T {
   try {
     return bind("::");

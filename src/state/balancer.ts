@@ -1,24 +1,25 @@
-// Which target a connection goes to: the one with the fewest open for its weight, ties broken in turn, backups after the
-// others, failing ones last. Pure: time is an argument. A target's open count is the number of its living leases,
-// dialling ones included. What is known of a target is in its slot of the ledger, for all threads and over reloads.
+// Chooses the target of a connection: the one with the fewest open connections for its weight, with ties broken in
+// turn. Backups come after the others, and failing targets last. Pure: time is an argument. A target's open count is
+// the number of its living leases, dialling ones included. The state of a target is in its slot of the ledger, for all
+// threads and over reloads.
 
 import * as health from "./health.ts";
 import { WORD, type Ledger } from "./ledger.ts";
 
-export { PENALTY, type HealthRule, type TargetHealth } from "./health.ts";
+export { PENALTY_MS, type HealthRule, type TargetHealth } from "./health.ts";
 export { Slots } from "./slots.ts";
 
-/** What the configuration says of one target. */
+/** The configuration of one target. */
 export interface TargetRule {
-  /** Its place in the ledger, which {@link Slots} gives. */
+  /** Its place in the ledger, assigned by {@link Slots}. */
   readonly slot: number;
-  /** More than 0. Twice the weight is worth twice the connections. */
+  /** More than 0. A target with twice the weight gets twice the connections. */
   readonly weight: number;
   /** Gets connections only while no other target is in good standing. */
   readonly backup: boolean;
 }
 
-/** One connection to a target, from the choice until it is over. */
+/** One connection to a target, from the choice until the connection is over. */
 export class TargetLease {
   /** The target's slot. */
   readonly slot: number;
@@ -33,7 +34,7 @@ export class TargetLease {
     this.#pickedAt = pickedAt;
   }
 
-  /** The connection is over. Releasing again does nothing. */
+  /** Ends the lease. Releasing again does nothing. */
   release(): void {
     if (!this.#held) return;
     this.#held = false;
@@ -41,8 +42,8 @@ export class TargetLease {
   }
 
   /**
-   * The target answered: it is in good standing again. Said again, or after the release, it does nothing.
-   * @returns whether the target was out and is so no more
+   * The target answered: it is in good standing again. A second call, or one after the release, does nothing.
+   * @returns whether the target was ejected and is no longer
    */
   succeeded(now: number): boolean {
     if (!this.#held || this.#answered) return false;
@@ -52,7 +53,7 @@ export class TargetLease {
 
   /**
    * The target refused, broke off or did not answer: it is tried last for a while. Releases the lease.
-   * @returns whether the target ejected from now on, and was not before
+   * @returns whether this failure ejected the target
    */
   failed(now: number): boolean {
     if (!this.#held) return false;
@@ -71,16 +72,16 @@ export class Balancer {
   readonly #ledger: Ledger;
   #targets: readonly TargetRule[];
   #rule: health.HealthRule;
-  #turn: boolean | undefined;
+  #healthChange: boolean | undefined;
 
-  /** @param targets at least one; of those that were never picked, the first comes first */
+  /** @param targets at least one; among targets that were never picked, the first comes first */
   constructor(ledger: Ledger, targets: readonly TargetRule[], rule: health.HealthRule) {
     this.#ledger = ledger;
     this.#targets = targets;
     this.#rule = rule;
   }
 
-  /** Other targets or rules from now on. Leases of targets that are gone stay good. */
+  /** Uses other targets or another rule from now on. Leases of removed targets stay valid. */
   update(targets: readonly TargetRule[], rule: health.HealthRule): void {
     this.#targets = targets;
     this.#rule = rule;
@@ -89,8 +90,8 @@ export class Balancer {
   /**
    * Chooses a target and counts it at once, so that simultaneous choices see each other.
    * @param now whole milliseconds, never less than in an earlier call
-   * @param tried slots that this connection has tried already
-   * @returns undefined where all have been tried
+   * @param tried slots that this connection has already tried
+   * @returns undefined if all have been tried
    */
   pick(now: number, tried?: ReadonlySet<number>): TargetLease | undefined {
     const { targets, words } = this.#ledger;
@@ -128,36 +129,36 @@ export class Balancer {
     return this.#ledger.targets.open.total[slot] as number;
   }
 
-  /** For {@link TargetLease}. */
+  /** Called by {@link TargetLease}. */
   triedLast(slot: number, now: number): number {
     return Math.max(0, (this.#ledger.targets.lastUntil[slot] as number) - now);
   }
 
-  /** Whether any target is neither out nor down. */
+  /** Whether any target is neither ejected nor down. */
   get healthy(): boolean {
     return this.#targets.some(({ slot }) => this.#isHealthy(slot));
   }
 
   /**
    * Whether this thread's last change of a target left the upstream without a healthy one (false), or gave it the first
-   * one again (true). Asked again, and where it did neither: undefined. Over all threads, each such change is seen by the
-   * one that made it.
+   * one again (true). Undefined if it did neither, and on a second call. Of all threads, only the one that made a
+   * change sees it.
    */
-  takeTurn(): boolean | undefined {
-    const turn = this.#turn;
-    this.#turn = undefined;
-    return turn;
+  takeHealthChange(): boolean | undefined {
+    const change = this.#healthChange;
+    this.#healthChange = undefined;
+    return change;
   }
 
-  /** How a target does, for people and their monitoring. */
+  /** The health of a target, for people and their monitoring. */
   health(slot: number, now: number): health.TargetHealth {
     return health.healthOf(this.#ledger.targets, slot, this.#rule, now);
   }
 
   /**
-   * An active check's verdict. Coming up begins the slow start and forgets failures; a target that never went down has
-   * nothing to come up from, and stays out where connections to it fail.
-   * @returns whether the verdict is a new one
+   * Records an active check's verdict. A target that comes up starts its slow start and loses its failures. A target
+   * that never went down cannot come up, and stays ejected while connections to it fail.
+   * @returns whether the verdict has changed
    */
   mark(slot: number, up: boolean, now: number): boolean {
     this.#ledger.lock();
@@ -169,7 +170,7 @@ export class Balancer {
     }
   }
 
-  /** For {@link TargetLease}, as are the next two. */
+  /** Called by {@link TargetLease}, as are the next two. */
   end(slot: number): void {
     this.#ledger.lock();
     try {
@@ -204,22 +205,22 @@ export class Balancer {
     return health.isHealthy(this.#ledger.targets, slot, this.#rule);
   }
 
-  /** Notes whether what has changed for one target is a change for all of them together. Under the lock. */
+  /** Records whether a change of one target changes the health of the upstream. Called under the lock. */
   #note(slot: number, before: boolean, changed: boolean): boolean {
     const now = changed && this.#isHealthy(slot);
     if (now === before || !changed) return changed;
     const others = this.#targets.filter((target) => target.slot !== slot);
     const isOurs = others.length < this.#targets.length;
-    if (isOurs && !others.some((other) => this.#isHealthy(other.slot))) this.#turn = now;
+    if (isOurs && !others.some((other) => this.#isHealthy(other.slot))) this.#healthChange = now;
     return changed;
   }
 
-  /** How far back a target stands: 0 in good standing, 1 so and a backup, from 2 on those that fail, the worst last. */
+  /** The target's tier: 0 in good standing, 1 in good standing and a backup, from 2 on failing, the worst last. */
   #tier({ slot, backup }: TargetRule, now: number): number {
     return 2 * health.failureRank(this.#ledger.targets, slot, now) + (backup ? 1 : 0);
   }
 
-  /** Connections per unit of weight. Equal fractions are equal numbers. */
+  /** Connections per unit of weight. Equal fractions give equal numbers. */
   #load({ slot, weight }: TargetRule, now: number): number {
     const { targets } = this.#ledger;
     const open = targets.open.total[slot] as number;

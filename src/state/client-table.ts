@@ -1,34 +1,37 @@
-// Where the clients are kept: a hash table in the ledger's memory, from a client's key to the number of its row. A row
-// stays where it is as long as its client is known, so that a lease can hold on to the number.
+// Stores the clients: a hash table in the ledger's memory, from a client's key to the number of its row. A row keeps
+// its place as long as its client is known, so that a lease can refer to the number.
 //
-// Three parts: the rows; an index of row numbers, searched from a key's home onwards (linear probing, at most half full);
-// and the order, which lists every row once, those in use first, so that walking those in use costs no more than they
-// do. Only the rows matter: index and order can be rebuilt from them when a thread died halfway through a change.
-// Everything here happens under the ledger's lock.
+// It has three parts: the rows; an index of row numbers, searched from a key's home onwards (linear probing, at most
+// half full); and the order, which lists every row once, rows in use first, so that a walk over them costs no more than
+// their number. Only the rows matter: when a thread died halfway through a change, index and order are rebuilt from
+// them. Every operation runs under the ledger's lock.
 
 import { hash } from "node:crypto";
 import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
 /** 32-bit words in a key. */
-const WORDS = 4;
+const KEY_WORDS = 4;
 
 /** The places of {@link ClientTable.counters}. */
 const SIZE = 0;
-/** Rows that have ever been in use at a time: those after them are untouched. */
+/** The largest number of rows ever in use at a time: later rows are untouched. */
 const REACHED = 1;
 
-/** A client's key: 128 bits of the SHA-256 of its name. That two names share one is not to be expected, nor forced. */
+/**
+ * A client's key: 128 bits of the SHA-256 of its name. Two names with the same key are neither likely nor possible to
+ * construct.
+ */
 export function keyOf(client: string): Int32Array {
   const digest = hash("sha256", client, "buffer");
-  const key = new Int32Array(WORDS);
-  for (let i = 0; i < WORDS; i++) key[i] = digest.readInt32LE(4 * i);
+  const key = new Int32Array(KEY_WORDS);
+  for (let i = 0; i < KEY_WORDS; i++) key[i] = digest.readInt32LE(4 * i);
   return key;
 }
 
 /** The clients of all threads. */
 export class ClientTable {
-  /** Per row, when the client's bucket would be full, in milliseconds. */
+  /** Per row, when the client's bucket is full again, in milliseconds. */
   readonly fullAt: Float64Array;
   /** Per row, the client's open connections. */
   readonly open: Tally;
@@ -36,23 +39,23 @@ export class ClientTable {
   readonly #counters: Int32Array;
   readonly #keys: Int32Array;
   readonly #used: Int32Array;
-  /** Per place, its row minus the place: so that fresh memory is a valid order. */
+  /** Per place, its row minus the place, so that fresh memory is a valid order. */
   readonly #order: Int32Array;
   /** Per place, the row plus one, or 0. */
   readonly #index: Int32Array;
   readonly #mask: number;
 
-  constructor(cutter: Layout, rows: number, threads: number, own: number) {
+  constructor(layout: Layout, rows: number, threads: number, own: number) {
     const places = 2 ** Math.ceil(Math.log2(2 * rows));
     this.#rows = rows;
     this.#mask = places - 1;
-    this.#counters = cutter.int32(2);
-    this.fullAt = cutter.float64(rows);
-    this.open = new Tally(cutter, rows, threads, own);
-    this.#keys = cutter.int32(WORDS * rows);
-    this.#used = cutter.int32(rows);
-    this.#order = cutter.int32(rows);
-    this.#index = cutter.int32(places);
+    this.#counters = layout.int32(2);
+    this.fullAt = layout.float64(rows);
+    this.open = new Tally(layout, rows, threads, own);
+    this.#keys = layout.int32(KEY_WORDS * rows);
+    this.#used = layout.int32(rows);
+    this.#order = layout.int32(rows);
+    this.#index = layout.int32(places);
   }
 
   /** Rows in use. */
@@ -75,7 +78,7 @@ export class ClientTable {
     for (let i = this.#home(key, 0); ; i = (i + 1) & this.#mask) {
       const row = (this.#index[i] as number) - 1;
       if (row === -1) return -1;
-      const at = WORDS * row;
+      const at = KEY_WORDS * row;
       if (
         keys[at] === key[0] &&
         keys[at + 1] === key[1] &&
@@ -87,11 +90,11 @@ export class ClientTable {
     }
   }
 
-  /** Adds a client that is not there yet to a table that is not full, and answers its row: nothing open, bucket full. */
+  /** Adds a new client to a table that is not full, and returns its row: nothing open, bucket full. */
   insert(key: Int32Array): number {
     const place = this.size;
     const row = this.rowAt(place);
-    for (let i = 0; i < WORDS; i++) this.#keys[WORDS * row + i] = key[i] as number;
+    for (let i = 0; i < KEY_WORDS; i++) this.#keys[KEY_WORDS * row + i] = key[i] as number;
     this.fullAt[row] = 0;
     this.#counters[REACHED] = Math.max(this.#counters[REACHED] as number, place + 1);
     this.#used[row] = 1;
@@ -100,7 +103,7 @@ export class ClientTable {
     return row;
   }
 
-  /** Removes the client whose row is at a place. The last row in use takes its place. */
+  /** Removes the client whose row is at a place. The last row in use takes that place. */
   removeAt(place: number): void {
     const row = this.rowAt(place);
     const last = this.size - 1;
@@ -111,7 +114,7 @@ export class ClientTable {
     this.#counters[SIZE] = last;
   }
 
-  /** Gives back what a dead thread had open, and mends what it may have left half done. */
+  /** Gives back what a dead thread had open, and repairs what it may have left unfinished. */
   forget(thread: number): void {
     const reached = this.#counters[REACHED] as number;
     this.open.forget(thread, reached);
@@ -129,7 +132,7 @@ export class ClientTable {
   }
 
   #home(keys: Int32Array, row: number): number {
-    return (keys[WORDS * row] as number) & this.#mask;
+    return (keys[KEY_WORDS * row] as number) & this.#mask;
   }
 
   #put(place: number, row: number): void {
@@ -142,7 +145,7 @@ export class ClientTable {
     this.#index[i] = row + 1;
   }
 
-  /** Takes a row out of the index. Entries behind the hole that it would cut off from their home move up into it. */
+  /** Removes a row from the index. Entries after the gap move up if the gap would cut them off from their home. */
   #leave(row: number): void {
     const index = this.#index;
     const mask = this.#mask;

@@ -1,5 +1,5 @@
-// The counts that all worker threads share, and the lock they share them under. The same code serves a single thread,
-// whose memory is its own and whose lock does nothing. What the numbers mean is the business of limits.ts and balancer.ts.
+// The counts that all worker threads share, and the lock that guards them. The same code serves a single thread: its
+// memory is its own, and its lock does nothing. limits.ts and balancer.ts define what the numbers mean.
 
 import { ClientTable } from "./client-table.ts";
 import { Lock } from "./lock.ts";
@@ -7,46 +7,46 @@ import { Layout } from "./memory.ts";
 import { SourceTable } from "./source-table.ts";
 import { Tally } from "./tally.ts";
 
-/** How much there is room for. Memory that is not used costs nothing: be generous. */
+/** The sizes of the ledger's tables. Unused memory costs nothing: be generous. */
 export interface LedgerShape {
   /** Worker threads, at least 1. With one, the ledger belongs to the thread that made it, and nothing is locked. */
   readonly workers: number;
-  /** The most targets, of all upstreams together, at least 1. */
+  /** The largest number of targets, of all upstreams together, at least 1. */
   readonly targets: number;
-  /** The most clients at a time that are not idle with a full bucket, 1 to 2^26. */
+  /** The largest number of clients at a time that are not idle with a full bucket, 1 to 2^26. */
   readonly clients: number;
 }
 
-/** A ledger as it is sent to a worker thread, by structured clone. */
+/** A ledger in the form in which a worker thread receives it, by structured clone. */
 export interface LedgerMemory {
   readonly shape: LedgerShape;
   readonly buffer: ArrayBuffer | SharedArrayBuffer;
 }
 
-/** What is known of the targets, by slot. Changed under the lock only. */
+/** The state of the targets, by slot. Changed under the lock only. */
 export interface TargetFields {
   readonly open: Tally;
   /** Failures in a row. */
   readonly failures: Int32Array;
-  /** 1 where the last active check failed. */
+  /** 1 if the last active check failed. */
   readonly down: Int32Array;
-  /** When it failed last, in milliseconds. */
+  /** When the target failed last, in milliseconds. */
   readonly failedAt: Float64Array;
-  /** Until when one that failed is tried last, in milliseconds. */
+  /** Until when a target that failed is tried last, in milliseconds. */
   readonly lastUntil: Float64Array;
-  /** When the slow start is over, in milliseconds. */
+  /** When the slow start ends, in milliseconds. */
   readonly warmAt: Float64Array;
-  /** When it was last picked, in picks of all targets. */
+  /** When the target was last picked, in picks of all targets. */
   readonly turn: Float64Array;
 }
 
-/** Numbers that there is one of, and their places. Changed under the lock only. */
+/** Single numbers of the ledger, and their places. Changed under the lock only. */
 export const WORD = {
-  /** The rule that the clients' buckets are kept by: see limits.ts. `fillRate` is 0 until there is one. */
+  /** The rule of the clients' buckets: see limits.ts. `fillRate` is 0 until there is one. */
   capacity: 0,
   fillRate: 1,
   maxConnections: 2,
-  /** Before then, a full table of clients is not swept again, in milliseconds. */
+  /** Before this time, in milliseconds, a full table of clients is not swept again. */
   sweepAt: 3,
   /** Picks so far. */
   turns: 4,
@@ -57,7 +57,7 @@ export class Ledger {
   readonly memory: LedgerMemory;
   /** The thread's number: 0 to `shape.workers` - 1, or -1 for the supervisor of several. */
   readonly worker: number;
-  /** Where {@link WORD} says. */
+  /** Indexed by {@link WORD}. */
   readonly words: Float64Array;
   readonly targets: TargetFields;
   readonly clients: ClientTable;
@@ -66,32 +66,32 @@ export class Ledger {
   readonly #connections: Tally;
 
   private constructor(shape: LedgerShape, worker: number, buffer?: ArrayBuffer | SharedArrayBuffer) {
-    // The supervisor counts apart from the workers, where there is one.
+    // If there is a supervisor, it counts apart from the workers.
     const threads = shape.workers === 1 ? 1 : shape.workers + 1;
     const own = shape.workers === 1 ? 0 : worker + 1;
-    const cutter = new Layout(buffer);
+    const layout = new Layout(buffer);
     this.worker = worker;
-    this.#lock = new Lock(cutter.int32(1), own);
-    this.words = cutter.float64(Object.keys(WORD).length);
-    this.#connections = new Tally(cutter, 1, threads, own);
+    this.#lock = new Lock(layout.int32(1), own);
+    this.words = layout.float64(Object.keys(WORD).length);
+    this.#connections = new Tally(layout, 1, threads, own);
     this.targets = {
-      open: new Tally(cutter, shape.targets, threads, own),
-      failures: cutter.int32(shape.targets),
-      down: cutter.int32(shape.targets),
-      failedAt: cutter.float64(shape.targets),
-      lastUntil: cutter.float64(shape.targets),
-      warmAt: cutter.float64(shape.targets),
-      turn: cutter.float64(shape.targets),
+      open: new Tally(layout, shape.targets, threads, own),
+      failures: layout.int32(shape.targets),
+      down: layout.int32(shape.targets),
+      failedAt: layout.float64(shape.targets),
+      lastUntil: layout.float64(shape.targets),
+      warmAt: layout.float64(shape.targets),
+      turn: layout.float64(shape.targets),
     };
-    this.clients = new ClientTable(cutter, shape.clients, threads, own);
-    this.sources = new SourceTable(cutter, threads, own);
+    this.clients = new ClientTable(layout, shape.clients, threads, own);
+    this.sources = new SourceTable(layout, threads, own);
     this.memory = {
       shape,
-      buffer: buffer ?? new (shape.workers === 1 ? ArrayBuffer : SharedArrayBuffer)(cutter.bytes),
+      buffer: buffer ?? new (shape.workers === 1 ? ArrayBuffer : SharedArrayBuffer)(layout.bytes),
     };
   }
 
-  /** Makes a ledger, and answers the maker's own view: the supervisor's or, with one worker only, that worker's. */
+  /** Makes a ledger and returns the maker's view: the supervisor's or, with a single worker, that worker's. */
   static make(shape: LedgerShape): Ledger {
     const { buffer } = new Ledger(shape, -1).memory;
     const ledger = new Ledger(shape, shape.workers === 1 ? 0 : -1, buffer);
@@ -106,8 +106,9 @@ export class Ledger {
   }
 
   /**
-   * Waits for the lock and takes it. What follows is short and ends with {@link unlock}, whatever happens. Whoever ends a
-   * worker thread takes no lock until the thread is gone and has been forgotten: it might wait for the dead.
+   * Waits for the lock and takes it. The code that follows is short and always ends with {@link unlock}. A thread that
+   * terminates a worker takes no lock until the worker is gone and {@link forget} was called: it could wait for a dead
+   * owner.
    */
   lock(): void {
     this.#lock.take();
@@ -117,7 +118,7 @@ export class Ledger {
     this.#lock.free();
   }
 
-  /** Counts one connection, or none and answers false where all threads together have `most`. */
+  /** Counts one connection. If all threads together have `most`, counts none and returns false. */
   takeConnection(most: number): boolean {
     this.lock();
     try {
@@ -144,9 +145,9 @@ export class Ledger {
   }
 
   /**
-   * A worker thread has died: frees its lock, if it holds it, gives back all that it had counted, and mends what it may
-   * have left half done. To be called once it is certain that the thread runs no more, and before another takes its
-   * number. Takes up to some 10 ms where there are very many clients.
+   * A worker thread has died: frees its lock if it holds it, gives back all that it had counted, and repairs what it
+   * may have left unfinished. Call it once the thread certainly runs no more, and before another takes its number.
+   * Takes up to some 10 ms with very many clients.
    */
   forget(worker: number): void {
     const { workers, targets } = this.memory.shape;

@@ -1,6 +1,6 @@
-// What each client may do: so many connections in so much time, and so many at once. Pure: time is an argument.
-// Every admission is a lease; the open count of a client is the number of its living leases and cannot drift.
-// The rule in force is in the ledger, beside the buckets that it governs: all threads change over at once.
+// What each client may do: a client whose token bucket is empty, or that has too many connections open, is refused here.
+// Pure: time is an argument. Every admission is a lease; the open count of a client is the number of its living leases
+// and cannot drift. The ledger holds the rule in force, beside the buckets that it governs: all threads change over at once.
 
 import { keyOf } from "./client-table.ts";
 import { WORD, type Ledger } from "./ledger.ts";
@@ -8,12 +8,12 @@ import { changeRule, returnToken, takeToken, type BucketRule } from "./token-buc
 
 /** The limits of every client. */
 export interface ClientRule extends BucketRule {
-  /** Connections one client may have open at a time; undefined for no such limit. */
+  /** Connections that one client may have open at a time; undefined for no limit. */
   readonly maxConnections?: number | undefined;
 }
 
-/** Rows swept in one go, some tens of microseconds, before other threads get at the ledger again. */
-const SWEEP_PORTION = 4_096;
+/** Rows swept at a time, some tens of microseconds, before other threads get the ledger again. */
+const SWEEP_PORTION_ROWS = 4_096;
 
 /** One admitted connection of a client. */
 export class ClientLease {
@@ -26,14 +26,14 @@ export class ClientLease {
     this.#limits = limits;
   }
 
-  /** The connection is over. Releasing again does nothing. */
+  /** Ends the lease. Releasing again does nothing. */
   release(): void {
     if (!this.#held) return;
     this.#held = false;
     this.#limits.end(this.#row, false);
   }
 
-  /** The connection never came to be: gives back the token too, by the rule in force now. */
+  /** The connection was never made: also gives back the token, by the rule in force now. */
   cancel(): void {
     if (!this.#held) return;
     this.#held = false;
@@ -46,7 +46,7 @@ export class Limits {
   readonly #ledger: Ledger;
   readonly #rule: RuleInForce;
 
-  /** @param rule where the ledger has one already, of another thread's, that one stays until {@link setRule} */
+  /** @param rule ignored if the ledger already has a rule from another thread, until {@link setRule} */
   constructor(ledger: Ledger, rule: ClientRule) {
     this.#ledger = ledger;
     this.#rule = new RuleInForce(ledger.words);
@@ -59,8 +59,8 @@ export class Limits {
   }
 
   /**
-   * Changes the rule for all threads; the first that does so has an effect. Open counts stay, and so does the number of
-   * tokens missing from each bucket, or all are missing where the new bucket is smaller than that.
+   * Changes the rule for all threads; only the first call has an effect. Open counts stay. Each bucket keeps its number
+   * of missing tokens; a smaller new bucket may become empty.
    */
   setRule(rule: ClientRule, now: number): void {
     const { clients } = this.#ledger;
@@ -80,7 +80,8 @@ export class Limits {
   }
 
   /**
-   * Admits a connection, or says why not; a refusal changes nothing. `overloaded`: there is no room for one more client.
+   * Admits a connection, or says why not; a refusal changes nothing. `overloaded`: there is no room for one more
+   * client.
    * @param client the client's whole name, `user@group`
    * @param now whole milliseconds, never less than in an earlier call
    */
@@ -107,12 +108,12 @@ export class Limits {
     return new ClientLease(row, this);
   }
 
-  /** Forgets clients that are back at a full bucket with nothing open. Call it now and then, in any one thread. */
+  /** Forgets clients that have a full bucket and nothing open. Call it at intervals, in any one thread. */
   sweep(now: number): void {
-    for (let to = this.size; to > 0; to -= SWEEP_PORTION) {
+    for (let to = this.size; to > 0; to -= SWEEP_PORTION_ROWS) {
       this.#ledger.lock();
       try {
-        this.#sweepPlaces(Math.max(0, to - SWEEP_PORTION), to, now);
+        this.#sweepPlaces(Math.max(0, to - SWEEP_PORTION_ROWS), to, now);
       } finally {
         this.#ledger.unlock();
       }
@@ -137,7 +138,7 @@ export class Limits {
     return this.#ledger.clients.size;
   }
 
-  /** A lease is over. For {@link ClientLease}. */
+  /** Ends a lease. Called by {@link ClientLease}. */
   end(row: number, refund: boolean): void {
     const { clients } = this.#ledger;
     this.#ledger.lock();
@@ -149,16 +150,19 @@ export class Limits {
     }
   }
 
-  /** Sweeps a full table, at most a portion a millisecond on average: a flood of clients must not keep it sweeping. */
+  /**
+   * Sweeps a full table, at most a portion a millisecond on average: a flood of clients must not keep the thread
+   * sweeping.
+   */
   #makeRoom(now: number): boolean {
     const { clients, words } = this.#ledger;
     if (now < (words[WORD.sweepAt] as number)) return false;
-    words[WORD.sweepAt] = now + Math.ceil(clients.size / SWEEP_PORTION);
+    words[WORD.sweepAt] = now + Math.ceil(clients.size / SWEEP_PORTION_ROWS);
     this.#sweepPlaces(0, clients.size, now);
     return !clients.full;
   }
 
-  /** From the last place to the first: what takes the place of a removed row has been looked at already. */
+  /** Goes from the last place to the first: the row that takes a removed row's place has already been checked. */
   #sweepPlaces(from: number, to: number, now: number): void {
     const { clients } = this.#ledger;
     for (let place = Math.min(to, clients.size) - 1; place >= from; place--) {
@@ -168,7 +172,7 @@ export class Limits {
   }
 }
 
-/** The rule that the buckets in the ledger are kept by. */
+/** The rule of the buckets in the ledger. */
 class RuleInForce implements BucketRule {
   readonly #words: Float64Array;
 

@@ -1,24 +1,24 @@
-// One lock for all threads that share a ledger. What is done under it takes about a microsecond, so that a thread first
-// spins and only then sleeps. The lock knows its owner: a thread can be ended anywhere, and whoever cleans up after it
-// has to know whether it held the lock.
+// One lock for all threads that share a ledger. Work under it takes about a microsecond, so that a thread first spins
+// and only then sleeps. The lock records its owner: a thread can die anywhere, and the thread that cleans up after it
+// must know whether it held the lock.
 
-/** Set beside the owner when somebody may be asleep. Owners are below. */
+/** Set beside the owner when a thread may be asleep. Owner numbers are below it. */
 const SLEEPERS = 0x40000000;
 
-/** Looks at a taken lock before a thread goes to sleep; some microseconds. */
+/** How often a thread checks a taken lock before it sleeps; some microseconds. */
 const MAX_SPINS = 200;
 
-/** The longest sleep in milliseconds: a thread that was woken may be ended before it takes the lock. */
+/** The longest sleep in milliseconds: a thread that was woken may die before it takes the lock. */
 const MAX_SLEEP_MS = 10;
 
-/** One thread's handle of the lock. Not to be taken twice by the same thread. */
+/** One thread's handle of the lock. The same thread must not take it twice. */
 export class Lock {
   readonly #word: Int32Array;
   readonly #me: number;
   readonly #shared: boolean;
 
   /**
-   * @param word one number: 0 where the lock is free, else its owner
+   * @param word one number: 0 if the lock is free, otherwise its owner
    * @param thread this thread's number, from 0
    */
   constructor(word: Int32Array, thread: number) {
@@ -27,7 +27,7 @@ export class Lock {
     this.#shared = word.buffer instanceof SharedArrayBuffer;
   }
 
-  /** Waits until the lock is free and takes it. Nothing to do where no memory is shared. */
+  /** Waits until the lock is free and takes it. Does nothing if no memory is shared. */
   take(): void {
     if (this.#shared && Atomics.compareExchange(this.#word, 0, 0, this.#me) !== 0) this.#wait();
   }
@@ -37,12 +37,12 @@ export class Lock {
     if (this.#shared && Atomics.exchange(this.#word, 0, 0) & SLEEPERS) Atomics.notify(this.#word, 0, 1);
   }
 
-  /** Takes the lock from a thread that has died, or as usual where that thread does not hold it. */
+  /** Takes the lock from a dead thread, or as usual if that thread does not hold it. */
   takeFrom(thread: number): void {
     if (!this.#shared) return;
     const dead = thread + 1;
     const owner = Atomics.load(this.#word, 0);
-    // No other thread frees it, but a sleeper may still leave its mark.
+    // No other thread frees the lock, but a sleeper may still set its mark.
     if ((owner & ~SLEEPERS) === dead) Atomics.store(this.#word, 0, this.#me | SLEEPERS);
     else this.take();
   }
@@ -55,7 +55,8 @@ export class Lock {
     for (;;) {
       const owner = Atomics.load(word, 0);
       if (owner === 0) {
-        // Others may be asleep too: a thread that has slept leaves the mark, at worst for one wake-up in vain.
+        // Other threads may be asleep too: a thread that has slept sets the mark. The cost is at most one needless
+        // wake-up.
         if (Atomics.compareExchange(word, 0, 0, this.#me | SLEEPERS) === 0) return;
       } else if (
         (owner & SLEEPERS) !== 0 ||

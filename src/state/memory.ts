@@ -1,9 +1,9 @@
-// One buffer cut into arrays. Every thread that cuts the buffer in the same order to the same lengths gets the same arrays: that is
-// how worker threads share state, and why nothing but numbers is kept in it. Fresh memory is all zeros, and none of it
-// is written here: what is never used costs nothing.
+// One buffer cut into arrays. Every thread that cuts the buffer in the same order to the same lengths gets the same
+// arrays. Worker threads share state in this way, and so the buffer holds nothing but numbers. Fresh memory is all
+// zeros, and this module writes none of it: unused memory costs nothing.
 
-/** Each array begins on a cache line of its own. */
-const LINE = 64;
+/** Each array begins on its own cache line. */
+const CACHE_LINE_BYTES = 64;
 
 /** Cuts arrays off a buffer, one after the other; without a buffer, only measures. */
 export class Layout {
@@ -25,7 +25,7 @@ export class Layout {
     return this.#buffer === undefined ? new Int32Array(0) : new Int32Array(this.#buffer, at, length);
   }
 
-  /** Numbers as JavaScript has them: times in milliseconds, for one. */
+  /** Numbers of JavaScript, such as times in milliseconds. */
   float64(length: number): Float64Array {
     const at = this.#take(8 * length);
     return this.#buffer === undefined ? new Float64Array(0) : new Float64Array(this.#buffer, at, length);
@@ -33,7 +33,7 @@ export class Layout {
 
   #take(bytes: number): number {
     const at = this.#bytes;
-    this.#bytes += Math.ceil(bytes / LINE) * LINE;
+    this.#bytes += Math.ceil(bytes / CACHE_LINE_BYTES) * CACHE_LINE_BYTES;
     return at;
   }
 }

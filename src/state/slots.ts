@@ -1,5 +1,5 @@
-// Which target has which slot of the ledger. One directory, kept by the thread that reads the configuration: a target that is
-// still there after a reload keeps its slot, and with it its open count and its health.
+// Assigns slots of the ledger to targets. The thread that reads the configuration keeps the one directory: a target
+// that remains after a reload keeps its slot, and with it its open count and its health.
 
 import { reset } from "./health.ts";
 import type { Ledger } from "./ledger.ts";
@@ -8,7 +8,10 @@ import type { Ledger } from "./ledger.ts";
 export class Slots {
   readonly #ledger: Ledger;
   #slots = new Map<string, number>();
-  /** Where the search for a free slot goes on: what has just become free is used last, as not every thread may know. */
+  /**
+   * Where the search for a free slot continues: a slot that has just become free is used last, because not every thread
+   * may know.
+   */
   #next = 0;
 
   constructor(ledger: Ledger) {
@@ -16,10 +19,10 @@ export class Slots {
   }
 
   /**
-   * Gives each target of a new configuration its slot: the one it has or, in perfect health, one that is free. The slot
-   * of a target that is gone becomes free once no connection to it is open.
-   * @param keys what tells targets apart: upstream and address; the same key twice is one target
-   * @returns slots by key, or undefined, and nothing has changed, where there are too many
+   * Gives each target of a new configuration its slot: the one that it has or a free one, in perfect health. The slot
+   * of a removed target becomes free once no connection to it is open.
+   * @param keys identify the targets by upstream and address; the same key twice is one target
+   * @returns slots by key; undefined if there are too many, and then nothing has changed
    */
   assign(keys: readonly string[]): ReadonlyMap<string, number> | undefined {
     const { open } = this.#ledger.targets;

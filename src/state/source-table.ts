@@ -1,21 +1,21 @@
-// What is known of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
+// The state of each source of connections: a table of fixed size in the ledger's memory. A source is an IPv4 address or
 // an IPv6 /64.
 //
-// The table is a set-associative cache: a source hashes to a set of WAYS rows, under a secret seed. A
-// new source takes the row in its set that matters least. Rows with connections, and rows of sources that had a client
-// admitted lately, are never taken from them; a source that finds no row shares row 0 with all others like it.
-// Everything here happens under the ledger's lock.
+// The table is a set-associative cache: a source hashes to a set of ROWS_PER_SET rows, under a secret seed. A new source takes
+// the row in its set that matters least. It never takes a row with connections, or a row of a source that had a client
+// admitted lately. A source that finds no row shares row 0 with all others like it. Every operation runs under the
+// ledger's lock.
 
 import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
-/** Rows in the table. Memory that is not used costs nothing. */
+/** Rows in the table. Unused memory costs nothing. */
 export const MAX_SOURCES = 65_536;
 
 /** Rows in a set. */
-const WAYS = 8;
+const ROWS_PER_SET = 8;
 
-/** The row that sources share that found no other. */
+/** The row shared by all sources that found no other. */
 export const SHARED_ROW = 0;
 
 /** How long after its last admitted connection a source counts as proven, in milliseconds. */
@@ -30,9 +30,9 @@ export interface SourceKey {
 
 /** The rows. */
 export class SourceTable {
-  /** Connections that hold on to the row. */
+  /** Connections that refer to the row. */
   readonly held: Tally;
-  /** Handshakes that TLS is being fed. */
+  /** Handshakes that TLS may read. */
   readonly active: Tally;
   /** Admitted connections. */
   readonly open: Tally;
@@ -40,9 +40,9 @@ export class SourceTable {
   readonly forgivenAt: Float64Array;
   /** When a client was last admitted, or an admitted one left; 0 for never. */
   readonly provenAt: Float64Array;
-  /** Before then, a source in debt gets no turn, in milliseconds. */
+  /** Until then a source in debt gets no turn, in milliseconds. */
   readonly pausedUntil: Float64Array;
-  /** By how many its window has grown. */
+  /** By how many handshakes its window has grown. */
   readonly grown: Int32Array;
   readonly #family: Int32Array;
   readonly #high: Int32Array;
@@ -50,24 +50,24 @@ export class SourceTable {
   readonly #seed: Int32Array;
   readonly #sets: number;
 
-  constructor(cutter: Layout, threads: number, own: number, rows = MAX_SOURCES) {
+  constructor(layout: Layout, threads: number, own: number, rows = MAX_SOURCES) {
     // Row 0 is shared.
     const all = rows + 1;
-    this.#sets = rows / WAYS;
-    this.#seed = cutter.int32(2);
-    this.#family = cutter.int32(all);
-    this.#high = cutter.int32(all);
-    this.#low = cutter.int32(all);
-    this.forgivenAt = cutter.float64(all);
-    this.provenAt = cutter.float64(all);
-    this.pausedUntil = cutter.float64(all);
-    this.grown = cutter.int32(all);
-    this.held = new Tally(cutter, all, threads, own);
-    this.active = new Tally(cutter, all, threads, own);
-    this.open = new Tally(cutter, all, threads, own);
+    this.#sets = rows / ROWS_PER_SET;
+    this.#seed = layout.int32(2);
+    this.#family = layout.int32(all);
+    this.#high = layout.int32(all);
+    this.#low = layout.int32(all);
+    this.forgivenAt = layout.float64(all);
+    this.provenAt = layout.float64(all);
+    this.pausedUntil = layout.float64(all);
+    this.grown = layout.int32(all);
+    this.held = new Tally(layout, all, threads, own);
+    this.active = new Tally(layout, all, threads, own);
+    this.open = new Tally(layout, all, threads, own);
   }
 
-  /** Makes the places of sources unpredictable. To be called once, before the table is used. */
+  /** Makes the places of sources unpredictable. Call it once, before the table is used. */
   setSeed(first: number, second: number): void {
     this.#seed[0] = first;
     this.#seed[1] = second;
@@ -76,18 +76,18 @@ export class SourceTable {
   /** @returns the source's row, or -1 */
   find({ family, high, low }: SourceKey): number {
     const from = this.#setOf(family, high, low);
-    for (let row = from; row < from + WAYS; row++) {
+    for (let row = from; row < from + ROWS_PER_SET; row++) {
       if (this.#family[row] === family && this.#high[row] === high && this.#low[row] === low) return row;
     }
     return -1;
   }
 
-  /** Gives a source that has no row the one in its set that matters least, or the shared one. */
+  /** Gives a new source the row in its set that matters least, or the shared one. */
   insert({ family, high, low }: SourceKey, now: number): number {
     const from = this.#setOf(family, high, low);
     let best = SHARED_ROW;
     let least = Infinity;
-    for (let row = from; row < from + WAYS; row++) {
+    for (let row = from; row < from + ROWS_PER_SET; row++) {
       const owed = this.#family[row] === 0 ? -Infinity : (this.forgivenAt[row] as number);
       if (owed >= least || this.held.total[row] !== 0 || this.isProven(row, now)) continue;
       best = row;
@@ -121,6 +121,6 @@ export class SourceTable {
       hash = Math.imul(hash, 0x85ebca6b);
       hash ^= hash >>> 13;
     }
-    return 1 + ((hash >>> 0) % this.#sets) * WAYS;
+    return 1 + ((hash >>> 0) % this.#sets) * ROWS_PER_SET;
   }
 }

@@ -1,23 +1,25 @@
-// What strangers may cost, per source of connections (an IPv4 address or an IPv6 /64), over all threads. Pure: time is an
-// argument. Failures are a bucket that refills by the clock, kept as one number like a client's tokens.
+// Limits what strangers may cost, per source of connections (an IPv4 address or an IPv6 /64), over all threads. Pure:
+// time is an argument. Failures are a bucket that refills by the clock, kept as one number like a client's tokens.
 
 import type { Ledger } from "./ledger.ts";
 import type { SourceKey } from "./source-table.ts";
 
 export { PROVEN_MS, SHARED_ROW, type SourceKey } from "./source-table.ts";
 
-/** Handshakes that a source may have under way before any of its clients was admitted. */
+/** Handshakes that a source may have in progress before any of its clients was admitted. */
 export const FIRST_WINDOW = 2;
 
-/** How long a source in debt waits between two handshakes, in milliseconds per failure that the last one was worth. */
+/** How long a source in debt waits between two handshakes, in milliseconds per failure that the last one counted as. */
 export const PACE_MS = 20;
 
-/** The most that a source can owe, in buckets full of failures: an attack that has ended is forgotten within minutes. */
-export const MAX_DEBT = 15;
+/**
+ * The most that a source can owe, in full buckets of failures: the table forgets an attack within minutes of its end.
+ */
+export const MAX_DEBT_BUCKETS = 15;
 
-/** What the configuration says of sources. */
+/** The configuration of the limits for sources. */
 export interface SourceRule {
-  /** Handshakes that one source may have under way, at least 1. */
+  /** Handshakes that one source may have in progress, at least 1. */
   readonly perSource: number;
   /** Failures that a source may have at once, at least 1. */
   readonly failures: number;
@@ -26,11 +28,11 @@ export interface SourceRule {
 }
 
 /**
- * - `free` proven and in good standing: its handshakes are not looked into
- * - `watched` no client was admitted from there lately, or it has used up its failures: each flight is measured before TLS
- *   reads it
- * - `later` it has as many handshakes under way as it may, or has to pause
- * - `refused` it has used up its failures, and no client was admitted from there lately
+ * - `free` proven and in good standing: its handshakes are not measured
+ * - `watched` no client was admitted from it lately, or it has used up its failures: each flight is measured before TLS
+ * reads it
+ * - `later` it has as many handshakes in progress as it may, or must pause
+ * - `refused` it has used up its failures, and no client was admitted from it lately
  */
 export type Turn = "free" | "watched" | "later" | "refused";
 
@@ -44,14 +46,14 @@ export class Sources {
     this.#rule = rule;
   }
 
-  /** Goes by another rule from now on. What a source has cost stays. */
+  /** Uses another rule from now on. What a source already owes stays. */
   setRule(rule: SourceRule): void {
     this.#rule = rule;
   }
 
   /**
-   * A connection has come from a source.
-   * @returns its row, to be given back with {@link leave}; undefined where the source is refused
+   * A connection has arrived from a source.
+   * @returns its row, to be given back with {@link leave}; undefined if the source is refused
    */
   enter(key: SourceKey, now: number): number | undefined {
     const { sources } = this.#ledger;
@@ -68,8 +70,8 @@ export class Sources {
   }
 
   /**
-   * Asks for a handshake's turn. All but `later` and `refused` count it as under way, until {@link stop}.
-   * @param charged the source was charged for this handshake already: it may end
+   * Asks for a handshake's turn. All answers but `later` and `refused` count it as in progress, until {@link stop}.
+   * @param charged whether the source was already charged for this handshake: it may finish
    */
   start(row: number, now: number, charged: boolean): Turn {
     const { sources } = this.#ledger;
@@ -114,20 +116,20 @@ export class Sources {
 
   /**
    * A handshake failed.
-   * @param worth failures it counts as, at least 1
+   * @param worth the failures that it counts as, at least 1
    */
   failed(row: number, worth: number, now: number): void {
     const { sources } = this.#ledger;
     const { failures, failuresRefill } = this.#rule;
     this.#change(() => {
       const owed = Math.max(sources.forgivenAt[row] as number, now) + worth * failuresRefill;
-      sources.forgivenAt[row] = Math.min(owed, now + MAX_DEBT * failures * failuresRefill);
+      sources.forgivenAt[row] = Math.min(owed, now + MAX_DEBT_BUCKETS * failures * failuresRefill);
       sources.grown[row] = Math.floor((sources.grown[row] as number) / 2);
       sources.pausedUntil[row] = Math.max(sources.pausedUntil[row] as number, now + worth * PACE_MS);
     });
   }
 
-  /** What was charged while a handshake was under way is forgiven: it has ended well. */
+  /** Forgives what was charged during a handshake that has succeeded. */
   forgive(row: number, worth: number): void {
     const { failuresRefill } = this.#rule;
     this.#change(() => {
@@ -135,7 +137,7 @@ export class Sources {
     });
   }
 
-  /** The connection that came with {@link enter} is gone. */
+  /** The connection that called {@link enter} is gone. */
   leave(row: number): void {
     this.#change(() => this.#ledger.sources.held.add(row, -1));
   }
@@ -155,7 +157,7 @@ export class Sources {
     return owed > (failures - 1) * failuresRefill;
   }
 
-  /** Whether somebody was admitted from there lately. */
+  /** Whether a client was admitted from it lately. */
   isProven(row: number, now: number): boolean {
     return this.#ledger.sources.isProven(row, now);
   }

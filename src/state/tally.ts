@@ -1,8 +1,9 @@
-// How many of something are open, in total and per thread: so that what a dead thread held can be given back exactly.
+// Counts how many of something are open, in total and per thread, so that a dead thread's share can be given back
+// exactly.
 
 import type { Layout } from "./memory.ts";
 
-/** Counts for a number of things: the targets, the clients, or a single one. Changed under the ledger's lock only. */
+/** Counts for several things: the targets, the clients, or a single one. Changed under the ledger's lock only. */
 export class Tally {
   /** In all threads together, per thing. Never negative. */
   readonly total: Int32Array;
@@ -10,22 +11,22 @@ export class Tally {
   readonly #threads: number;
   readonly #own: number;
 
-  /** @param own which of the `threads` this one is, from 0 */
-  constructor(cutter: Layout, things: number, threads: number, own: number) {
-    this.total = cutter.int32(things);
-    this.#perThread = cutter.int32(things * threads);
+  /** @param own this thread's number among `threads`, from 0 */
+  constructor(layout: Layout, things: number, threads: number, own: number) {
+    this.total = layout.int32(things);
+    this.#perThread = layout.int32(things * threads);
     this.#threads = threads;
     this.#own = own;
   }
 
-  /** Adds to what this thread has; a negative amount gives back. */
+  /** Adds to this thread's count; a negative amount gives back. */
   add(thing: number, amount: number): void {
     (this.#perThread[thing * this.#threads + this.#own] as number) += amount;
     (this.total[thing] as number) += amount;
   }
 
   /**
-   * Gives back all that a thread had of the first `things`. The totals are added up anew: the thread may have died
+   * Gives back all that a thread had of the first `things`. The totals are summed again: the thread may have died
    * between its own count and the total.
    */
   forget(thread: number, things: number): void {

@@ -1,11 +1,11 @@
 // The token bucket, as arithmetic on one number per client: the time at which the bucket would be full again.
-// This is the generic cell rate algorithm (ITU-T I.371, "virtual scheduling"): no timer refills anything, and a bucket
-// whose time has passed is full, so that it need not be stored at all.
-// All times are whole milliseconds of one clock that only goes forward; sums of whole numbers are exact.
+// This is the generic cell rate algorithm (ITU-T I.371, "virtual scheduling"): no timer refills anything. A bucket
+// whose time has passed is full and need not be stored. All times are whole milliseconds of one monotonic clock; sums
+// of whole numbers are exact.
 
 /** The size of a bucket and how fast it fills. */
 export interface BucketRule {
-  /** Tokens in a full bucket, at least 1; Infinity for no bucket: nothing is ever taken from one. */
+  /** Tokens in a full bucket, at least 1; Infinity for no limit: nothing is ever taken. */
   readonly capacity: number;
   /** Milliseconds until one token comes back, at least 1. */
   readonly fillRate: number;
@@ -13,8 +13,8 @@ export interface BucketRule {
 
 /**
  * Takes one token.
- * @param fullAt when the bucket would be full; any time that has passed means full now
- * @returns the new `fullAt`, or undefined where no whole token is left
+ * @param fullAt when the bucket is full; any time that has passed means full now
+ * @returns the new `fullAt`, or undefined if no whole token is left
  */
 export function takeToken(fullAt: number, now: number, rule: BucketRule): number | undefined {
   if (rule.capacity === Infinity) return fullAt;
@@ -28,7 +28,7 @@ export function returnToken(fullAt: number, rule: BucketRule): number {
 }
 
 /**
- * The same bucket under another rule: as many tokens are missing as before, but never more than there is room for.
+ * Converts a bucket to another rule: as many tokens are missing as before, but never more than the new capacity.
  * @returns the new `fullAt`, rounded up to a whole millisecond
  */
 export function changeRule(fullAt: number, now: number, from: BucketRule, to: BucketRule): number {

@@ -4,7 +4,7 @@
 // when the first program fails. That program gets the connection.
 
 import { formatAddress, type TargetAddress } from "../lib/address.ts";
-import { PER_CONNECTION, processBudget } from "../lib/descriptors.ts";
+import { DESCRIPTORS_PER_CONNECTION, processBudget } from "../lib/descriptors.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { TargetTls } from "../upstreams/dial.ts";
@@ -60,7 +60,7 @@ export class Tunnel {
   connect(over?: (outcome: Outcome, ms: number) => void): TunnelConnection | undefined {
     const startedAt = performance.now();
     const budget = processBudget();
-    if (!budget.take(PER_CONNECTION)) return undefined;
+    if (!budget.take(DESCRIPTORS_PER_CONNECTION)) return undefined;
     const connection: TunnelConnection = new TunnelConnection({
       config: this.config,
       whom: this.#whom,
@@ -68,7 +68,7 @@ export class Tunnel {
       descriptors: budget,
       over: (outcome) => {
         this.#connections.delete(connection);
-        budget.giveBack(PER_CONNECTION);
+        budget.giveBack(DESCRIPTORS_PER_CONNECTION);
         (over ?? this.#report.bind(this))(outcome, performance.now() - startedAt);
         this.#changed.resolve();
       },

@@ -1,22 +1,24 @@
-// The way to a target: the only place that calls Bun.connect, over TCP or a socket in the file system, plain or with TLS.
-// Runtime facts that it hides: an attempt cannot be called off and never times out by itself, a refusal is told twice,
-// and a TLS connection counts as made with any certificate at the other end.
+// Dials a target: the only place that calls Bun.connect, over TCP or a Unix socket, plain or with TLS. It hides facts
+// of the runtime: an attempt cannot be cancelled and never times out by itself, a refusal is reported twice, and a TLS
+// connection counts as open with any certificate at the other end.
 //
-// A PROXY header goes ahead of everything, of TLS too: that is where HAProxy, nginx and Envoy write and expect it.
+// A PROXY header precedes everything, TLS too: HAProxy, nginx and Envoy write and expect it there.
 
 import { isIP } from "node:net";
 import type { TargetAddress } from "../lib/address.ts";
 import { connectUnix } from "../lib/libc.ts";
 
-/** Who wants the connection. Exactly one of the two is called, and never at once, unless the attempt is abandoned. */
+/**
+ * Wants the connection. The attempt calls exactly one of the two methods, never synchronously, unless it is abandoned.
+ */
 export interface Dialer {
   /** Connected and, over TLS, verified; the socket's `data` is the dialer. */
   dialed(socket: Bun.Socket<this>): void;
-  /** Refused, unreachable, a name that does not resolve, or a target that is not who it should be. */
+  /** The target refused, is unreachable, does not resolve, or has the wrong certificate. */
   dialFailed(error: Error): void;
 }
 
-/** Counts descriptors that no connection accounts for. */
+/** Counts descriptors that belong to no connection. */
 export interface Descriptors {
   add(): void;
   giveBack(count: number): void;
@@ -27,19 +29,19 @@ export interface TargetTls {
   readonly ca: readonly string[];
   readonly cert: string | undefined;
   readonly key: string | undefined;
-  /** The name that the target's certificate has to hold; undefined for the host that is dialled. */
+  /** The name that the target's certificate must hold; undefined for the host that is dialled. */
   readonly serverName: string | undefined;
   /** More options, in the runtime's words. */
   readonly options?: Bun.TLSOptions;
 }
 
-/** What an {@link Attempt} does once TCP is there. */
+/** What an {@link Attempt} does once TCP is connected. */
 interface Opening {
   /** Sent first, as it is. */
   readonly header: Uint8Array | undefined;
-  /** What the target's certificate has to be for; undefined where there is no TLS. */
+  /** The name that the target's certificate must hold; undefined without TLS. */
   readonly serverName: string | undefined;
-  /** Begins TLS on a plain socket; undefined where there is none, or the socket has begun by itself. */
+  /** Starts TLS on a plain socket; undefined without TLS, or if the socket has started it by itself. */
   readonly secure: ((socket: Bun.Socket<unknown>) => Bun.Socket<unknown>) | undefined;
 }
 
@@ -59,8 +61,8 @@ export class Attempt<D extends Dialer> {
   }
 
   /**
-   * The dialer hears no more of it. A socket that is open goes now, one that opens late is closed at once. Until the
-   * kernel gives the latter up it goes on holding a descriptor, which is counted.
+   * The dialer hears no more of the attempt. An open socket is closed now, one that opens later is closed at once.
+   * Until the kernel gives up such a late one, it holds a descriptor, which is counted.
    */
   abandon(): void {
     if (this.#state !== "pending") return;
@@ -69,16 +71,16 @@ export class Attempt<D extends Dialer> {
     if (this.#socket !== undefined) this.#done(this.#socket);
   }
 
-  /** Given up, but not yet by the kernel, which takes some two minutes where no host answers. */
+  /** The attempt is abandoned, but the kernel still tries; if no host answers, it gives up after some two minutes. */
   get lingers(): boolean {
     return this.#state === "abandoned";
   }
 
-  /** TCP is there; over TLS the handshake is yet to come. */
+  /** TCP is connected; over TLS the handshake follows. */
   opened(socket: Bun.Socket<unknown>): void {
     const { header, serverName, secure } = this.#opening;
     if (this.#state === "abandoned") return this.#done(socket);
-    // A socket that has just been opened takes a header whole, or is no good.
+    // A socket that has just opened takes the whole header, or is broken.
     if (header !== undefined && socket.write(header) !== header.length) {
       this.failed(new Error("the target did not take the PROXY header"));
       socket.terminate();
@@ -86,7 +88,7 @@ export class Attempt<D extends Dialer> {
     else this.#socket = secure === undefined ? socket : secure(socket);
   }
 
-  /** `success` is true for any certificate: `authorized` and the name are what decide. */
+  /** `success` is true for any certificate; `authorized` and the name decide. */
   handshakeDone(socket: Bun.Socket<unknown>, success: boolean, error: Error | null): void {
     if (this.#state === "settled") return;
     if (success && error === null && socket.authorized && this.#isFor(socket)) return this.#done(socket);
@@ -122,31 +124,33 @@ export class Attempt<D extends Dialer> {
   }
 }
 
-/** Where an attempt goes to, and how. */
+/** Where an attempt goes, and how. */
 export interface DialOptions<D extends Dialer> {
   readonly target: TargetAddress;
   /** Undefined for a plain connection. */
   readonly tls: TargetTls | undefined;
-  /** What the target is sent before anything else, TLS included. */
+  /** Bytes that the target gets before anything else, TLS included. */
   readonly header: Uint8Array | undefined;
   readonly dialer: D;
   readonly descriptors: Descriptors;
 }
 
-/** Starts an attempt. It has no time limit of its own: abandon it. */
+/** Starts an attempt. It has no time limit: the caller abandons it. */
 export type Dial<D extends Dialer> = (options: DialOptions<D>) => Attempt<D>;
 
-/** @param handlers for open sockets, one set for all of them; `open`, `handshake` and `connectError` are this module's own */
+/**
+ * @param handlers for open sockets, one set for all of them; this module sets `open`, `handshake` and `connectError`
+ */
 export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Dial<D> {
   type Own = Bun.SocketHandler<Attempt<D>>;
   const own: Own = {
     open: (socket) => socket.data.opened(socket),
     connectError: (socket, error) => socket.data.failed(error),
   };
-  // Until a socket is open its data is the attempt, and none of the handlers proper is called.
-  const plain = { ...handlers, ...own } as unknown as Own;
-  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as unknown as Own;
-  // A plain socket that becomes a secure one: the two go together, and what happens is told of the latter.
+  // Until a socket is open its data is the attempt, and none of the caller's handlers is called.
+  const plain = { ...handlers, ...own } as Own;
+  const secure = { ...handlers, ...own, ...secureHandlers(handlers) } as Own;
+  // A plain socket that becomes a secure one: both live together, and events are reported on the secure one.
   const lower: Own = { ...own, data() {}, error: (socket, error) => socket.data.failed(error) };
   const upper: Own = { ...secure, open() {} };
   return ({ target, tls, header, dialer, descriptors }) => {
@@ -167,7 +171,7 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
     // Bun's types leave out that it takes descriptors.
     const connect = (where: object) =>
       Bun.connect<Attempt<D>>({ ...where, ...options } as Bun.TCPSocketConnectOptions<Attempt<D>>);
-    // A promise of our own: what Bun.connect throws at once comes back later too, like everything else.
+    // An own promise defers errors that Bun.connect throws synchronously, so that all errors arrive later.
     Promise.resolve()
       .then(() => ("unix" in target ? reach(target.unix, data).then(connect) : connect(target)))
       .catch((error: Error) => data.failed(error));
@@ -175,12 +179,12 @@ export function createDial<D extends Dialer>(handlers: Bun.SocketHandler<D>): Di
   };
 }
 
-/** How long to wait before a socket in the file system is tried again whose queue is full, in milliseconds. */
+/** How long to wait before a Unix socket whose queue is full is tried again, in milliseconds. */
 const QUEUE_WAIT_MS = 10;
 
 /**
- * Connects to a socket in the file system. Not the runtime: where the server sends something and closes at once, it sees
- * the hang-up before the connection, and takes it for a refusal. What it is given connected, it reads to the end.
+ * Connects to a Unix socket without the runtime. If the server sends something and closes at once, the runtime sees the
+ * hang-up before the connection and reports a refusal. A connected descriptor it reads to the end.
  */
 async function reach(
   path: string,
@@ -190,7 +194,7 @@ async function reach(
     const fd = await connectUnix(path);
     if (fd === undefined) return { unix: path };
     if (typeof fd === "number") return { fd };
-    // A full queue: this is the one error that passes by itself.
+    // A full queue is the one error that passes by itself.
     if (fd !== "EAGAIN" || attempt.lingers) throw Object.assign(new Error(`connect ${fd}`), { code: fd });
     await Bun.sleep(QUEUE_WAIT_MS);
   }
@@ -201,13 +205,13 @@ function tlsOptions({ ca, cert, key, options }: TargetTls, serverName: string): 
     ...options,
     ca: [...ca],
     ...(cert !== undefined && { cert, key: key as string }),
-    // RFC 6066, section 3: a literal address is no server name.
+    // RFC 6066, section 3: a literal address is not a server name.
     serverName: isIP(serverName) === 0 ? serverName : "",
     rejectUnauthorized: true,
   };
 }
 
-/** The handlers proper, for sockets that have an attempt for their data until their handshake is done. */
+/** The caller's handlers, for sockets whose data is the attempt until their handshake is done. */
 function secureHandlers<D extends Dialer>(handlers: Bun.SocketHandler<D>): object {
   type Either = Bun.Socket<D | Attempt<D>>;
   const broken = (socket: Either, error?: Error): boolean => {

@@ -1,5 +1,5 @@
-// Active health checks: connects to each target now and then, over TLS where the upstream has it, and says what came of
-// it. Connections go by that, in every thread.
+// Active health checks: connects to each target at intervals, over TLS if the upstream uses it, and reports the result.
+// Connections in every thread use that result.
 
 import { formatAddress } from "../lib/address.ts";
 import type { Pool } from "./pool.ts";
@@ -16,11 +16,11 @@ const dial = createDial<Check>({ data() {}, end: (socket) => void socket.end(), 
 export interface CheckOptions {
   readonly log: Logger;
   readonly descriptors: Descriptors;
-  /** Whole milliseconds of a clock that only goes forward. */
+  /** Whole milliseconds of a monotonic clock. */
   now(): number;
 }
 
-/** Checks of one target that the kernel has not given up yet: with as many, it is left alone until it has. */
+/** Checks of one target that the kernel has not given up yet: with this many, no new check starts until it has. */
 const MAX_LINGERING = 8;
 
 /** The checks of one target, one after the other. */
@@ -35,7 +35,7 @@ class Check implements Dialer {
   /** Each holds a descriptor. */
   #lingering: Attempt<Check>[] = [];
   #up = true;
-  /** Checks in a row that say otherwise. */
+  /** Consecutive checks that contradict the current state. */
   #against = 0;
 
   constructor(pool: Pool, slot: number, target: Target, rule: HealthCheck, options: CheckOptions) {
@@ -47,12 +47,12 @@ class Check implements Dialer {
     this.#timer = this.#soon();
   }
 
-  /** Whether this is what it checks; a slot may have become another target's. */
+  /** Whether it checks this target; another target may have taken over the slot. */
   isOf(pool: Pool, { address }: Target): boolean {
     return pool === this.#pool && formatAddress(address) === formatAddress(this.#target.address);
   }
 
-  /** Goes by another rule from now on, which may have another pace. */
+  /** Uses another rule from now on, which may have another interval. */
   follow(rule: HealthCheck): void {
     const { interval } = this.#rule;
     this.#rule = rule;
@@ -61,13 +61,13 @@ class Check implements Dialer {
     this.#timer = this.#soon();
   }
 
-  /** No more checks. */
+  /** Stops checking. */
   stop(): void {
     clearTimeout(this.#timer);
     this.#attempt?.abandon();
   }
 
-  /** What they have found counts no longer. */
+  /** Discards its result. */
   forget(): void {
     this.#pool.balancer.mark(this.#slot, true, this.#options.now());
     logHealth(this.#options.log, this.#pool);
@@ -118,13 +118,13 @@ class Check implements Dialer {
     logHealth(log, this.#pool);
   }
 
-  /** Not all targets at the same time. */
+  /** Spreads the checks: not all targets at the same time. */
   #soon(): Timer {
     return setTimeout(() => this.#begin(), this.#rule.interval * Math.random());
   }
 }
 
-/** The checks of all targets of all upstreams that want them. */
+/** The checks of all targets of all upstreams that have health checks. */
 export class HealthChecks {
   readonly #options: CheckOptions;
   #checks = new Map<number, Check>();
@@ -133,7 +133,7 @@ export class HealthChecks {
     this.#options = options;
   }
 
-  /** Begins checks for targets that have none, and ends those of targets that are gone or want none any more. */
+  /** Starts checks for new targets, and stops those of targets that are gone or have checks no longer. */
   update(pools: ReadonlyMap<string, Pool>): void {
     const before = this.#checks;
     this.#checks = new Map();
@@ -154,7 +154,7 @@ export class HealthChecks {
     }
   }
 
-  /** No more checks, for good. Takes no lock: the proxy may be at its end because those who had it are dead. */
+  /** Stops all checks for good. Takes no lock: a dead thread may hold it when the proxy fails. */
   stop(): void {
     for (const check of this.#checks.values()) check.stop();
     this.#checks.clear();

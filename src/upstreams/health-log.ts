@@ -1,11 +1,11 @@
-// The two lines that say that an upstream has lost its last healthy target, and that it has one again.
+// Writes the two lines that say that an upstream has lost its last healthy target, and that it has one again.
 
 import type { Pool } from "./pool.ts";
 import type { Logger } from "../lib/log.ts";
 
-/** Writes the line, where a target's change was one of the upstream too. Called after the target's own line. */
+/** Writes the line if a target's change also changed the upstream. Called after the target's own line. */
 export function logHealth(log: Logger, pool: Pool | undefined): void {
-  const healthy = pool?.balancer.takeTurn();
+  const healthy = pool?.balancer.takeHealthChange();
   if (pool !== undefined && healthy !== undefined && !pool.removed) {
     logUpstream(log, pool.upstream.name, healthy);
   }

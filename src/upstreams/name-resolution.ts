@@ -1,5 +1,5 @@
-// Looks at the start whether the names of targets resolve. One that does not is worth a warning, no more: it may in a
-// minute, and each connection asks anew.
+// Checks at the start whether the names of targets resolve. A name that does not is only worth a warning: it may
+// resolve in a minute, and each connection looks it up again.
 
 import { isIP } from "node:net";
 import type { Config } from "../config/config.ts";

@@ -1,4 +1,4 @@
-// An upstream at run time: its targets, their balance and health, and the TLS that is spoken to them.
+// An upstream at run time: its targets, their balance and health, and the TLS towards them.
 
 import type { Config, Target, Upstream } from "../config/config.ts";
 import type { UpstreamCredentials } from "../config/credentials.ts";
@@ -7,27 +7,27 @@ import { formatAddress } from "../lib/address.ts";
 import { Balancer, type TargetHealth } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
 
-/** An upstream with the state of its targets. It outlives reloads: what it holds is replaced. */
+/** An upstream with the state of its targets. It outlives reloads: a reload replaces its fields. */
 export interface Pool {
   upstream: Upstream;
-  /** By the slot that the balancer knows a target by. */
+  /** By the slot under which the balancer knows a target. */
   targets: ReadonlyMap<number, Target>;
   tls: TargetTls | undefined;
   readonly balancer: Balancer;
-  /** A reload removed it: it admits no connection, and its open ones are closed. */
+  /** A reload removed the upstream: it admits no connection, and its open ones are closed. */
   removed: boolean;
 }
 
-/** What pools are made of. */
+/** What pools are built from. */
 export interface PoolSources {
   readonly config: Pick<Config, "upstreams">;
-  /** As the configuration's upstreams; undefined for those without TLS. */
+  /** In the order of the configuration's upstreams; undefined for those without TLS. */
   readonly upstreamCredentials: readonly (UpstreamCredentials | undefined)[];
-  /** As the configuration's upstreams and their targets. */
+  /** In the order of the configuration's upstreams and their targets. */
   readonly slots: readonly (readonly number[])[];
 }
 
-/** Makes the pools of a configuration. Pools that were there before are changed in place: connections hold on to them. */
+/** Builds the pools of a configuration. Existing pools are changed in place, because connections refer to them. */
 export function makePools(
   { config, upstreamCredentials, slots }: PoolSources,
   ledger: Ledger,
@@ -56,21 +56,21 @@ function tlsOf({ tls }: Upstream, credentials: UpstreamCredentials | undefined):
   return tls && credentials && { ...credentials, serverName: tls.serverName };
 }
 
-/** A target at a moment. */
+/** A target at one moment. */
 export interface TargetStats {
   readonly address: string;
-  /** Connections, dialling ones included. */
+  /** Connections, including dialling ones. */
   readonly open: number;
   readonly health: TargetHealth;
 }
 
-/** An upstream and its targets at a moment. */
+/** An upstream and its targets at one moment. */
 export interface UpstreamStats {
   readonly name: string;
   readonly targets: readonly TargetStats[];
 }
 
-/** Says what each target has open, and how it is. */
+/** Reports each target's open connections and its health. */
 export function poolStats(pools: ReadonlyMap<string, Pool>, now: number): UpstreamStats[] {
   return Array.from(pools.values(), ({ upstream, targets, balancer }) => ({
     name: upstream.name,

@@ -1,4 +1,4 @@
-// The PROXY protocol's header: tells a target, ahead of the client's bytes, who the client is. Pure.
+// The PROXY protocol's header: tells a target who the client is, ahead of the client's bytes. Pure.
 // Specification: HAProxy's doc/proxy-protocol.txt, sections 2.1 (version 1, a line) and 2.2 (version 2, binary).
 
 import { isIPv4, isIPv6 } from "node:net";
@@ -7,9 +7,9 @@ import type { ProxyProtocolVersion } from "../config/config.ts";
 
 /** What a target may learn of a client and its connection. */
 export interface Caller {
-  /** Where the client comes from: literal addresses only, and IPv4 addresses mapped into IPv6 count as IPv4. */
+  /** The client's address: literal addresses only; IPv4 addresses mapped into IPv6 count as IPv4. */
   readonly source: Address;
-  /** Where it connected to. */
+  /** The address that it connected to. */
   readonly destination: Address;
   /** The whole Common Name, `user@group`. */
   readonly client: string;
@@ -17,32 +17,33 @@ export interface Caller {
   readonly tlsVersion: string;
   /** Such as `TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string;
-  /** The server name that the client asked for (SNI); undefined where it asked for none, never empty. */
+  /** The server name that the client asked for (SNI); undefined if it asked for none, never empty. */
   readonly serverName: string | undefined;
-  /** The protocol agreed on (ALPN); undefined where there is none, never empty. */
+  /** The negotiated protocol (ALPN); undefined if there is none, never empty. */
   readonly alpn: string | undefined;
-  /** Whether the TLS session is an earlier one's, and the certificate with it. */
+  /** Whether the TLS session resumes an earlier one, with that one's certificate. */
   readonly resumed: boolean;
   /** Names the connection, to find it again in the logs of both sides: 1 to 128 visible ASCII characters. */
   readonly uniqueId: string;
 }
 
 /**
- * The longest header of version 2, in bytes, all of it counted. The specification allows 65,551, real targets do not:
- * nginx takes what fits its `client_header_buffer_size` (1 KiB), HAProxy from 2.9 on no value above 1,024, Varnish 1,024
- * (and by default, with its `workspace_session` of 0.75k, some 400). HAProxy also refuses a header that comes in pieces;
- * the packets of any IPv6 path carry this much in one. With everything else at its longest, 273 bytes are left for the
- * Common Name: enough for 64 characters of any script (RFC 5280, ub-common-name).
+ * The longest header of version 2, in bytes, all included. The specification allows 65,551, real targets do not: nginx
+ * accepts what fits its `client_header_buffer_size` (1 KiB), HAProxy from 2.9 on accepts no value above 1,024, Varnish
+ * accepts 1,024 (by default, with its `workspace_session` of 0.75k, some 400). HAProxy also refuses a header that
+ * arrives in pieces; one packet of any IPv6 path carries this much. With everything else at its longest, 273 bytes are
+ * left for the Common Name: enough for 64 characters of any script (RFC 5280, ub-common-name).
  */
-export const LONGEST_HEADER = 1_024;
+export const MAX_HEADER_BYTES = 1_024;
 
 /**
  * Writes the header. Addresses of two families are both written as IPv6. An IPv6 zone is left out: it means nothing on
  * another machine.
  *
- * @returns undefined where it cannot be said truthfully: no literal address, no port, a header of version 2 above
- * {@link LONGEST_HEADER} or with a field that is empty, too long or has characters it must not have. The client is to
- * be refused then: a target that is told less would take it for another client, or for none.
+ * @returns undefined if the header cannot tell the truth: there is no literal address or no port, or a header of
+ *   version 2 would exceed {@link MAX_HEADER_BYTES} or have a field that is empty, too long or has forbidden
+ *   characters. The caller must then refuse the client: a target that learns less would take it for another client, or
+ *   for none.
  */
 export function encodeProxyHeader(version: ProxyProtocolVersion, caller: Caller): Uint8Array | undefined {
   const ends = [caller.source, caller.destination];
@@ -53,7 +54,7 @@ export function encodeProxyHeader(version: ProxyProtocolVersion, caller: Caller)
   return version === "v1" ? line(family, addresses, ports) : binary(family, addresses, ports, caller);
 }
 
-/** The header of a connection that the proxy makes for itself, such as a health check. */
+/** The header of a connection that the proxy makes for its own use, such as a health check. */
 export function ownHeader(version: ProxyProtocolVersion): Uint8Array {
   return version === "v1"
     ? Buffer.from("PROXY UNKNOWN\r\n")
@@ -77,7 +78,7 @@ const PROXY = 0x21;
 /** AF_INET and AF_INET6, each with STREAM. */
 const FAMILY = { 4: 0x11, 6: 0x21 };
 
-/** Types of what follows the addresses: PP2_TYPE_… and PP2_SUBTYPE_SSL_…. */
+/** Types of the values after the addresses: PP2_TYPE_… and PP2_SUBTYPE_SSL_…. */
 const ALPN = 0x01;
 const AUTHORITY = 0x02;
 const UNIQUE_ID = 0x05;
@@ -110,7 +111,7 @@ function binary(family: 4 | 6, addresses: IP[], ports: number[], caller: Caller)
     ...(serverName === undefined ? [] : tlv(AUTHORITY, utf8(serverName))),
     ...tlv(UNIQUE_ID, utf8(uniqueId)),
     ...tlv(SSL, [
-      // A certificate was given in this session; unless it is a resumed one, on this connection.
+      // The client gave a certificate in this session and, unless the session is resumed, on this connection.
       CLIENT_SSL | CLIENT_CERT_SESS | (caller.resumed ? 0 : CLIENT_CERT_CONN),
       ...VERIFIED,
       ...tlv(SSL_VERSION, utf8(tlsVersion)),
@@ -119,14 +120,14 @@ function binary(family: 4 | 6, addresses: IP[], ports: number[], caller: Caller)
     ]),
   ];
   const header = [...SIGNATURE, PROXY, FAMILY[family], ...uint16(rest.length), ...rest];
-  return header.length <= LONGEST_HEADER ? Uint8Array.from(header) : undefined;
+  return header.length <= MAX_HEADER_BYTES ? Uint8Array.from(header) : undefined;
 }
 
 function tlv(type: number, value: number[]): number[] {
   return [type, ...uint16(value.length), ...value];
 }
 
-/** Big endian. What does not fit is longer than any header. */
+/** Big endian. A number that does not fit belongs to a value that is longer than any header. */
 function uint16(value: number): number[] {
   return [value >> 8, value & 0xff];
 }
@@ -135,16 +136,16 @@ function utf8(text: string): number[] {
   return [...Buffer.from(text)];
 }
 
-/** Visible ASCII, at most so many characters. */
-function isWord(text: string, longest = LONGEST_HEADER): boolean {
+/** Visible ASCII, of limited length. */
+function isWord(text: string, longest = MAX_HEADER_BYTES): boolean {
   return text.length <= longest && /^[!-~]+$/.test(text);
 }
 
 /**
- * What can be a host or the name of a client: no white space, no control or invisible formatting character, no
- * unpaired surrogate; at most so many bytes of UTF-8. 255 is what HAProxy takes; host names have up to 253.
+ * Accepts what can be a host or a client's name: no white space, no control or invisible formatting character, no
+ * unpaired surrogate, and a limited number of UTF-8 bytes. HAProxy accepts up to 255; host names have up to 253.
  */
-function isName(text: string, longest = LONGEST_HEADER): boolean {
+function isName(text: string, longest = MAX_HEADER_BYTES): boolean {
   return text !== "" && !/[\p{Z}\p{C}]/u.test(text) && Buffer.byteLength(text) <= longest;
 }
 
@@ -152,9 +153,9 @@ function isName(text: string, longest = LONGEST_HEADER): boolean {
 
 /** An IPv6 address, or an IPv4 address mapped into one (RFC 4291, section 2.5.5.2). */
 interface IP {
-  /** As RFC 5952, section 4 has it, hexadecimal throughout. */
+  /** Written as in RFC 5952, section 4, but in hexadecimal throughout. */
   readonly text: string;
-  /** 16 of them; the last four are the IPv4 address. */
+  /** 16 bytes; the last four are the IPv4 address. */
   readonly bytes: Uint8Array;
 }
 

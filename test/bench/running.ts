@@ -1,6 +1,7 @@
 // A peer that runs.
 
 import { mkdirSync, readFileSync } from "node:fs";
+import { freePort } from "../support/free-port.ts";
 import type { Peer, Setup } from "./peers.ts";
 import { kill, remember } from "./processes.ts";
 
@@ -18,13 +19,6 @@ export interface Running {
 
 /** None takes as long. */
 const DEADLINE_MS = 10_000;
-
-/** A port that is free now. */
-function freePort(): number {
-  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  probe.stop(true);
-  return probe.port;
-}
 
 /** Starts a peer and waits until it accepts. `scratch` is for a folder of its own. */
 export async function start(

@@ -1,4 +1,4 @@
-// The black box again, with two worker threads in it: nothing that can be seen from outside is another.
+// Repeats the tests of blackbox.test.ts with two worker threads: seen from outside, nothing differs.
 
 import { Run } from "../support/binary.ts";
 

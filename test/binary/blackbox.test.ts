@@ -1,12 +1,13 @@
-// The built binary as a black box: copied somewhere, run in a bare environment, watched from outside. All of this holds
-// with several worker threads too: see blackbox-workers.test.ts.
+// The built binary as a black box: copied to another folder, run in an empty environment, observed from outside.
+// blackbox-workers.test.ts repeats all of it with several worker threads.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { Run, binary } from "../support/binary.ts";
+import { CERTIFICATE_FLAGS, Run, binary } from "../support/binary.ts";
+import { freePort } from "../support/free-port.ts";
 import { certPath, connect, connectPlain, echoOrigin, Origin } from "../support/peer.ts";
-import { until } from "../support/proxy.ts";
+import { testConfig, until } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
 import { echoes } from "../support/served.ts";
 
@@ -17,21 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** A configuration file with everything that a host needs. */
 function configFile(name: string, targets: string[], over: object = {}): string {
   const path = `${folder}/${name}.json`;
-  writeFileSync(
-    path,
-    JSON.stringify({
-      listener: {
-        address: "127.0.0.1:0",
-        ca: certPath("ca.crt"),
-        certificate: certPath("server.crt"),
-        privateKey: certPath("key.pem"),
-      },
-      upstreams: [{ name: "test", targets, authorizedGroups: ["admin"] }],
-      rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
-      workers: Run.workers,
-      ...over,
-    }),
-  );
+  writeFileSync(path, JSON.stringify({ ...testConfig(targets), workers: Run.workers, ...over }));
   return path;
 }
 
@@ -40,8 +27,8 @@ async function start(config: string, options = {}): Promise<Run & { port: number
   return Object.assign(run, { port: await run.port() });
 }
 
-describe("on its own", () => {
-  test("it runs from anywhere, with nothing beside it and nothing in its environment", async () => {
+describe("the binary on its own", () => {
+  test("the binary runs from any folder, with no file beside it and an empty environment", async () => {
     const elsewhere = `${folder}/elsewhere`;
     mkdirSync(elsewhere);
     copyFileSync(await binary(), `${elsewhere}/renamed`);
@@ -65,7 +52,7 @@ describe("on its own", () => {
     await bare.exited;
   });
 
-  test.if(Bun.which("ldd") !== null)("it needs nothing but glibc", async () => {
+  test.if(Bun.which("ldd") !== null)("the binary needs no library but glibc", async () => {
     const ldd = Bun.spawnSync(["ldd", await binary()]);
     const libraries = [...ldd.stdout.toString().matchAll(/^\s*(\S+?)\.so/gm)].map(([, name]) =>
       name!.split("/").pop()!,
@@ -76,7 +63,7 @@ describe("on its own", () => {
     expect(libraries).toContain("libc");
   });
 
-  test("it reads no .env and no bunfig.toml where it is started", async () => {
+  test("the binary reads no .env and no bunfig.toml of the folder where it is started", async () => {
     const trap = `${folder}/trap`;
     mkdirSync(trap);
     await Bun.write(`${trap}/.env`, "NODE_TLS_REJECT_UNAUTHORIZED=0\n");
@@ -89,14 +76,14 @@ describe("on its own", () => {
   });
 });
 
-describe("no environment variable weakens it", () => {
+describe("the environment", () => {
   test.each([
     ["NODE_TLS_REJECT_UNAUTHORIZED", "0"],
     ["NODE_EXTRA_CA_CERTS", certPath("stranger-ca.crt")],
     ["SSL_CERT_FILE", certPath("stranger-ca.crt")],
     ["NODE_OPTIONS", "--use-openssl-ca"],
     ["BUN_OPTIONS", "--use-system-ca"],
-  ])("%s=%s", async (name, value) => {
+  ])("the environment variable %s=%s does not weaken authentication", async (name, value) => {
     using origin = echoOrigin();
     const env = { SSL_CERT_FILE: certPath("stranger-ca.crt"), [name]: value };
     await using run = await Run.proxy([origin.target], [], { env });
@@ -120,7 +107,7 @@ describe("no environment variable weakens it", () => {
 
 describe("shutdown", () => {
   test.each(["SIGTERM", "SIGINT"] as const)(
-    "%s: a transfer in flight finishes whole, nobody new gets in, exit 0",
+    "%s lets a transfer in flight finish, admits no new client and ends with exit code 0",
     async (signal) => {
       using origin = new Origin();
       await using run = await Run.proxy([origin.target]);
@@ -142,13 +129,13 @@ describe("shutdown", () => {
     },
   );
 
-  test("with nothing open it leaves at once", async () => {
+  test("a proxy without connections exits at once on SIGTERM", async () => {
     await using run = await Run.proxy(["127.0.0.1:1"]);
     run.child.kill("SIGTERM");
     expect(await run.exit()).toBe(0);
   });
 
-  test("past the deadline it cuts what is left and exits 1", async () => {
+  test("a shutdown closes the remaining connections at its deadline and exits 1", async () => {
     using origin = new Origin();
     await using run = await start(configFile("deadline", [origin.target], { shutdownTimeout: "400ms" }));
     const client = await connect(run.port);
@@ -162,7 +149,7 @@ describe("shutdown", () => {
     client.close();
   });
 
-  test("a second signal cuts at once and exits 1", async () => {
+  test("a second signal closes the connections at once and exits 1", async () => {
     using origin = new Origin();
     await using run = await Run.proxy([origin.target]);
     const client = await connect(run.port);
@@ -176,8 +163,8 @@ describe("shutdown", () => {
   });
 });
 
-describe("under load", () => {
-  test("short of descriptors it refuses the surplus, does not spin, and recovers", async () => {
+describe("load", () => {
+  test("a proxy that is short of descriptors refuses the surplus, does not spin, and recovers", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], [], { before: "ulimit -n 128" });
     const idle = run.descriptors;
@@ -187,6 +174,7 @@ describe("under load", () => {
     for (const each of crowd) void each.ended.then(() => refused++);
     await until(() => refused === 168, "168 are refused");
     const cpu = run.cpu;
+    // It must not spin meanwhile; no event tells that a process does nothing.
     await Bun.sleep(1_000);
     expect(refused).toBe(168);
     expect(run.cpu - cpu).toBeLessThan(300);
@@ -196,7 +184,7 @@ describe("under load", () => {
     const clients = await Promise.all(Array.from({ length: 32 }, () => connect(run.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(32).fill(true));
     for (const client of clients) client.close();
-    // A proxy that ends writes at once what it has counted.
+    // A proxy that exits writes the lines of its counts first.
     run.child.kill("SIGTERM");
     await run.exit();
     const reasons = run
@@ -207,19 +195,19 @@ describe("under load", () => {
     expect(reasons.filter((reason) => reason === "overloaded")).toHaveLength(168);
   });
 
-  test("clients that break off before they are accepted cost nothing in the end", async () => {
+  test("clients that break off before they are accepted leave no descriptors behind", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], [], { before: "ulimit -n 128" });
     run.child.kill("SIGSTOP");
     for (let i = 0; i < 50; i++) (await connectPlain(run.port)).reset();
     run.child.kill("SIGCONT");
     await until(() => run.lines().filter(({ msg }) => msg === "refused").length === 50, "each has its line");
-    // There is room for 32, and each of the fifty has given back its own.
+    // There is room for 32, and all of the fifty have given back theirs.
     const clients = await Promise.all(Array.from({ length: 32 }, () => connect(run.port)));
     expect(await Promise.all(clients.map(echoes))).toEqual(Array(32).fill(true));
   });
 
-  test("sixty readers that do not read hold little each", async () => {
+  test("sixty clients that do not read cost little memory each", async () => {
     const each = 8 * 2 ** 20;
     using origin = new Origin(async (peer) => {
       await peer.send(new Uint8Array(each));
@@ -227,7 +215,7 @@ describe("under load", () => {
       peer.close();
     });
     await using run = await Run.proxy([origin.target]);
-    // A first one, so that what is made once is not counted.
+    // The first connection allocates memory once, which is not to be counted.
     const first = await connect(run.port);
     await first.read(each);
     first.close();
@@ -240,14 +228,14 @@ describe("under load", () => {
         return reader;
       }),
     );
-    // Steady: the same for a while.
+    // Waits until the memory no longer grows.
     let [last, since] = [0, performance.now()];
     await until(() => {
       if (run.memory !== last) [last, since] = [run.memory, performance.now()];
       return origin.accepted.length === 61 && performance.now() - since > 300;
     }, "its memory is steady");
     expect((last - before) / 60).toBeLessThan(1.2 * 2 ** 20);
-    // And all of it arrives after all.
+    // All of it arrives in the end.
     for (const reader of readers) reader.socket.resume();
     const lengths = await Promise.all(readers.map(async (reader) => (await reader.read(each)).length));
     expect(lengths).toEqual(Array(60).fill(each));
@@ -270,7 +258,7 @@ describe("under load", () => {
         certificate: certPath("server-ecdsa.crt"),
         privateKey: certPath("ecdsa.pem"),
       },
-      // All of these clients come from one address, and many break off: they would wait for their turns.
+      // All of these clients have one address, and many break off: the limits of a source would delay them.
       handshakes: { exempt: ["127.0.0.0/8"] },
     });
     await using run = await start(config);
@@ -309,7 +297,7 @@ describe("under load", () => {
     expect(run.lines().filter(({ msg }) => msg === "internal error")).toEqual([]);
   }, 120_000);
 
-  test("random bytes, at every stage of a connection, harm nobody else", async () => {
+  test("random bytes, at every stage of a connection, do not harm other clients", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target]);
     const bystander = await connect(run.port);
@@ -343,25 +331,11 @@ describe("under load", () => {
     expect(await echoes(await connect(run.port))).toBe(true);
   });
 
-  test("a log that nobody reads stops nothing", async () => {
+  test("a log that nobody reads does not stop the proxy", async () => {
     using origin = echoOrigin();
-    const port = (() => {
-      using free = new Origin();
-      return free.port;
-    })();
+    const port = freePort();
     // The reader of the pipe sleeps; the pipe holds 64 KiB, a few hundred lines.
-    const flags = [
-      "--workers",
-      String(Run.workers),
-      "--targets",
-      origin.target,
-      "--ca",
-      certPath("ca.crt"),
-      "--cert",
-      certPath("server.crt"),
-      "--key",
-      certPath("key.pem"),
-    ];
+    const flags = ["--workers", String(Run.workers), "--targets", origin.target, ...CERTIFICATE_FLAGS];
     const stalled = Bun.spawn(
       ["sh", "-c", '"$@" 2>&1 >/dev/null | sleep 60', "sh", await binary(), `127.0.0.1:${port}`, ...flags],
       {
@@ -386,7 +360,7 @@ describe("under load", () => {
   });
 });
 
-describe("with openssl's client", () => {
+describe("openssl's client", () => {
   const openssl = Bun.which("openssl");
 
   async function client(
@@ -410,32 +384,39 @@ describe("with openssl's client", () => {
   }
   const alice = ["-cert", certPath("alice.crt"), "-key", certPath("key.pem")];
 
-  test.if(openssl !== null)("an authorized client gets its bytes back and an orderly end", async () => {
-    using origin = new Origin(async (peer) => {
-      await peer.send(await peer.read(6));
-      peer.close();
-    });
-    await using run = await Run.proxy([origin.target]);
-    const { out, err, code } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
-    expect(out).toBe("hello\n");
-    // What openssl says of a stream that just stops.
-    expect(err).not.toContain("unexpected eof");
-    expect(code).toBe(0);
-  });
+  test.if(openssl !== null)(
+    "an authorized openssl client gets its bytes back and an orderly end",
+    async () => {
+      using origin = new Origin(async (peer) => {
+        await peer.send(await peer.read(6));
+        peer.close();
+      });
+      await using run = await Run.proxy([origin.target]);
+      const { out, err, code } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
+      expect(out).toBe("hello\n");
+      // openssl's message for a stream that ends without close_notify.
+      expect(err).not.toContain("unexpected eof");
+      expect(code).toBe(0);
+    },
+  );
 
-  test.if(openssl !== null)("a stream that breaks off is told from one that ends", async () => {
-    using origin = new Origin(async (peer) => {
-      await peer.send(await peer.read(6));
-      await Bun.sleep(50);
-      peer.reset();
-    });
-    await using run = await Run.proxy([origin.target]);
-    const { out, err } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
-    expect(out).toBe("hello\n");
-    expect(err).toContain("unexpected eof");
-  });
+  test.if(openssl !== null)(
+    "a stream that breaks off looks different to openssl from one that ends",
+    async () => {
+      using origin = new Origin(async (peer) => {
+        await peer.send(await peer.read(6));
+        // A reset that overtakes the answer discards it; no event tells that the proxy has passed it on.
+        await Bun.sleep(50);
+        peer.reset();
+      });
+      await using run = await Run.proxy([origin.target]);
+      const { out, err } = await client(run.port, "hello\n", [...alice, "-ign_eof"]);
+      expect(out).toBe("hello\n");
+      expect(err).toContain("unexpected eof");
+    },
+  );
 
-  test.if(openssl !== null)("a client of another group gets nothing", async () => {
+  test.if(openssl !== null)("an openssl client of another group gets no byte", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target]);
     const { out } = await client(run.port, "hello\n", [

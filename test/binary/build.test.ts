@@ -8,7 +8,7 @@ test.each([
   ["--frobnicate", 2, 'build.ts: unknown flag "--frobnicate"; --help helps\n'],
   ["--outfile", 2, "build.ts: --outfile needs a value\n"],
   ["x", 2, 'build.ts: unknown word "x"; --help helps\n'],
-])("build.ts %s", (line, code, text) => {
+])('build.ts answers the arguments "%s"', (line, code, text) => {
   const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, "build.ts", ...line.split(" ")], {
     cwd: ROOT,
   });

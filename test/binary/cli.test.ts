@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { version } from "../../package.json";
 import { Run, type RunOptions } from "../support/binary.ts";
 import { certPath, Origin } from "../support/peer.ts";
+import { until } from "../support/proxy.ts";
 
 const PROJECT = new URL("../..", import.meta.url).pathname;
 let folder: string;
@@ -31,7 +32,7 @@ const CERTS = {
 };
 
 describe("help and version", () => {
-  test("--version", async () => {
+  test("--version prints the version", async () => {
     expect(await run("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
   });
 
@@ -43,7 +44,7 @@ describe("help and version", () => {
   });
 
   test.each(["--help", "-h", ":5000 --help", "check --help", "connect --help", "echo --help"])(
-    "%s",
+    '"proxy %s" prints help that fits 80 columns',
     async (line) => {
       const { code, out, err } = await run(line);
       expect(code).toBe(0);
@@ -125,7 +126,7 @@ describe("mistakes on the command line", () => {
     ["completion", "the shell is missing; there are bash, zsh, fish"],
     ["completion tcsh", '"tcsh" is no shell that is known; there are bash, zsh, fish'],
     ["schema x", 'unknown word "x"; this command takes none'],
-    [":5000 :5001", 'one address at most, not also ":5001"'],
+    [":5000 :5001", 'at most one address is allowed; ":5001" is one too many'],
     ["check --timeout", "--timeout needs a value"],
     ["check --timeout 5 --timeout 6", "--timeout is given twice"],
     ["check --log-level loud", '--log-level: "loud" is none of debug, info, warn, error, silent'],
@@ -140,7 +141,7 @@ describe("mistakes on the command line", () => {
     ["check --fill-rate 1", '--fill-rate: "1" is not a duration; it has no unit: write "1s" or "1ms"'],
     [
       "check --groups *",
-      '--groups: "*" is not a group; a group cannot be called so, and there are no patterns: list each group by its name',
+      '--groups: "*" is not a group; a group cannot have this name, and there are no patterns: list each group by its name',
     ],
     [
       "check --targets a:1,b",
@@ -149,11 +150,11 @@ describe("mistakes on the command line", () => {
     ["check --ca /no/such.crt", '--ca: "/no/such.crt" cannot be read: there is no such file'],
     ["check --config /no/such.toml", "/no/such.toml: cannot be read: there is no such file"],
     ["echo nowhere", '"nowhere" is not an address; write it like "127.0.0.1:9001"'],
-  ])("%s", async (line, message) => {
+  ])('the command line "%s" is refused in one line', async (line, message) => {
     expect(await run(line)).toEqual({ code: 2, out: "", err: `proxy: ${message}\n` });
   });
 
-  test("all of them at once, a line each", async () => {
+  test("several mistakes on a command line are all reported, one a line", async () => {
     const { code, err } = await run("check --timeout soon --fill-rate 0s --groups x@y --key /none");
     expect(code).toBe(2);
     expect(err.split("\n").map((line) => line.split(" ")[1])).toEqual([
@@ -165,7 +166,7 @@ describe("mistakes on the command line", () => {
     ]);
   });
 
-  test("without a configuration, away from the project: what is missing and the flags that give it", async () => {
+  test("a start away from the project without a configuration says what is missing and which flags give it", async () => {
     const { code, err } = await run("", { cwd: folder });
     expect(code).toBe(2);
     expect(err).toContain(
@@ -178,7 +179,7 @@ describe("mistakes on the command line", () => {
 const UPSTREAMS = [{ name: "a", targets: ["127.0.0.1:1"], authorizedGroups: ["dba"] }];
 
 describe("check", () => {
-  test("of the built-in configuration prints a summary on standard output", async () => {
+  test("check of the built-in configuration prints a summary on standard output", async () => {
     const { code, out, err } = await run("check", { cwd: PROJECT });
     expect({ code, err }).toEqual({ code: 0, err: "" });
     expect(out).toStartWith("configuration is valid\n");
@@ -195,7 +196,7 @@ describe("check", () => {
 
   const DEMONSTRATION = "running with the demonstration's certificates, whose private keys are public";
 
-  test("warns of the demonstration's certificates as long as one of the three files is left to it", async () => {
+  test("check warns of the demonstration's certificates while one of the three files is left to it", async () => {
     const all = ["--ca", CERTS.ca, "--cert", CERTS.certificate, "--key", CERTS.privateKey];
     for (const [flags, warned] of [
       [[], true],
@@ -209,7 +210,7 @@ describe("check", () => {
     }
   });
 
-  test("takes no certificate and no upstream of the demonstration beside a file, wherever the file is", async () => {
+  test("check with a configuration file uses no certificate and no upstream of the demonstration, wherever the file is", async () => {
     const beside = `${folder}/beside`;
     for (const name of ["ca.crt", "server.crt", "server.key"])
       await Bun.write(`${beside}/certs/${name}`, Bun.file(`${PROJECT}certs/${name}`));
@@ -266,13 +267,13 @@ describe("check", () => {
     ]);
   });
 
-  test("understands that there is to be no rate limit", async () => {
+  test("check accepts an unlimited rate", async () => {
     const { code, out } = await run("check --capacity unlimited", { cwd: PROJECT });
     expect(code).toBe(0);
     expect(out).toMatch(/^rate limit +none$/m);
   });
 
-  test("opens no port: it succeeds on one that is in use", async () => {
+  test("check opens no port: it succeeds on one that is in use", async () => {
     using blocker = new Origin();
     expect((await run(["check", blocker.target], { cwd: PROJECT })).code).toBe(0);
   });
@@ -296,7 +297,7 @@ maxConnections = 4
     ["yaml", Bun.YAML.stringify(Bun.TOML.parse(toml), null, 2)],
     ["yml", Bun.YAML.stringify(Bun.TOML.parse(toml), null, 2)],
     ["json", JSON.stringify(Bun.TOML.parse(toml))],
-  ])("reads .%s", async (extension, text) => {
+  ])("check reads .%s files", async (extension, text) => {
     const { code, out, err } = await run(["check", "--config", await file(`good.${extension}`, text)]);
     expect({ code, err }).toEqual({ code: 0, err: "" });
     expect(out).toContain("10.0.0.5:5432, [::1]:5432");
@@ -304,7 +305,7 @@ maxConnections = 4
     expect(out).toContain("idle 1m,");
   });
 
-  test("takes a file's paths from its folder, and a flag over the file", async () => {
+  test("check takes a file's paths from its folder, and a flag over the file", async () => {
     for (const name of ["ca.crt", "server.crt", "key.pem"])
       await Bun.write(`${folder}/pem/${name}`, Bun.file(certPath(name)));
     const path = await file("relative.toml", toml.replace(/"[^"]*\/([^/"]*)"/g, '"pem/$1"'));
@@ -325,7 +326,7 @@ maxConnections = 4
     ["twice.yaml", "timeout: 1m\nwatch: true\ntimeout: 2m", 'line 3: "timeout" is given twice'],
     ["twice.json", '{"timeout": "1m",\n"timeout": "2m"}', 'line 2: "timeout" is given twice'],
     ["typo.toml", "Timeout = 1", "Timeout: unknown key; did you mean timeout?"],
-  ])("%s is refused with its place", async (name, text, message) => {
+  ])("a configuration file %s is refused with the place of its mistake", async (name, text, message) => {
     const path = await file(name, text);
     const { code, out, err } = await run(["check", "--config", path]);
     expect({ code, out }).toEqual({ code: 2, out: "" });
@@ -340,14 +341,14 @@ maxConnections = 4
       "is not the key of listener.certificate",
     ],
     [
-      "a CA that is none",
+      "a CA file that holds a leaf certificate",
       { "--ca": certPath("alice.crt") },
       'certificate 1 ("CN=alice@admin") is not that of a CA',
     ],
-    ["a file that holds something else", { "--ca": certPath("key.pem") }, "holds no certificate"],
-    ["a key that is none", { "--key": certPath("ca.crt") }, "holds no private key"],
-    ["a folder", { "--ca": "/" }, "cannot be read: it is a folder"],
-  ])("%s", async (_, over, message) => {
+    ["a CA file without a certificate", { "--ca": certPath("key.pem") }, "holds no certificate"],
+    ["a key file without a key", { "--key": certPath("ca.crt") }, "holds no private key"],
+    ["a folder instead of a file", { "--ca": "/" }, "cannot be read: it is a folder"],
+  ])("check refuses %s", async (_, over, message) => {
     const flags = { "--ca": CERTS.ca, "--cert": CERTS.certificate, "--key": CERTS.privateKey, ...over };
     const { code, err } = await run(["check", ...Object.entries(flags).flat()]);
     expect(code).toBe(2);
@@ -355,7 +356,7 @@ maxConnections = 4
     expect(err.trimEnd().split("\n")).toHaveLength(1);
   });
 
-  test("a damaged certificate among good ones, a damaged list, an encrypted key", async () => {
+  test("check names a damaged certificate among good ones, a damaged list and an encrypted key", async () => {
     const good = await Bun.file(CERTS.ca).text();
     const ca = await file(
       "half.crt",
@@ -384,7 +385,7 @@ maxConnections = 4
     const config = await file("dates.json", JSON.stringify({ listener, upstreams: UPSTREAMS }));
     const { code, out } = await run(["check", "--config", config]);
     expect(code).toBe(0);
-    const dates = out.split("\n").filter((line) => line.startsWith("  runs out"));
+    const dates = out.split("\n").filter((line) => line.startsWith("  expires"));
     expect(dates.map((line) => line.split(", ")[1]?.split(" ").slice(0, 2).join(" "))).toEqual([
       "the proxy's",
       "the CA",
@@ -417,7 +418,7 @@ maxConnections = 4
 });
 
 describe("run", () => {
-  test("on the demonstration's certificates says so, and names version and process once it listens", async () => {
+  test("a proxy with the demonstration's certificates says so, and names its version and process once it listens", async () => {
     await using process = await Run.start(["127.0.0.1:0", "--log-format", "json"], { cwd: PROJECT });
     const line = await process.line("listening");
     expect(line).toMatchObject({ version, pid: process.child.pid });
@@ -426,7 +427,7 @@ describe("run", () => {
     expect(await process.line(warning)).toMatchObject({ level: "warn" });
   });
 
-  test("on a port in use fails with one line", async () => {
+  test("a proxy on a port in use fails with one line", async () => {
     using blocker = new Origin();
     const { code, out, err } = await run([blocker.target], { cwd: PROJECT });
     expect({ code, out }).toEqual({ code: 1, out: "" });
@@ -435,10 +436,10 @@ describe("run", () => {
 });
 
 describe("echo", () => {
-  test("serves each address until it is told to stop", async () => {
+  test("an echo command serves each address until it is told to stop", async () => {
     await using echoes = await Run.start(["echo", "127.0.0.1:0", "127.0.0.1:0", "--log-format", "json"]);
     await echoes.line("echo listening");
-    while (echoes.lines().length < 2) await Bun.sleep(5);
+    await until(() => echoes.lines().length >= 2, "both addresses are in the log");
     const ports = echoes.lines().map(({ address }) => Number(String(address).split(":")[1]));
     for (const port of ports) {
       const answer = Promise.withResolvers<string>();
@@ -455,7 +456,7 @@ describe("echo", () => {
     expect(await echoes.exit()).toBe(0);
   });
 
-  test("on a port in use fails with one line", async () => {
+  test("an echo command on a port in use fails with one line", async () => {
     using blocker = new Origin();
     const { code, err } = await run(["echo", blocker.target]);
     expect({ code, err }).toEqual({

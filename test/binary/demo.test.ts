@@ -10,7 +10,7 @@ function freeAddress(): string {
 }
 
 async function start(...args: string[]) {
-  // What `npm run demo` does first; into its own place, out/proxy.
+  // `npm run demo` builds first; the result is out/proxy.
   const build = Bun.spawnSync([process.execPath, "build.ts"], { cwd: ROOT });
   expect(build.exitCode).toBe(0);
   const demo = Bun.spawn([process.execPath, "test/demo.ts", ...args], {
@@ -26,7 +26,7 @@ async function start(...args: string[]) {
   return { demo, output, reading: Promise.all(reading) };
 }
 
-test("shows an exchange and a refusal, goes on running, and ends with Ctrl-C", async () => {
+test("the demonstration shows an exchange and a refusal, goes on running, and ends with Ctrl-C", async () => {
   const { demo, output, reading } = await start(freeAddress(), freeAddress(), freeAddress());
   await until(() => output.text.includes("Try it") || demo.exitCode !== null, "it has shown everything");
   expect(output.text).toContain(
@@ -34,6 +34,7 @@ test("shows an exchange and a refusal, goes on running, and ends with Ctrl-C", a
   );
   expect(output.text).toContain('mallory@guest sent "let me in" and got nothing');
   expect(output.text).toContain("reason=group_not_authorized");
+  // It must go on running; no event tells that a process does not end.
   await Bun.sleep(200);
   expect(demo.exitCode).toBeNull();
   demo.kill("SIGINT");
@@ -41,7 +42,7 @@ test("shows an exchange and a refusal, goes on running, and ends with Ctrl-C", a
   await reading;
 });
 
-test("says why when it cannot start", async () => {
+test("the demonstration says why when its proxy cannot start", async () => {
   using blocker = new Origin();
   const { demo, output, reading } = await start(blocker.target, freeAddress());
   expect(await demo.exited).toBe(1);
@@ -66,7 +67,7 @@ test("the demonstration takes a free port where 5000 is taken, and says so", asy
   try {
     blocker = Bun.listen({ hostname: "127.0.0.1", port: 5000, exclusive: true, socket: { data() {} } });
   } catch {
-    // Another program has it, which will do.
+    // Another program has the port, which serves as well.
   }
   const { demo, output, reading } = await start("", freeAddress());
   await until(() => output.text.includes("Try it") || demo.exitCode !== null, "it has shown everything");

@@ -12,7 +12,7 @@ const all = readdirSync(EXAMPLES).filter((name) => name.endsWith(".toml"));
 /** Those of proxies; the other one is a client's. */
 const names = all.filter((name) => name !== "connect.toml");
 
-/** What stands for the files that the examples name. */
+/** The test certificates that stand for the files in the examples. */
 const FILES: Record<string, string> = {
   "ca.crt": "ca.crt",
   "staff-ca.crt": "ca.crt",

@@ -1,33 +1,24 @@
-// A reader of the log that stalls costs bounded memory, holds nothing up, and is told how many lines it missed.
+// A stalled reader of the log costs bounded memory, delays nothing, and is told how many lines it missed.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { binary } from "../support/binary.ts";
-import { certPath, connect, connectPlain, echoOrigin } from "../support/peer.ts";
-import { until, type Line } from "../support/proxy.ts";
-import { freePort } from "../support/served.ts";
+import { CERTIFICATE_FLAGS, binary } from "../support/binary.ts";
+import { freePort } from "../support/free-port.ts";
+import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
+import { testConfig, until, type Line } from "../support/proxy.ts";
 
 const TARGETS = 64;
 const CONNECTIONS = 200;
 
-test("a pipe that is not read: 1 MiB is kept, and the reader is told of each line that it missed", async () => {
+test("a pipe that is not read costs 1 MiB at most, and its reader is told how many lines it missed", async () => {
   const folder = mkdtempSync(`${tmpdir()}/tcpproxy-log-`);
   const port = freePort();
-  // Each connection fails at every target, which is a line each.
+  // Each connection fails at every target, which makes one line for each target.
   const targets = Array.from({ length: TARGETS }, (_, i) => `unix:${folder}/${"none".repeat(10)}${i}`);
   writeFileSync(
     `${folder}/proxy.json`,
-    JSON.stringify({
-      listener: {
-        address: `127.0.0.1:${port}`,
-        ca: certPath("ca.crt"),
-        certificate: certPath("server.crt"),
-        privateKey: certPath("key.pem"),
-      },
-      upstreams: [{ name: "test", targets, authorizedGroups: ["admin"] }],
-      rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
-    }),
+    JSON.stringify(testConfig(targets, { listener: { address: `127.0.0.1:${port}` } })),
   );
   expect(Bun.spawnSync(["mkfifo", `${folder}/fifo`]).exitCode).toBe(0);
   const reader = Bun.spawn([
@@ -69,11 +60,11 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
     const all = lines();
     const dropped = all.filter(({ msg }) => msg === "log lines dropped");
     expect(dropped).toHaveLength(1);
-    // All that was kept in memory, and what the pipe held, is here: the lines came to three times as much.
+    // The output is what memory and the pipe held; all lines together were three times as much.
     expect(Bun.file(`${folder}/log`).size).toBeLessThan(1.2 * 1024 * 1024);
     const failed = all.filter(({ msg }) => msg === "target failed").length;
     const others = Number(dropped[0]!["count"]) - (TARGETS * CONNECTIONS - failed);
-    // Where no refusal is missing, no line of refusals was among them.
+    // If no refusal is missing, no line about refusals was dropped.
     const refusals = all.filter(({ reason }) => reason === "no_target");
     const sum = refusals.reduce((total, { count }) => total + Number(count ?? 1), 0);
     expect(others).toBeGreaterThanOrEqual(sum === CONNECTIONS ? 0 : 1);
@@ -88,7 +79,7 @@ test("a pipe that is not read: 1 MiB is kept, and the reader is told of each lin
 
 const python = Bun.which("python3");
 
-/** Starts the command with a terminal of its own as standard error, which it reads only once told to. */
+/** Starts the command with a terminal as its standard error. The terminal is read only on command. */
 const STALLED_TERMINAL = `
 import os, pty, subprocess, sys
 master, slave = pty.openpty()
@@ -111,14 +102,6 @@ test.skipIf(python === null)(
   async () => {
     using origin = echoOrigin();
     const port = freePort();
-    const certs = [
-      "--ca",
-      certPath("ca.crt"),
-      "--cert",
-      certPath("server.crt"),
-      "--key",
-      certPath("key.pem"),
-    ];
     const flags = [
       "--targets",
       origin.target,
@@ -130,7 +113,7 @@ test.skipIf(python === null)(
       "debug",
     ];
     const terminal = Bun.spawn(
-      [python!, "-c", STALLED_TERMINAL, await binary(), `127.0.0.1:${port}`, ...certs, ...flags],
+      [python!, "-c", STALLED_TERMINAL, await binary(), `127.0.0.1:${port}`, ...CERTIFICATE_FLAGS, ...flags],
       { stdin: "pipe", stdout: "pipe" },
     );
     const output = { text: "" };

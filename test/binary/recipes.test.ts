@@ -39,7 +39,7 @@ test("the certificates are made in the same way on both pages", () => {
 });
 
 test.skipIf(openssl === null)(
-  "the README's certificates and configuration pass the check, and so does a list of revoked ones",
+  "the README's certificates and configuration pass the check, and so does a list of revoked certificates",
   async () => {
     using folder = new Folder();
     const cwd = folder.path("");

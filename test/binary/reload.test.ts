@@ -1,4 +1,4 @@
-// The built binary, told to change while it runs: by SIGHUP, and by files that are replaced under it.
+// Reloads of the built binary while it runs: by SIGHUP, and by changes of watched files.
 
 import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -22,13 +22,13 @@ let root: string;
 beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-hup-`)));
 afterAll(() => rmSync(root, { recursive: true }));
 
-/** Replaces a file as careful people do, by rename. */
+/** Replaces a file atomically, by rename. */
 function put(path: string, text: string): void {
   writeFileSync(`${path}.new`, text);
   renameSync(`${path}.new`, path);
 }
 
-/** A folder with a configuration, a certificate and its key, as on a host. */
+/** A folder with a configuration file, a certificate and its key, as on a host. */
 class Host {
   readonly folder = mkdtempSync(`${root}/`);
   readonly config = `${this.folder}/proxy.toml`;
@@ -85,7 +85,7 @@ async function count(run: Run, msg: string, number: number): Promise<Line[]> {
   return messages(run, msg);
 }
 
-/** Which of its certificates the proxy shows. */
+/** Returns the file name of the certificate that the proxy shows. */
 async function shown(port: number): Promise<string> {
   const client = await connect(port);
   const seen = client.socket.getPeerX509Certificate()?.fingerprint256;
@@ -98,13 +98,16 @@ async function shown(port: number): Promise<string> {
   );
 }
 
-/** Time in which a proxy that watches would have noticed. */
-const looks = () => Bun.sleep(1_700);
+/**
+ * The time in which a proxy that watches would have noticed a change: two polls, 500 ms apart, and a moment for the
+ * reload. No event tells that a proxy has noticed nothing.
+ */
+const wouldHaveNoticed = () => Bun.sleep(1_300);
 
 describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
   const flags = ["--workers", String(workers)];
 
-  test("reads the file and its certificates again; who is connected stays", async () => {
+  test("a reload by SIGHUP reads the file and its certificates again and keeps open connections", async () => {
     using one = echoOrigin();
     using two = echoOrigin();
     const host = new Host(one.target, "watch = false");
@@ -123,7 +126,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await run.exit()).toBe(0);
   });
 
-  test("says which keys and files have changed, or that none has; the start says which file it is", async () => {
+  test("a reload says which keys and files have changed, or that none has; the start says which file it reads", async () => {
     using one = echoOrigin();
     const host = new Host(one.target, "watch = false");
     await using run = await host.start(...flags);
@@ -140,7 +143,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     });
     host.write("127.0.0.1:1", 'watch = false\ntimeout = "9s"');
     expect(await reloaded(3)).toMatchObject({ keys: "timeout,upstreams[0].targets", files: host.config });
-    // What was refused in between has not been in force.
+    // The refused configuration in between was never used.
     host.write("127.0.0.1:1", "watch = 5");
     run.child.kill("SIGHUP");
     await count(run, "reload refused", 1);
@@ -148,7 +151,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await reloaded(4)).toMatchObject({ keys: "timeout", files: host.config });
   });
 
-  test("switches the rate limit off and on again", async () => {
+  test("a reload switches the rate limit off and on again", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -174,7 +177,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
   });
 
   test.each(["SIGHUP", "a file that changes"])(
-    "while it drains, rights are still withdrawn, by %s, until the last connection is gone",
+    "a draining proxy still withdraws rights, by %s, until the last connection is gone",
     async (way) => {
       using origin = echoOrigin();
       const signal = way === "SIGHUP";
@@ -201,7 +204,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     },
   );
 
-  test("fifty times, while clients connect without pause, costs none of them its connection", async () => {
+  test("fifty reloads, while clients connect without pause, cost none of them its connection", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -224,7 +227,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(messages(run, "reload refused")).toEqual([]);
   });
 
-  test("with a file that is broken, twice and in different ways, names the place each time; then a good one is taken", async () => {
+  test("a reload of a broken file names the place each time and changes nothing until a good file is there", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -258,17 +261,18 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await isServed(run.port)).toBe(false);
   });
 
-  test.if(process.platform === "linux")("while it starts does no harm", async () => {
+  test.if(process.platform === "linux")("a SIGHUP while the proxy starts does no harm", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     const run = await Run.start(["--config", host.config, "--log-format", "json", ...flags]);
     await using _ = run;
     const status = `/proc/${run.child.pid}/status`;
-    /** Whether it hears the signal: until then the runtime itself is starting, and it would end as any process does. */
+    /** Whether it handles the signal: while the runtime itself is starting, the signal ends it like any process. */
     const hears = () => /SigCgt:\s+\w*[13579bdf]$/m.test(readFileSync(status, "utf8"));
     await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
     while (messages(run, "listening").length === 0 && run.child.exitCode === null) {
       run.child.kill("SIGHUP");
+      // Not a wait: this is the rate of the signals.
       await Bun.sleep(1);
     }
     expect(await isServed(await run.port())).toBe(true);
@@ -277,7 +281,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect(await run.exit()).toBe(0);
   });
 
-  test("while it drains does no harm", async () => {
+  test("a SIGHUP while the proxy drains does no harm", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -287,7 +291,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     await run.line("draining");
     for (let i = 0; i < 5; i++) run.child.kill("SIGHUP");
     expect(await echoes(client)).toBe(true);
-    // A worker stops accepting when it hears of it, a moment after the log says so.
+    // A worker stops accepting a moment after the log line.
     for (let late: Peer | undefined; ; late.reset()) {
       late = await connectPlain(run.port).catch(() => undefined);
       if (late === undefined) break;
@@ -297,7 +301,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     expect((await run.line("closed")).reason).toBe("closed");
   });
 
-  test("with a revocation list that is new: the revoked get in no more, nor stay", async () => {
+  test("a reload with a new revocation list closes the connections of the revoked and refuses new ones", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start(...flags);
@@ -318,7 +322,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     good.close();
   });
 
-  test("changes the log level", async () => {
+  test("a reload changes the log level", async () => {
     using one = echoOrigin();
     using two = echoOrigin();
     const host = new Host(one.target, 'watch = false\nlogLevel = "info"');
@@ -327,9 +331,9 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
     await run.line("closed");
     host.write(two.target, 'watch = false\nlogLevel = "error"');
     run.child.kill("SIGHUP");
-    // That it has become silent, it does not say: another target tells.
+    // It does not log that it has become silent: the new target shows that the reload has happened.
     while (two.accepted.length === 0) expect(await isServed(run.port)).toBe(true);
-    // And the next one's answer, that the reload is over for every thread.
+    // The answer to the next reload shows that the one before is over in every thread.
     host.write(two.target, "watch = 5");
     run.child.kill("SIGHUP");
     await run.line("reload refused");
@@ -344,7 +348,7 @@ describe.each([1, 2])("SIGHUP, with %p workers", (workers) => {
 });
 
 describe("flags", () => {
-  test("win over the file after a reload too", async () => {
+  test("flags override the file after a reload too", async () => {
     using origin = echoOrigin();
     using other = echoOrigin();
     const host = new Host("127.0.0.1:1");
@@ -358,7 +362,7 @@ describe("flags", () => {
     expect([origin.accepted.length, other.accepted.length]).toEqual([2, 0]);
   });
 
-  test("that no longer fit the file are a reason to refuse it, which is logged", async () => {
+  test("flags that no longer fit the file make a reload fail, which is logged", async () => {
     using origin = echoOrigin();
     const host = new Host("127.0.0.1:1", "watch = false");
     await using run = await host.start("--targets", origin.target);
@@ -366,12 +370,12 @@ describe("flags", () => {
     writeFileSync(host.config, `${readFileSync(host.config, "utf8")}${more}`);
     run.child.kill("SIGHUP");
     expect((await run.line("reload refused"))["problem"]).toMatch(
-      /^--targets could be for any of 2 upstreams/,
+      /^--targets is ambiguous: the file has 2 upstreams/,
     );
     expect(await isServed(run.port)).toBe(true);
   });
 
-  test("alone, without a file, are read again: certificates are", async () => {
+  test("flags alone, without a file, are enough for a reload of the certificates", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     const files = ["--ca", `${host.folder}/ca.crt`, "--cert", `${host.folder}/server.crt`];
@@ -389,19 +393,22 @@ describe("flags", () => {
   });
 });
 
-describe("files that change under it", () => {
-  test.each([1, 2])("certificate and key, with %p workers: no signal is needed", async (workers) => {
-    using origin = echoOrigin();
-    const host = new Host(origin.target);
-    await using run = await host.start("--workers", String(workers));
-    expect(await shown(run.port)).toBe("server.crt");
-    host.certificate("server-ecdsa.crt", "ecdsa.pem");
-    await run.line("reloaded");
-    for (let i = 0; i < 4; i++) expect(await shown(run.port)).toBe("server-ecdsa.crt");
-    expect(messages(run, "reload refused")).toEqual([]);
-  });
+describe("watched files", () => {
+  test.each([1, 2])(
+    "a change of certificate and key, with %p workers, is noticed without a signal",
+    async (workers) => {
+      using origin = echoOrigin();
+      const host = new Host(origin.target);
+      await using run = await host.start("--workers", String(workers));
+      expect(await shown(run.port)).toBe("server.crt");
+      host.certificate("server-ecdsa.crt", "ecdsa.pem");
+      await run.line("reloaded");
+      for (let i = 0; i < 4; i++) expect(await shown(run.port)).toBe("server-ecdsa.crt");
+      expect(messages(run, "reload refused")).toEqual([]);
+    },
+  );
 
-  test("the configuration itself, broken and then good again", async () => {
+  test("a configuration file that is broken and then good again is noticed each time", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     await using run = await host.start();
@@ -412,7 +419,7 @@ describe("files that change under it", () => {
     expect(messages(run, "reload refused")).toHaveLength(1);
   });
 
-  test("the CA and the revocation list", async () => {
+  test("a change of the CA and of the revocation list is noticed", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     await using run = await host.start();
@@ -422,7 +429,7 @@ describe("files that change under it", () => {
     expect(await isServed(run.port, "second-root")).toBe(true);
   });
 
-  test("a file that the configuration names and that comes later", async () => {
+  test("a file that the configuration names and that appears later is noticed", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target);
     await using run = await host.start();
@@ -434,12 +441,12 @@ describe("files that change under it", () => {
     expect(await run.line("refused")).toMatchObject({ reason: "certificate_revoked" });
   });
 
-  test("are left alone with watch = false, until SIGHUP", async () => {
+  test("a change of files with watch = false is left alone until SIGHUP", async () => {
     using origin = echoOrigin();
     const host = new Host(origin.target, "watch = false");
     await using run = await host.start();
     host.certificate("server-ecdsa.crt", "ecdsa.pem");
-    await looks();
+    await wouldHaveNoticed();
     expect(await shown(run.port)).toBe("server.crt");
     run.child.kill("SIGHUP");
     await run.line("reloaded");
@@ -447,7 +454,7 @@ describe("files that change under it", () => {
   });
 });
 
-test("with several workers exactly the capacity is admitted, and the bucket survives a reload", async () => {
+test("a rate limit over several workers admits exactly its capacity, and its bucket survives a reload", async () => {
   using origin = echoOrigin();
   const host = new Host(origin.target, "watch = false");
   await using run = await host.start("--workers", "2", "--capacity", "20", "--fill-rate", "1h");

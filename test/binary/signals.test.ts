@@ -1,18 +1,18 @@
-// Signals, as supervisors and people send them to the built binary: what drains, and what does nothing.
+// Signals that supervisors and people send to the built binary: some start a shutdown, the others do nothing.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { Run } from "../support/binary.ts";
-import { certPath, connect, echoOrigin } from "../support/peer.ts";
+import { CERTIFICATE_FLAGS, Run } from "../support/binary.ts";
+import { connect, echoOrigin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 import { echoes } from "../support/served.ts";
 
 const IGNORED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO"] as const;
 
-describe.each([1, 2])("with %p workers", (workers) => {
+describe.each([1, 2])("signals, with %p workers", (workers) => {
   const flags = ["--workers", String(workers)];
 
-  test("SIGQUIT drains: who is connected finishes, and the exit code is 0", async () => {
+  test("SIGQUIT drains: a connected client finishes, and the exit code is 0", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], flags);
     const client = await connect(run.port);
@@ -25,7 +25,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect((await run.line("closed")).reason).toBe("closed");
   });
 
-  test("a second signal, of another name, cuts at once and exits 1", async () => {
+  test("a second signal, of another name, closes the connections at once and exits 1", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], flags);
     const client = await connect(run.port);
@@ -37,7 +37,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     client.close();
   });
 
-  test("signals that mean nothing are said in the log, while it runs and while it drains, and change nothing", async () => {
+  test("signals without a meaning are logged, while the proxy runs and while it drains, and change nothing", async () => {
     using origin = echoOrigin();
     await using run = await Run.proxy([origin.target], flags);
     const client = await connect(run.port);
@@ -55,37 +55,41 @@ describe.each([1, 2])("with %p workers", (workers) => {
         await run.line("draining");
       }
     }
-    // The runtime has ways of its own to live with these.
+    // The runtime itself handles or ignores these.
     for (const signal of ["SIGPIPE", "SIGWINCH", "SIGCONT"] as const) run.child.kill(signal);
     expect(await echoes(client)).toBe(true);
     run.child.kill("SIGQUIT");
     expect(await run.exit()).toBe(1);
   });
 
-  test.if(process.platform === "linux")("signals that mean nothing do no harm while it starts", async () => {
-    using origin = echoOrigin();
-    const run = await Run.start([
-      ...["127.0.0.1:0", "--targets", origin.target, "--log-format", "json", ...flags],
-      ...["--ca", certPath("ca.crt"), "--cert", certPath("server.crt"), "--key", certPath("key.pem")],
-    ]);
-    await using _ = run;
-    const status = `/proc/${run.child.pid}/status`;
-    /** Whether it hears SIGIO, the last: until then the runtime itself is starting, and it would end as any process does. */
-    const hears = () => {
-      const caught = /SigCgt:\s+(\w+)$/m.exec(readFileSync(status, "utf8"))?.[1] ?? "0";
-      return ((BigInt(`0x${caught}`) >> 28n) & 1n) === 1n;
-    };
-    await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
-    while (!run.lines().some(({ msg }) => msg === "listening") && run.child.exitCode === null) {
-      for (const signal of IGNORED) run.child.kill(signal);
-      await Bun.sleep(1);
-    }
-    expect(await echoes(await connect(await run.port()))).toBe(true);
-    expect(await run.line("signal ignored")).toMatchObject({ level: "warn" });
-  });
+  test.if(process.platform === "linux")(
+    "signals without a meaning do no harm while the proxy starts",
+    async () => {
+      using origin = echoOrigin();
+      const run = await Run.start([
+        ...["127.0.0.1:0", "--targets", origin.target, "--log-format", "json", ...flags],
+        ...CERTIFICATE_FLAGS,
+      ]);
+      await using _ = run;
+      const status = `/proc/${run.child.pid}/status`;
+      /** Whether it handles SIGIO, the last one: while the runtime itself is starting, a signal ends it like any process. */
+      const hears = () => {
+        const caught = /SigCgt:\s+(\w+)$/m.exec(readFileSync(status, "utf8"))?.[1] ?? "0";
+        return ((BigInt(`0x${caught}`) >> 28n) & 1n) === 1n;
+      };
+      await until(() => !existsSync(status) || hears() || run.child.exitCode !== null, "it hears");
+      while (!run.lines().some(({ msg }) => msg === "listening") && run.child.exitCode === null) {
+        for (const signal of IGNORED) run.child.kill(signal);
+        // Not a wait: this is the rate of the signals.
+        await Bun.sleep(1);
+      }
+      expect(await echoes(await connect(await run.port()))).toBe(true);
+      expect(await run.line("signal ignored")).toMatchObject({ level: "warn" });
+    },
+  );
 });
 
-test("the echo servers do not mind either, and leave on SIGQUIT", async () => {
+test("echo servers ignore signals without a meaning, and exit on SIGQUIT", async () => {
   await using echo = await Run.start(["echo", "127.0.0.1:0", "--log-format", "json"]);
   await echo.line("echo listening");
   echo.child.kill("SIGUSR1");

@@ -1,5 +1,5 @@
-// Certificates and revocation lists whose meaning is spoiled. Half of them are signed anew by the trusted CA, so that the
-// signature no longer stands between the nonsense and the rules. Who gets in is compared with a plain reading of the
+// Mutated certificates and revocation lists. Half of them are signed again by the trusted CA, so that the signature does
+// not hide them from the rules behind it. Each admission is compared with an independent, simple reading of the
 // certificate.
 
 import { createPrivateKey, sign, X509Certificate } from "node:crypto";
@@ -20,7 +20,7 @@ import { mutateBytes, mutateText } from "./mutate.ts";
 const REVOKED = 77;
 const KEY = cert("key.pem");
 
-/** Contents that an element may be given. */
+/** Contents that a mutation may give to an element. */
 const CONTENTS = [
   "alice@admin", "bob@admin", "alice@admin@admin", "alice@", "@admin", "alice", "alice@admin\n", "alice@admin\0", "*",
   "CN=alice@admin", "alice@admin,CN=x", "al\u0131ce@admin", "991231235959Z", "20991231235959Z", "000101000000Z", "x".repeat(300),
@@ -42,7 +42,7 @@ export async function certificates(): Promise<Target> {
   const leaves = [issue("alice@admin"), issue("bob@ops")].map(({ cert: pem }) => derOf(pem));
   const list = derOf(good);
 
-  /** A certificate, unsigned nonsense or signed nonsense, through a real handshake where the client's TLS takes it. */
+  /** Presents a mutated certificate, signed again or not, in a real handshake, if the client's TLS accepts it. */
   async function present(random: Random): Promise<void> {
     const before = random.pick(leaves);
     const signed = random.int(0, 1) === 0;
@@ -61,7 +61,7 @@ export async function certificates(): Promise<Target> {
     }
   }
 
-  /** A revocation list: refused as a file, or in force; whom it may still revoke does not get in by it. */
+  /** Loads a mutated revocation list. It is refused, or it is in force and still revokes each client that it lists. */
   async function putList(random: Random): Promise<void> {
     const der = random.int(0, 2) === 0 ? mutateBytes(list, random) : spoilSigned(list, random);
     await Bun.write(crl, pemOf("X509 CRL", der));
@@ -115,11 +115,11 @@ function upstreams({ proxy }: House) {
   }));
 }
 
-/** Spoils what is signed, and signs it. */
+/** Mutates the signed part, and signs it again. */
 function spoilSigned(der: Uint8Array, random: Random): Buffer {
   const root = parseDer(der);
   const [tbs, , signature] = root.contents as [Node, Node, Node];
-  // The subject of a certificate, and what a list revokes, have the same place.
+  // A certificate's subject and a list's revoked serial numbers are at the same position.
   const subject = (tbs.contents as Node[])[5]!;
   const name = allOf(subject).find(({ contents }) => Buffer.isBuffer(contents) && contents.includes("@"));
   if (name !== undefined && random.int(0, 2) === 0) {
@@ -133,11 +133,11 @@ function spoilSigned(der: Uint8Array, random: Random): Buffer {
   return encodeDer(root);
 }
 
-/** The one Common Name, by a plain reading of the subject; undefined where there is none, or more than one. */
+/** The only Common Name, by a simple reading of the subject; undefined where there is none, or more than one. */
 function nameOf(der: Buffer): string | undefined {
   let tbs: Node;
   try {
-    // None of these may ever throw anything but what says that it is no certificate.
+    // An exception here means that the bytes are not a certificate.
     identify(new X509Certificate(der).subject);
     [tbs] = parseDer(der).contents as [Node];
   } catch {
@@ -166,7 +166,7 @@ function textOf({ tag, contents }: Node & { contents: Buffer }): string {
   return codes.map((code) => (code > 0x10ffff ? "" : String.fromCodePoint(code))).join("");
 }
 
-/** Whether a list holds a serial number among what it revokes, by a plain reading. */
+/** Whether a list revokes a serial number, by a simple reading. */
 function listsSerial(der: Buffer, serial: number): boolean {
   const [tbs] = parseDer(der).contents as [Node];
   return (tbs.contents as Node[]).some(

@@ -1,9 +1,9 @@
-// DER as a tree that can be changed and written again with lengths that fit: what is spoiled is the meaning, not the
-// wrapping. Pure.
+// DER as a tree that can be mutated and encoded again with correct lengths, so that parsers reach the mutated contents.
+// Pure.
 
 import type { Random } from "../support/random.ts";
 
-/** An element: its contents are others, or bytes. */
+/** An element. Its contents are other elements, or bytes. */
 export interface Node {
   tag: number;
   contents: Node[] | Buffer;

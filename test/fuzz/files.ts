@@ -1,5 +1,5 @@
-// Files that somebody has spoiled: whatever is in them, a proxy is made of them or every fault is named; nothing else is
-// thrown, and no private key is ever in a message.
+// Mutated files. Each one either loads or is refused with named faults: no other exception is thrown, and no message
+// contains part of a private key.
 
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
@@ -43,7 +43,7 @@ export async function keyFiles(): Promise<Target> {
       if (key === "privateKey" && faults.some(({ problem }) => hasKeyIn(problem, text))) {
         throw new Error("part of a private key is in a message");
       }
-      // What has no fault can be put in force.
+      // Files without a fault must also be usable.
       if (faults.length === 0) for (const each of listeners) trustIn(each);
     },
     rest: async () => {},
@@ -51,7 +51,7 @@ export async function keyFiles(): Promise<Target> {
   };
 }
 
-/** Spoils the text, or what is inside the armour. */
+/** Mutates the text, or the DER inside its PEM blocks. */
 function spoilPem(text: string, random: Random): string {
   if (random.int(0, 2) === 0) return mutateText(text, random);
   return text.replace(
@@ -68,7 +68,7 @@ function hasKeyIn(message: string, pem: string): boolean {
   return lines.some((line) => message.includes(line.slice(0, 40)));
 }
 
-/** Every key that there is. */
+/** A configuration with almost every key. */
 const FULL = {
   timeout: "10m", handshakeTimeout: "5s", connectTimeout: "1s", shutdownTimeout: "30s", maxConnectionDuration: "1h",
   disconnectExpired: true, revocationGrace: "1s", maxConnections: 100, workers: 1, watch: false, logLevel: "info",
@@ -91,7 +91,7 @@ const FULL = {
   rateLimit: { capacity: 20, fillRate: "500ms", maxConnections: 50 },
 }; // prettier-ignore
 
-/** The same as TOML: inline tables will do. */
+/** A value as TOML, with inline tables. */
 function toToml(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(toToml).join(", ")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
@@ -138,7 +138,7 @@ export async function configurations(): Promise<Target> {
         const config = resolveConfig(await readConfigFile(file), { directory: folder, cores: 2 }, faults);
         if (faults.length > 0) expectFaults(faults);
         for (const { authorizedGroups } of faults.length > 0 ? [] : config.upstreams) {
-          if (authorizedGroups.length === 0) throw new Error("an upstream is open to nobody, or to all");
+          if (authorizedGroups.length === 0) throw new Error("an upstream has no authorized groups");
         }
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;
@@ -152,7 +152,7 @@ export async function configurations(): Promise<Target> {
   };
 }
 
-/** Each is one line that a terminal can be shown. */
+/** Checks that each fault is one line without control characters. */
 function expectFaults(faults: readonly Fault[]): void {
   for (const { key, problem } of faults) {
     if (problem === "" || /[\p{Cc}\u2028\u2029\u202e]/u.test(key + problem)) {

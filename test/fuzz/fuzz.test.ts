@@ -1,4 +1,4 @@
-// The fuzzer for a few seconds a part, with a fixed seed; `bun test/fuzz/main.ts --seconds 600` goes on.
+// Runs each target of the fuzzer for a few seconds, from a fixed seed. `bun test/fuzz/main.ts --seconds 600` runs longer.
 
 import { expect, test } from "bun:test";
 import { fuzz, TARGETS } from "./runner.ts";
@@ -6,7 +6,7 @@ import { fuzz, TARGETS } from "./runner.ts";
 const SEED = 8;
 
 test.each(Object.keys(TARGETS))(
-  "nothing spoiled ends the process, is an internal error, leaves something behind or gets in: %s",
+  "the proxy survives mutated input without internal errors, leaks or false admissions: %s",
   async (name) => {
     const cases = await fuzz(name, { seed: SEED, seconds: 3 });
     console.log(`${name}: --seed ${SEED}, ${cases} cases`);

@@ -1,5 +1,5 @@
-// What strangers send before anybody knows who they are: a recorded ClientHello, spoiled, in pieces, and broken off; and
-// the bytes of real handshakes spoiled on the way.
+// What unauthenticated clients send: a recorded ClientHello that is mutated, split and cut short; and the bytes of real
+// handshakes that are mutated on their way.
 
 import type { Random } from "../support/random.ts";
 import { connect, connectPlain, Peer } from "../support/peer.ts";
@@ -64,7 +64,7 @@ function spoil(hello: Buffer, random: Random): Buffer {
     case 1:
       return hello;
     case 2: {
-      // One message in many records, some of them empty.
+      // Splits one message into many records, some of them empty.
       const records: Buffer[] = [];
       for (let rest = hello.subarray(5); rest.length > 0;) {
         const part = rest.subarray(0, random.int(0, 64));
@@ -92,13 +92,13 @@ async function leave(client: Peer, random: Random): Promise<void> {
       return client.close();
     default:
       client.end();
-      // An answer, an alert or the proxy's end.
+      // Gives the proxy time to answer, to send an alert or to close.
       await Promise.race([client.ended, Bun.sleep(5)]);
       client.reset();
   }
 }
 
-/** A wire that spoils a real client's bytes, or the proxy's: what comes out of it is a part of what was sent, or nothing. */
+/** Mutates one chunk of a real client, or of the proxy. What the client receives must be a beginning of what it sent. */
 async function spoilOnTheWay(house: House, random: Random): Promise<void> {
   const message = Buffer.from(random.bytes(random.int(1, 2_000)));
   const spoiling = { client: random.int(0, 3), proxy: random.int(0, 3) };
@@ -106,7 +106,7 @@ async function spoilOnTheWay(house: House, random: Random): Promise<void> {
     if (spoiling[from] !== number) return chunk;
     return random.int(0, 5) === 0 ? undefined : mutateBytes(chunk, random);
   });
-  // A handshake may be left waiting for bytes that have gone.
+  // A handshake may wait for bytes that the mutation has removed.
   const patience = Bun.sleep(30).then(() => undefined);
   const client = await Promise.race([connect(wire.port).catch(() => undefined), wire.over, patience]);
   if (client === undefined) return;
@@ -120,7 +120,7 @@ async function spoilOnTheWay(house: House, random: Random): Promise<void> {
 type Spoiler = (chunk: Buffer, from: "client" | "proxy", number: number) => Buffer | undefined;
 
 class Wire implements Disposable {
-  /** One of the two ends is gone. */
+  /** Resolves when one of the two sides has closed. */
   readonly over: Promise<undefined>;
   readonly #over = Promise.withResolvers<undefined>();
   readonly #sockets: Bun.Socket<unknown>[] = [];
@@ -130,7 +130,7 @@ class Wire implements Disposable {
     this.over = this.#over.promise;
   }
 
-  /** @param spoil answers what goes on in a chunk's place; undefined for a reset of both ends */
+  /** @param spoil returns what is sent in place of a chunk, or undefined to reset both sides */
   static async to(port: number, spoil: Spoiler): Promise<Wire> {
     const wire = new Wire();
     const pump = (from: "client" | "proxy", other: () => Bun.Socket<unknown> | undefined) => {

@@ -1,22 +1,22 @@
-// A real proxy before a real echo server, and what has to be true of it whenever nothing is going on.
+// A real proxy in front of a real echo server, and what must be true of it between cases.
 
 import { readdirSync } from "node:fs";
 import { connect, echoOrigin, Origin } from "../support/peer.ts";
 import type { Random } from "../support/random.ts";
 import { startProxy, until, type Line, type TestProxy } from "../support/proxy.ts";
 
-/** What a fuzzed part is to the runner. */
+/** A target of the fuzzer, as the runner uses it. */
 export interface Target extends AsyncDisposable {
-  /** One case, whose every choice comes from `random`. Throws where something is wrong. */
+  /** Runs one case, with all choices from `random`. Throws where something is wrong. */
   one(random: Random): Promise<void>;
-  /** Throws where something is wrong now that no case is going on. */
+  /** Throws where something is wrong between cases. */
   rest(): Promise<void>;
 }
 
-/** What only a bug writes. */
+/** Log messages that only a bug causes. */
 const BUGS = ["internal error", "worker failed", "worker died"];
 
-/** What every house has. All of its clients come from one address, which is not what is tried out. */
+/** The configuration of every house. Its clients share one address, so that address is exempt from limits. */
 export const houseConfig = {
   handshakeTimeout: "2s",
   connectTimeout: "2s",
@@ -66,7 +66,7 @@ export class House implements AsyncDisposable {
     await until(() => proxy.stats().connections === 0, "no connection is held");
   }
 
-  /** Nothing is held, nothing is broken, and who has a right is served. */
+  /** Checks that nothing is held or leaked, that no bug was logged, and that an authorized client is served. */
   async rest(): Promise<void> {
     const { proxy, log } = this.#proxy;
     const open = () => proxy.stats().upstreams.flatMap(({ targets }) => targets.map((each) => each.open));

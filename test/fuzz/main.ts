@@ -1,5 +1,5 @@
-// The fuzzer by hand: `bun test/fuzz/main.ts [target …] [--seconds 60] [--seed N] [--case N]`. Each target has so many
-// seconds; without a seed it takes one by chance. Exit code 1 where it has found something.
+// The fuzzer by hand: `bun test/fuzz/main.ts [target …] [--seconds 60] [--seed N] [--case N]`. Each target runs
+// for that many seconds. Without a seed, a random one is taken. Exit code 1 where a case fails.
 
 import { parseArgs } from "node:util";
 import { fuzz, TARGETS } from "./runner.ts";

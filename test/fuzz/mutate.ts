@@ -1,10 +1,10 @@
-// Bytes and texts, spoiled at random: the same for the same seed. Pure.
+// Random mutations of bytes and texts. The same seed gives the same mutation. Pure.
 
 import type { Random } from "../support/random.ts";
 
 const EDGES = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x16, 0x30, 0x31, 0x02, 0x05, 0xa0];
 
-/** A few changes to bytes: a copy, which may come out the same. */
+/** Returns a copy with a few changes. It may equal the input. */
 export function mutateBytes(input: Uint8Array, random: Random): Buffer {
   let bytes: Buffer = Buffer.from(input);
   for (let changes = random.int(1, random.pick([1, 2, 8])); changes > 0; changes--) {
@@ -45,7 +45,7 @@ function changeBytes(bytes: Buffer, random: Random): Buffer {
   }
 }
 
-/** Pieces of what configuration and PEM files are made of, and of what they should not be. */
+/** Pieces of configuration and PEM files, and texts that do not belong in them. */
 const PIECES = [
   '"',
   "'",
@@ -98,7 +98,7 @@ const PIECES = [
   "-----BEGIN PRIVATE KEY-----",
 ];
 
-/** A few changes to a text, by characters, words and lines. */
+/** Returns a text with a few changes to characters, words and lines. */
 export function mutateText(input: string, random: Random): string {
   let text = input;
   for (let changes = random.int(1, random.pick([1, 2, 6])); changes > 0; changes--) {
@@ -123,7 +123,7 @@ function changeText(text: string, random: Random): string {
     case 4:
       return lines.toSpliced(random.int(0, lines.length), 0, lines[line]!).join("\n");
     case 5: {
-      // A value that is another's.
+      // Replaces a value by another value of the text, or by a piece.
       const values = [...text.matchAll(/"[^"\n]*"|\b\d+\b|\b(?:true|false)\b/g)];
       if (values.length === 0) return text;
       const [target, source] = [random.pick(values), random.pick(values)];

@@ -1,4 +1,4 @@
-// Runs a fuzzed part: case after case until the time is up, each from a seed of its own, so that one can be played again.
+// Runs a target of the fuzzer: case after case until the time is up, each from a seed of its own, so that it can be repeated.
 
 import { Random } from "../support/random.ts";
 import { certificates } from "./certificates.ts";
@@ -16,7 +16,7 @@ export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
   threads: () => schedules(2),
 };
 
-/** Cases between two looks at what is left behind. */
+/** Cases between two checks for leaks. */
 const STRETCH = 25;
 
 export interface Span {
@@ -27,8 +27,8 @@ export interface Span {
 }
 
 /**
- * @returns how many cases there were
- * @throws with the seed and the case, so that `--seed` and `--case` play it again
+ * @returns how many cases ran
+ * @throws an error with the seed and the case, so that `--seed` and `--case` repeat it
  */
 export async function fuzz(name: string, { seed, seconds, from = 0 }: Span): Promise<number> {
   const deadline = performance.now() + seconds * 1_000;

@@ -1,6 +1,6 @@
-// Clients and targets that send, read, wait, end, close and break off in random order, several at a time, with reloads in
-// between. Every byte says where it belongs: what arrives is a beginning of what was sent, and all of it where both sides
-// ended as they should.
+// Clients and targets that send, read, wait, end, close and reset in random order, several at a time, with reloads in
+// between. Each byte follows from its position, so that every arrival is checked: it must be a beginning of what was sent,
+// and all of it where both sides end in an orderly way.
 
 import { connect, Origin, type Peer } from "../support/peer.ts";
 import { Random } from "../support/random.ts";
@@ -14,13 +14,13 @@ type Behaviour =
       readonly bytes: number;
     };
 
-/** What has come of a client's bytes. */
+/** How many of a client's bytes reached a target, and what that target does. */
 interface Arrival {
   readonly length: number;
   readonly behaviour: Behaviour;
 }
 
-/** Milliseconds after which an orderly exchange is stuck. */
+/** Milliseconds after which a case counts as stuck. */
 const STUCK = 10_000;
 
 /** A stream that begins with `first`: each byte is one more than the one before. */
@@ -30,7 +30,7 @@ function stream(first: number, length: number): Buffer {
   return bytes;
 }
 
-/** Reads to the end, or up to a number of bytes, and checks each; how many there were. */
+/** Reads to the end or up to `most` bytes, checks each byte, and returns the first one and the number of bytes. */
 async function readStream(peer: Peer, most = Infinity): Promise<{ first: number; length: number }> {
   let length = 0;
   let first = -1;
@@ -47,7 +47,7 @@ async function readStream(peer: Peer, most = Infinity): Promise<{ first: number;
 }
 
 export async function schedules(workers = 1): Promise<Target> {
-  /** For the connections of one case, as they come; a case that is over has none left, and gets an echo. */
+  /** What targets do with the connections of the current case, in order. Connections after that get an echo. */
   let behaviours: Behaviour[] = [];
   const arrived = new Map<number, Arrival>();
   const errors: unknown[] = [];
@@ -142,7 +142,7 @@ export async function schedules(workers = 1): Promise<Target> {
       const got = await readStream(client);
       await sending;
       client.close();
-      // Once the targets are done too, all of it has to have arrived.
+      // Checked once the targets are done too: all bytes must have arrived.
       checks.push(() => expectWhole(arrived.get(id), length, got.length));
       return;
     }
@@ -164,7 +164,7 @@ export async function schedules(workers = 1): Promise<Target> {
       checks = [];
       behaviours = Array.from({ length: count }, () => behaviour(random));
       const orderly = random.int(0, 2) > 0;
-      // Each decides by itself, whatever the others do meanwhile.
+      // Each visit has a seed of its own, so that its choices do not depend on the timing of others.
       const seeds = behaviours.map(() => random.int(0, 1_000_000));
       const visits = seeds.map((seed, i) => visit(i * 37 + 2, orderly, new Random(seed)));
       const reload = random.int(0, 9) === 0 ? house.proxy.proxy.reload() : Promise.resolve();
@@ -184,7 +184,7 @@ export async function schedules(workers = 1): Promise<Target> {
   };
 }
 
-/** A target of another kind may have been met, or none: it promises nothing. */
+/** Checks an orderly exchange. Where the target was not an orderly one, nothing is promised. */
 function expectWhole(there: Arrival | undefined, sent: number, back: number): void {
   if (there === undefined || !isOrderly(there.behaviour)) return;
   const { behaviour, length } = there;

@@ -1,6 +1,6 @@
-// Writes the library's types as one declaration file, from the sources themselves: Bun checks types but emits none, and
-// the compiler that does is twenty megabytes for some twenty declarations. It reads only the forms that the sources use,
-// and stops at any other; the package's test lets the type checker compare the result with the sources.
+// Writes the library's types as one declaration file, from the sources. Bun checks types but emits none, and the TypeScript
+// compiler is twenty megabytes for some twenty declarations. It reads only the forms that the sources use, and throws at any
+// other; the test of the package has the type checker compare the result with the sources.
 
 import { dirname, join } from "node:path";
 import { readFileSync } from "node:fs";
@@ -36,18 +36,18 @@ export async function declarations(index: string): Promise<string> {
     if (origins(each.file, each.name) === undefined) throw new Error(`${each.file}: no ${each.name}`);
     await emit(each);
   }
-  // The last line keeps to itself what is not exported.
+  // With this line, declarations without `export` are private to the file.
   return [...emitted.values(), { text: "export {};" }].map(({ text }) => `${text}\n`).join("\n");
 }
 
-/** Where a name that is used in a file is declared; undefined where it is none of this tree. */
+/** Where a name that a file uses is declared; undefined where that is outside of this tree. */
 function origins(file: string, name: string): Origin | undefined {
   if (statement(file, name) !== undefined) return { file, name };
   const link = linksOf(file).find(({ names }) => names.includes(name));
   return link && origins(link.file, name);
 }
 
-/** What a file imports from other files, or exports again. */
+/** What a file imports from other files, or re-exports. */
 function linksOf(file: string): { names: string[]; file: string }[] {
   const links = textOf(file).matchAll(/^(?:import|export)(?: type)? \{([^}]*)\} from "([^"]+)";$/gm);
   return [...links].flatMap(([, list = "", path = ""]) => {
@@ -59,7 +59,7 @@ function linksOf(file: string): { names: string[]; file: string }[] {
   });
 }
 
-/** The statement that declares a name: its first line and all that are indented or close a bracket. */
+/** The statement that declares a name: its first line, and the following ones that are indented or close a bracket. */
 function statement(file: string, name: string): { doc: string; code: string } | undefined {
   const pattern = `(/\\*\\*(?:(?!\\*/)[^])*\\*/\\n)?^(?:export )?((?:interface|type|const|class|function) ${name}\\b.*(?:\\n(?:[ \\])}].*)?)*)`;
   const match = new RegExp(pattern, "m").exec(textOf(file));
@@ -70,7 +70,7 @@ function textOf(file: string): string {
   return readFileSync(file, "utf8");
 }
 
-/** Names that a declaration mentions, but for names of members and what stands in texts and comments. */
+/** Names that a declaration mentions, except for names of members and words in strings and comments. */
 function references(code: string): Set<string> {
   const bare = code.replace(/\/\*[^]*?\*\/|\/\/.*|"(?:[^"\\]|\\.)*"/g, "").replace(/\b\w+\??:/g, "");
   return new Set(bare.match(/\b[A-Za-z_]\w*/g)?.slice(1));
@@ -95,7 +95,7 @@ async function declare({ file, name }: Origin, code: string): Promise<string> {
   }
 }
 
-/** A function's or method's head; a parameter that has a default may be left out. */
+/** A function's or method's head. A parameter with a default becomes an optional one. */
 function signature(file: string, code: string): string {
   const head = /^([^{}]*(?:= \{\}[^{}]*)*) \{\n/.exec(code)?.[1];
   if (head === undefined) throw new Error(`${file}: cannot read the signature of ${code.split("\n")[0]}`);
@@ -119,7 +119,7 @@ function classOf(file: string, code: string): string {
   return [head, ...lines, "}"].join("\n");
 }
 
-/** The type of plain data, as narrow as can be: what is built in is worth knowing. */
+/** The narrowest type of plain data, so that editors show the built-in values. */
 function typeOf(value: unknown, frozen: boolean): string {
   if (Array.isArray(value)) {
     const types = value.map((each) => typeOf(each, frozen));

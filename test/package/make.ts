@@ -1,5 +1,5 @@
-// Makes what the npm package has beside the sources, before it is packed: the library as JavaScript with its types, and
-// what other runtimes get instead. `dist/` is made anew each time.
+// Builds what the npm package has beside the sources: the library as JavaScript with its types, and a module that tells
+// other runtimes that they need Bun. `dist/` is built from scratch each time.
 
 import { rmSync } from "node:fs";
 import { declarations } from "./declarations.ts";
@@ -9,7 +9,7 @@ const NEEDS_BUN = `"tcpproxy needs Bun (https://bun.com), 1.4.5 or later; this i
 
 rmSync(`${ROOT}dist`, { recursive: true, force: true });
 await Bun.build({
-  // The threads' module is found beside the main one.
+  // At run time, the module of the threads is looked up beside the main one.
   entrypoints: [`${ROOT}src/index.ts`, `${ROOT}src/worker.ts`],
   outdir: `${ROOT}dist`,
   target: "bun",
@@ -18,7 +18,7 @@ await Bun.build({
   packages: "external",
 });
 await Bun.write(`${ROOT}dist/index.d.ts`, await declarations(`${ROOT}src/index.ts`));
-// Without the place in this file, which helps nobody. CommonJS, so that require says the same as import.
+// The error has no stack: its place in this file is of no use. CommonJS, so that require and import behave the same.
 await Bun.write(
   `${ROOT}dist/needs-bun.cjs`,
   `const error = new Error(${NEEDS_BUN});\nerror.stack = String(error);\nthrow error;\n`,

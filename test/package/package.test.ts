@@ -1,5 +1,5 @@
-// The npm package as its users get it: packed from a copy of the folder that has secrets lying about, unpacked beside the
-// packages it needs, imported under Bun and under Node, and checked as NodeNext and bundlers resolve it.
+// The npm package as its users get it: packed from a copy of the folder that contains secrets, unpacked beside the packages
+// that it needs, imported under Bun and under Node, and type-checked as NodeNext and as bundlers resolve it.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, symlinkSync } from "node:fs";
@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import { version } from "../../package.json";
 import { Folder } from "../support/folder.ts";
 
-// Each test starts a runtime or the type checker, on a machine that may be busy.
+// Each test starts a runtime or the type checker, possibly on a busy machine.
 setDefaultTimeout(30_000);
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -72,7 +72,7 @@ describe.skipIf(Bun.which("npm") === null || Bun.which("tar") === null)("the npm
     await Bun.write(`${USER}/package.json`, '{ "type": "module" }');
   }, 60_000);
 
-  test("it has JavaScript, its types and the sources, and nothing else", () => {
+  test("the npm package has JavaScript, its types and the sources, and nothing else", () => {
     const odd = listed.filter((path) => !/^(src\/.*\.(ts|md)|dist\/[\w-]+\.js)$/.test(path));
     expect(odd).toEqual([
       "LICENSE",
@@ -89,7 +89,7 @@ describe.skipIf(Bun.which("npm") === null || Bun.which("tar") === null)("the npm
     expect(listed).toContain("src/main.ts");
   });
 
-  test.each([1, 2])("it runs a proxy under Bun, with %d threads", async (workers) => {
+  test.each([1, 2])("the npm package runs a proxy under Bun, with %d threads", async (workers) => {
     const program = `
       import { createProxy } from "tcpproxy";
       const proxy = createProxy({ workers: ${workers}, listener: { address: "127.0.0.1:0" } }, { directory: ${JSON.stringify(ROOT)} });
@@ -102,26 +102,29 @@ describe.skipIf(Bun.which("npm") === null || Bun.which("tar") === null)("the npm
     expect({ stdout, code }).toEqual({ stdout: `file://${INSTALLED}/dist/index.js true 0\n`, code: 0 });
   });
 
-  test("it has the sources that make the binary's command line", async () => {
+  test("the npm package has the sources of the command line", async () => {
     const { stdout } = await run(USER, [process.execPath, `${INSTALLED}/src/main.ts`, "--version"]);
     expect(stdout).toBe(`${version}\n`);
   });
 
-  test.skipIf(Bun.which("node") === null)("it says under Node, in one line, that it needs Bun", async () => {
-    const line = "tcpproxy needs Bun (https://bun.com), 1.4.5 or later; this is another runtime";
-    for (const load of ['import("tcpproxy")', 'require("tcpproxy")']) {
-      const { stdout, stderr, code } = await run(USER, ["node", "-e", load]);
-      const lines = stderr.split("\n").filter((each) => each.includes("needs Bun"));
-      expect({ stdout, lines, code }).toEqual({
-        stdout: "",
-        lines: [expect.stringContaining(line)],
-        code: 1,
-      });
-    }
-  });
+  test.skipIf(Bun.which("node") === null)(
+    "the npm package says under Node, in one line, that it needs Bun",
+    async () => {
+      const line = "tcpproxy needs Bun (https://bun.com), 1.4.5 or later; this is another runtime";
+      for (const load of ['import("tcpproxy")', 'require("tcpproxy")']) {
+        const { stdout, stderr, code } = await run(USER, ["node", "-e", load]);
+        const lines = stderr.split("\n").filter((each) => each.includes("needs Bun"));
+        expect({ stdout, lines, code }).toEqual({
+          stdout: "",
+          lines: [expect.stringContaining(line)],
+          code: 1,
+        });
+      }
+    },
+  );
 
   test.each(["NodeNext", "Preserve"])(
-    "its types hold where modules are %s, without Bun's own",
+    "the npm package's types check with module %s, without Bun's types",
     async (module) => {
       const compilerOptions = {
         module,
@@ -151,7 +154,7 @@ describe.skipIf(Bun.which("npm") === null || Bun.which("tar") === null)("the npm
     },
   );
 
-  test("its types are those of the sources", async () => {
+  test("the npm package's types equal those of the sources", async () => {
     const index = await Bun.file(`${ROOT}src/index.ts`).text();
     const names = [...index.matchAll(/^export( type)? \{([^}]*)\}/gm)].flatMap(([, all, list = ""]) =>
       list
@@ -164,7 +167,8 @@ describe.skipIf(Bun.which("npm") === null || Bun.which("tar") === null)("the npm
         })),
     );
     expect(names.length).toBeGreaterThan(20);
-    // Two types are the same where no conditional type can tell them apart. What is built in is told more closely.
+    // Two types are the same where no conditional type can tell them apart. BUILT_IN is narrower in the package, so that it is
+    // only checked to be assignable.
     const same = names
       .filter(({ name }) => name !== "BUILT_IN")
       .map(({ name, type }) => {

@@ -1,14 +1,15 @@
-// Which target a connection reaches, and what happens when a target is no good: the client notices nothing.
+// Which target a connection reaches, and what happens when a target fails: the client notices nothing.
 
 import { describe, expect, test } from "bun:test";
-import { PENALTY } from "../../src/state/balancer.ts";
+import { PENALTY_MS } from "../../src/state/balancer.ts";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { startProxy, until } from "../support/proxy.ts";
-import { echoes, freePort, open } from "../support/served.ts";
+import { freePort } from "../support/free-port.ts";
+import { echoes, open } from "../support/served.ts";
 
 describe("least connections", () => {
-  test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {
+  test("40 clients at the same instant are spread over 4 targets as 10 each, and none is counted once they have left", async () => {
     const origins = Array.from({ length: 4 }, () => echoOrigin());
     await using proxy = await startProxy(origins.map(({ target }) => target));
     const clients = await Promise.all(Array.from({ length: 40 }, () => connect(proxy.port)));
@@ -40,8 +41,8 @@ describe("least connections", () => {
   });
 });
 
-describe("a target is passed over that", () => {
-  test("refuses the connection", async () => {
+describe("targets that are passed over", () => {
+  test("a target that refuses the connection is passed over", async () => {
     using good = echoOrigin();
     const bad = freePort();
     await using proxy = await startProxy([`127.0.0.1:${bad}`, good.target]);
@@ -55,7 +56,7 @@ describe("a target is passed over that", () => {
     expect(open(proxy)).toEqual([0, 10]);
   });
 
-  test("resets as soon as it is reached", async () => {
+  test("a target that resets as soon as it is reached is passed over", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => peer.reset());
     await using proxy = await startProxy([bad.target, good.target]);
@@ -66,12 +67,13 @@ describe("a target is passed over that", () => {
     expect(open(proxy)).toEqual([0, 1]);
   });
 
-  test("resets long after it was reached, while the client has not sent anything yet", async () => {
+  test("a target that resets long after it was reached, before the client has sent anything, is passed over", async () => {
     using good = echoOrigin();
     using bad = new Origin();
     await using proxy = await startProxy([bad.target, good.target], { timeout: "1m", connectTimeout: 200 });
     const client = await connect(proxy.port);
     const server = await bad.next();
+    // connectTimeout has to pass without an effect; no event tells of that.
     await Bun.sleep(300);
     server.reset();
     await good.next();
@@ -82,21 +84,21 @@ describe("a target is passed over that", () => {
     expect(await proxy.log.line("closed")).toMatchObject({ target: good.target, bytesIn: 1, bytesOut: 1 });
   });
 
-  test("never answers", async () => {
+  test("a target that never answers is passed over", async () => {
     using good = echoOrigin();
     await using hole = await Blackhole.open();
     await using proxy = await startProxy([hole.target, good.target], { connectTimeout: 200 });
     const client = await connect(proxy.port);
     expect(await echoes(client)).toBe(true);
     expect(await proxy.log.line("target failed")).toMatchObject({ target: hole.target, error: "ETIMEDOUT" });
-    // And from then on nobody waits for it.
+    // From then on, no client waits for it.
     const start = performance.now();
     for (let i = 0; i < 5; i++) expect(await echoes(await connect(proxy.port))).toBe(true);
     expect(performance.now() - start).toBeLessThan(200);
     expect(open(proxy)).toEqual([0, 6]);
   });
 
-  test("has a name that does not resolve", async () => {
+  test("a target whose name does not resolve is passed over", async () => {
     using good = echoOrigin();
     await using proxy = await startProxy(["no-such-host.invalid:1", good.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
@@ -105,7 +107,7 @@ describe("a target is passed over that", () => {
     });
   });
 
-  test("breaks off before it has sent anything, and not after: the client would see it twice", async () => {
+  test("a target that breaks off is passed over before it has sent anything, and not after, as the client would see it twice", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => void peer.send("hello").then(() => peer.reset()));
     await using proxy = await startProxy([bad.target, good.target]);
@@ -115,7 +117,7 @@ describe("a target is passed over that", () => {
     expect(good.accepted).toHaveLength(0);
   });
 
-  test("breaks off, and not one that ends at once: an end is its answer", async () => {
+  test("a target that breaks off is passed over, and one that ends at once is not, as an end is its answer", async () => {
     using good = echoOrigin();
     using bad = new Origin((peer) => peer.close());
     await using proxy = await startProxy([bad.target, good.target]);
@@ -127,13 +129,14 @@ describe("a target is passed over that", () => {
   });
 });
 
-describe("a request is never sent twice", () => {
+describe("requests", () => {
   test.each([0, 20])(
-    "a target that reads it and resets after %p ms is the only one to see it",
+    "a target that reads a request and resets after %p ms is the only one to see it",
     async (ms) => {
       using good = echoOrigin();
       using bad = new Origin(async (peer) => {
         await peer.read(4);
+        // Not a wait: the delay is what this test varies.
         await Bun.sleep(ms);
         peer.reset();
       });
@@ -164,8 +167,8 @@ describe("a request is never sent twice", () => {
     expect(good.accepted).toHaveLength(0);
   });
 
-  test("whenever a target resets: each request reaches one target at most, and whole where it is answered", async () => {
-    // Of those that reset at once, some have been written to by then.
+  test("a request reaches one target at most, whenever a target resets, and whole where it is answered", async () => {
+    // Some of the targets that reset at once have been written to by then.
     const seen: string[] = [];
     const note = async (peer: Peer) => void seen.push((await peer.some()).toString());
     using bad = new Origin((peer) => {
@@ -201,7 +204,7 @@ describe("a request is never sent twice", () => {
   });
 });
 
-describe("what a client sends is not held against the target", () => {
+describe("failures that a client causes", () => {
   test("clients whose garbage makes the server reset do not make it ejected, nor suspect", async () => {
     using server = new Origin(async (peer) => {
       const said = (await peer.some()).toString();
@@ -230,7 +233,7 @@ describe("what a client sends is not held against the target", () => {
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("resets before anything was written are: again and again, they make it ejected", async () => {
+  test("resets before anything was written are held against a target, and repeated ones make it ejected", async () => {
     using bad = new Origin((peer) => peer.reset());
     using good = echoOrigin();
     await using proxy = await startProxy([], {
@@ -250,8 +253,8 @@ describe("what a client sends is not held against the target", () => {
   });
 });
 
-describe("when none answers", () => {
-  test("each is tried once, then the client is closed, and its token given back", async () => {
+describe("upstreams without a working target", () => {
+  test("each target is tried once when none answers, then the client is closed and its token given back", async () => {
     await using hole = await Blackhole.open();
     const ports = [freePort(), freePort()];
     const targets = [...ports.map((port) => `127.0.0.1:${port}`), hole.target];
@@ -278,15 +281,15 @@ describe("when none answers", () => {
   });
 });
 
-describe("a target that is back", () => {
-  test("is used again, by itself", async () => {
+describe("targets that recover", () => {
+  test("a target that is back is used again, by itself", async () => {
     using steady = echoOrigin();
     const port = freePort();
     await using proxy = await startProxy([`127.0.0.1:${port}`, steady.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
     await proxy.log.line("target failed");
     using back = echoOrigin({ port });
-    const deadline = performance.now() + PENALTY + 5_000;
+    const deadline = performance.now() + PENALTY_MS + 5_000;
     while (back.accepted.length === 0 && performance.now() < deadline) {
       const client = await connect(proxy.port);
       expect(await echoes(client)).toBe(true);

@@ -1,4 +1,4 @@
-// Who is calling: the PROXY protocol through the whole proxy, as targets get it and as real ones read it.
+// The PROXY headers that targets get: byte by byte, and as real programs read them.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { connect as tlsConnect } from "node:tls";
@@ -31,13 +31,13 @@ const start = (
     upstreams: [{ name: "test", targets, authorizedGroups: ["admin"], proxyProtocol: "v2", ...about }],
   });
 
-/** What a target was told, version 2 (HAProxy's proxy-protocol.txt, section 2.2). */
+/** The contents of a header of version 2 (HAProxy's proxy-protocol.txt, section 2.2). */
 interface Told {
   source: string;
   sourcePort: number;
   destination: string;
   destinationPort: number;
-  /** The bits of PP2_TYPE_SSL, and what was found of the certificate. */
+  /** The bits of PP2_TYPE_SSL, and the result of the certificate's verification. */
   bits: number;
   verify: number;
   values: Record<number, string>;
@@ -45,7 +45,7 @@ interface Told {
 
 const SIGNATURE = "0d0a0d0a000d0a515549540a";
 
-/** Reads the header that has to come first, and nothing after it. */
+/** Reads the header at the beginning of a connection, and nothing after it. */
 async function header(peer: Peer): Promise<Buffer> {
   let bytes = await peer.read(16);
   for (let length = lengthOf(bytes); bytes.length !== length; length = lengthOf(bytes)) {
@@ -56,7 +56,7 @@ async function header(peer: Peer): Promise<Buffer> {
   return bytes;
 }
 
-/** Takes a header of version 2 apart. */
+/** Parses a header of version 2. */
 function told(bytes: Buffer): Told {
   expect(bytes.subarray(0, 12).toString("hex")).toBe(SIGNATURE);
   expect([bytes[12], bytes[13]]).toEqual([0x21, 0x11]);
@@ -100,12 +100,12 @@ const RESUMED = 0b101;
 describe.each([
   ["plain TCP", {}, {}],
   ["TLS", { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
-] as [string, OriginOptions, Partial<UpstreamConfig>][])("over %s", (_, options, about) => {
-  // Over TLS the header comes before, where somebody else has to take it off.
+] as [string, OriginOptions, Partial<UpstreamConfig>][])("PROXY headers over %s", (_, options, about) => {
+  // With TLS, the header comes before the handshake, so a front removes it.
   const fronts: Front[] = [];
   afterEach(() => fronts.splice(0).forEach((front) => front[Symbol.dispose]()));
 
-  /** A proxy before these servers. */
+  /** Starts a proxy in front of these servers. */
   const begin = (origins: Origin[], more: Partial<UpstreamConfig> = {}): Promise<TestProxy> => {
     if (about.tls !== undefined) fronts.push(...origins.map(({ port }) => new Front(port)));
     return start(
@@ -117,7 +117,7 @@ describe.each([
   const headerTo = (server: Peer, place = 0): Promise<Buffer> =>
     about.tls === undefined ? header(server) : fronts[place]!.header();
 
-  test("version 1: a line with both addresses, then the client's bytes", async () => {
+  test("a header of version 1 is a line with both addresses before the client's bytes", async () => {
     using origin = new Origin(() => {}, options);
     await using proxy = await begin([origin], { proxyProtocol: "v1" });
     const client = await connect(proxy.port);
@@ -133,7 +133,7 @@ describe.each([
     client.close();
   });
 
-  test("version 2: who is calling, over what, and by which name in the log", async () => {
+  test("a header of version 2 says who is calling, over what, and by which name in the log", async () => {
     using origin = new Origin(() => {}, options);
     await using proxy = await begin([origin]);
     const client = await connect(proxy.port);
@@ -163,7 +163,7 @@ describe.each([
     expect(line.id).toBe(values[UNIQUE_ID]);
   });
 
-  test("before bytes that had been waiting, together with the client's end", async () => {
+  test("a header comes before bytes that had been waiting, together with the client's end", async () => {
     using origin = new Origin(() => {}, options);
     await using proxy = await begin([origin]);
     using tap = new Tap(proxy.port);
@@ -180,7 +180,7 @@ describe.each([
     client.close();
   });
 
-  test("once more, and the same, to the next target, where the first one breaks off after it", async () => {
+  test("a header is sent again, and is the same, to the next target when the first one breaks off after it", async () => {
     const first = Promise.withResolvers<Buffer>();
     using bad = new Origin(async (peer) => {
       first.resolve(await headerTo(peer));
@@ -199,7 +199,7 @@ describe.each([
     expect(good.accepted).toHaveLength(1);
   });
 
-  test("of a server that speaks first and closes, too", async () => {
+  test("a header reaches a server that speaks first and closes, too", async () => {
     using origin = new Origin((peer) => void peer.send("bye").then(() => peer.end()), options);
     await using proxy = await begin([origin]);
     const client = await connect(proxy.port);
@@ -211,7 +211,7 @@ describe.each([
 });
 
 describe("the unique id", () => {
-  test("is another for each connection, with two workers as well", async () => {
+  test("the unique id is another one for each connection, with two workers as well", async () => {
     const ids = new Set<string>();
     using origin = new Origin(async (peer) => {
       ids.add(told(await header(peer)).values[UNIQUE_ID]!);
@@ -230,13 +230,13 @@ describe("the unique id", () => {
   });
 });
 
-describe("each client by its own name", () => {
+describe("names", () => {
   test.each([
     ["alice", "alice@admin"],
     ["bob", "bob@admin"],
     ["dave", "dave@admin"],
     ["chained", "grace@admin"],
-  ])("%s is %s", async (name, client) => {
+  ])("the client with the certificate %s is announced as %s", async (name, client) => {
     using origin = new Origin();
     await using proxy = await start([origin.target]);
     const peer = await connect(proxy.port, { name });
@@ -245,8 +245,8 @@ describe("each client by its own name", () => {
   });
 });
 
-describe("a socket in the file system", () => {
-  test("is told the addresses of the client's connection", async () => {
+describe("a Unix socket", () => {
+  test("a target at a Unix socket is told the addresses of the client's connection", async () => {
     using folder = new Folder();
     using origin = new Origin(() => {}, { unix: folder.path("origin.sock") });
     await using proxy = await start([origin.target]);
@@ -261,10 +261,10 @@ describe("a socket in the file system", () => {
 });
 
 describe("a resumed session", () => {
-  test("says that the certificate was not shown on this connection", async () => {
+  test("a header of a resumed session says that no certificate was shown on this connection", async () => {
     using origin = new Origin((peer) => void peer.send("!"));
     await using proxy = await start([origin.target]);
-    /** Connects with node:tls, which can keep a session; the session after the first byte. */
+    /** Connects with node:tls, which can keep a session. Returns the session after the first byte. */
     const visit = async (session?: Buffer): Promise<{ reused: boolean; session: Buffer }> => {
       const socket = tlsConnect({
         host: "127.0.0.1",
@@ -299,7 +299,7 @@ describe("a resumed session", () => {
   });
 });
 
-describe("what cannot be said", () => {
+describe("names that are too long", () => {
   const long = `${"a".repeat(1_000)}@admin`;
   const asLong = async (port: number): Promise<Peer> => {
     using folder = new Folder();
@@ -308,7 +308,7 @@ describe("what cannot be said", () => {
     return connect(port, { name: "long", folder: folder.path(".") });
   };
 
-  test("refuses the client: no token taken, nobody dialled, nobody told less", async () => {
+  test("a client whose name does not fit the header is refused: no token taken, no target dialled, no target told less", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target], {}, { rateLimit: { capacity: 1, fillRate: "1h" } });
     for (let i = 1; i <= 3; i++) {
@@ -324,7 +324,7 @@ describe("what cannot be said", () => {
     expect(proxy.proxy.stats()).toMatchObject({ connections: 0, clients: 0 });
   });
 
-  test("but version 1 does not say it, and lets the client in", async () => {
+  test("a header of version 1 has no name in it and lets a client with a name that is too long in", async () => {
     using origin = new Origin();
     await using proxy = await start([origin.target], { proxyProtocol: "v1" });
     const client = await asLong(proxy.port);
@@ -344,38 +344,41 @@ for (const consumer of consumers) {
             ["v2", "TLS", true],
           ] as const)
         : []),
-    ] as const)("reads the caller from a header %s, over %s", async (proxyProtocol, _, tls) => {
-      await using running = await consumer.start({ tls });
-      await using proxy = await start([running.target], {
-        proxyProtocol,
-        ...(tls && { tls: { ca: certPath("ca.crt") } }),
-      });
-      const client = await connect(proxy.port, { name: "bob" });
-      // A socket that is gone has no address any more.
-      const sourcePort = String(client.socket.localPort);
-      await client.send(REQUEST);
-      const reading = readingOf((await client.rest()).toString());
-      client.close();
-      const line = await proxy.log.line("closed");
-      const expected: Reading = {
-        source: "127.0.0.1",
-        sourcePort,
-        destination: "127.0.0.1",
-        destinationPort: String(proxy.port),
-        client: "bob@admin",
-        tlsVersion: "TLSv1.3",
-        verify: "0",
-        serverName: "localhost",
-        uniqueId: String(line.id),
-      };
-      const addresses = ["source", "sourcePort", "destination", "destinationPort"];
-      const fields = Object.keys(expected).filter(
-        (field) =>
-          addresses.includes(field) || (proxyProtocol === "v2" && consumer.reads(field as keyof Reading)),
-      );
-      for (const field of fields as (keyof Reading)[])
-        expect(reading).toHaveProperty(field, expected[field]!);
-      if (proxyProtocol === "v1") expect(reading.client).toBeUndefined();
-    });
+    ] as const)(
+      `${consumer.name} reads the caller from a header %s, over %s`,
+      async (proxyProtocol, _, tls) => {
+        await using running = await consumer.start({ tls });
+        await using proxy = await start([running.target], {
+          proxyProtocol,
+          ...(tls && { tls: { ca: certPath("ca.crt") } }),
+        });
+        const client = await connect(proxy.port, { name: "bob" });
+        // A closed socket has no address any more.
+        const sourcePort = String(client.socket.localPort);
+        await client.send(REQUEST);
+        const reading = readingOf((await client.rest()).toString());
+        client.close();
+        const line = await proxy.log.line("closed");
+        const expected: Reading = {
+          source: "127.0.0.1",
+          sourcePort,
+          destination: "127.0.0.1",
+          destinationPort: String(proxy.port),
+          client: "bob@admin",
+          tlsVersion: "TLSv1.3",
+          verify: "0",
+          serverName: "localhost",
+          uniqueId: String(line.id),
+        };
+        const addresses = ["source", "sourcePort", "destination", "destinationPort"];
+        const fields = Object.keys(expected).filter(
+          (field) =>
+            addresses.includes(field) || (proxyProtocol === "v2" && consumer.reads(field as keyof Reading)),
+        );
+        for (const field of fields as (keyof Reading)[])
+          expect(reading).toHaveProperty(field, expected[field]!);
+        if (proxyProtocol === "v1") expect(reading.client).toBeUndefined();
+      },
+    );
   });
 }

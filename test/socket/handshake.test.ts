@@ -1,5 +1,5 @@
-// Who gets in: each way to be refused, through a real TLS client. In each, not a byte is served, no target is dialled,
-// no token is spent, the log has one line with the reason, and a good client is served right after.
+// Which clients are refused and which are served, through a real TLS client. For each refusal no byte is served, no target
+// is dialled, no token is spent, the log has one line with the reason, and a good client is served right after.
 
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
@@ -15,7 +15,8 @@ import {
 } from "../support/peer.ts";
 import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 
-// One token and none to come: a client that spends it shuts out the good client, whose name many of these certificates bear.
+// One token and no refill: a refused client that spent it would keep out the good client, as many of these certificates
+// have the same name.
 const oneToken = { rateLimit: { capacity: 1, fillRate: "1h" } };
 
 async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promise<Peer>, expected: object) {
@@ -50,7 +51,7 @@ async function expectRefusal(over: object, attempt: (proxy: TestProxy) => Promis
   expect(proxy.log.lines.filter(({ msg }) => msg === "internal error")).toEqual([]);
 }
 
-/** What a line says of the certificate, and of what the client asked for. */
+/** The fields of a line about the certificate and the server name. */
 function shown(name: string | null | undefined): object {
   const serverName = "localhost";
   if (typeof name !== "string") return { serverName };
@@ -64,40 +65,44 @@ function shown(name: string | null | undefined): object {
   };
 }
 
-describe("a client is refused for its certificate:", () => {
+describe("certificates", () => {
   test.each<[string, ClientOptions, object]>([
-    ["none", { name: null }, { reason: "certificate_missing" }],
+    ["no certificate", { name: null }, { reason: "certificate_missing" }],
     [
-      "one of a stranger's CA with the same names",
+      "a certificate of a stranger's CA with the same names",
       { name: "stranger" },
       { reason: "certificate_untrusted", detail: expect.any(String) },
     ],
-    ["one that expired", { name: "expired" }, { reason: "certificate_expired", detail: "CERT_HAS_EXPIRED" }],
     [
-      "one that is not yet valid",
+      "an expired certificate",
+      { name: "expired" },
+      { reason: "certificate_expired", detail: "CERT_HAS_EXPIRED" },
+    ],
+    [
+      "a certificate that is not yet valid",
       { name: "not-yet-valid" },
       { reason: "certificate_expired", detail: "CERT_NOT_YET_VALID" },
     ],
     [
-      "one for servers only",
+      "a certificate for servers only",
       { name: "server-only" },
       { reason: "certificate_untrusted", detail: "INVALID_PURPOSE" },
     ],
     [
-      "one signed by a leaf",
+      "a certificate that a leaf has signed",
       { name: "leaf-signed" },
       { reason: "certificate_untrusted", detail: expect.any(String) },
     ],
     [
-      "one of a CA that is not configured",
+      "a certificate of a CA that is not configured",
       { name: "second-root" },
       { reason: "certificate_untrusted", detail: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" },
     ],
-  ])("%s", async (_, options, expected) => {
+  ])("a client with %s is refused", async (_, options, expected) => {
     await expectRefusal({}, ({ port }) => connect(port, options), { ...shown(options.name), ...expected });
   });
 
-  test("one that is revoked", async () => {
+  test("a client whose certificate is revoked is refused", async () => {
     await expectRefusal(
       { listener: { crl: certPath("crl.pem") } },
       ({ port }) => connect(port, { name: "revoked" }),
@@ -110,7 +115,7 @@ describe("a client is refused for its certificate:", () => {
     );
   });
 
-  test("one under an intermediate CA that has no CRL, where the root has one", async () => {
+  test("a client under an intermediate CA that has no CRL is refused where the root has one", async () => {
     await expectRefusal(
       { listener: { crl: certPath("crl.pem") } },
       ({ port }) => connect(port, { name: "chained" }),
@@ -122,7 +127,7 @@ describe("a client is refused for its certificate:", () => {
     );
   });
 
-  test("any, where the CRL is out of date", async () => {
+  test("a client is refused when the CRL is out of date", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       listener: { crl: certPath("crl-outdated.pem") },
@@ -137,7 +142,7 @@ describe("a client is refused for its certificate:", () => {
     expect(origin.accepted).toHaveLength(0);
   });
 
-  test("one that is revoked, where no CRL says so, is not", async () => {
+  test("a client whose certificate is revoked is served where no CRL says so", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const client = await connect(proxy.port, { name: "revoked" });
@@ -147,7 +152,7 @@ describe("a client is refused for its certificate:", () => {
   });
 });
 
-describe("a client is refused for its name:", () => {
+describe("names", () => {
   test.each([
     ["hostile-two-cns", "2 Common Names"],
     ["hostile-two-cns-reversed", "2 Common Names"],
@@ -164,7 +169,7 @@ describe("a client is refused for its name:", () => {
     ["hostile-nbsp", "the forbidden character U+00A0"],
     ["hostile-zero-width", "the forbidden character U+200B"],
     ["hostile-bidi", "the forbidden character U+202E"],
-  ])("%s", async (name, detail) => {
+  ])("a client with the certificate %s is refused for its name", async (name, detail) => {
     await expectRefusal({}, ({ port }) => connect(port, { name }), {
       ...shown(name),
       reason: "identity_invalid",
@@ -173,14 +178,14 @@ describe("a client is refused for its name:", () => {
   });
 });
 
-describe("a client is refused for its group:", () => {
+describe("groups", () => {
   test.each([
     ["carol", "carol@ops"],
     ["alice-ops", "alice@ops"],
     ["lookalike-group-case", "alice@Admin"],
     ["lookalike-newline-in-o", "mallory@guest"],
     ["lookalike-escaped", "mallory@guest,CN=alice"],
-  ])("%s", async (name, client) => {
+  ])("a client with the certificate %s is refused for its group", async (name, client) => {
     await expectRefusal({}, ({ port }) => connect(port, { name }), {
       ...shown(name),
       claimed: client,
@@ -191,7 +196,7 @@ describe("a client is refused for its group:", () => {
   });
 });
 
-describe("a client is refused for its handshake:", () => {
+describe("handshakes", () => {
   test.each<[string, string | Uint8Array]>([
     ["plain HTTP", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
     ["a line of text", "hello\n"],
@@ -201,7 +206,7 @@ describe("a client is refused for its handshake:", () => {
       "a handshake message that promises 16 MiB",
       Uint8Array.of(0x16, 0x03, 0x01, 0x00, 0x04, 0x01, 0xff, 0xff, 0xff),
     ],
-  ])("%s", async (_, bytes) => {
+  ])("a client that sends %s instead of a handshake is refused", async (_, bytes) => {
     await expectRefusal(
       { handshakeTimeout: 300 },
       async ({ port }) => {
@@ -217,7 +222,7 @@ describe("a client is refused for its handshake:", () => {
     );
   });
 
-  test("a client that connects and leaves", async () => {
+  test("a client that connects and leaves is refused", async () => {
     await expectRefusal(
       {},
       async ({ port }) => {
@@ -229,7 +234,7 @@ describe("a client is refused for its handshake:", () => {
     );
   });
 
-  test("a client that connects and breaks off", async () => {
+  test("a client that connects and breaks off is refused", async () => {
     await expectRefusal(
       {},
       async ({ port }) => {
@@ -242,14 +247,14 @@ describe("a client is refused for its handshake:", () => {
   });
 });
 
-describe("the proxy lets in", () => {
+describe("clients that are served", () => {
   test.each<[string, ClientOptions]>([
     ["a plain Common Name", { name: "alice" }],
     ["a subject of several attributes", { name: "dave" }],
     ["a certificate without extended key usage", { name: "no-eku" }],
     ["an ECDSA certificate", { name: "ecdsa", key: "ecdsa.pem" }],
     ["a chain with an intermediate", { name: "chained" }],
-  ])("%s", async (_, options) => {
+  ])("a client with %s is served", async (_, options) => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const client = await connect(proxy.port, options);
@@ -259,7 +264,7 @@ describe("the proxy lets in", () => {
     expect((await proxy.log.line("closed")).reason).toBe("closed");
   });
 
-  test("clients of either of two roots", async () => {
+  test("clients of either of two roots are served", async () => {
     const roots = `${import.meta.dir}/../../out/test-roots-${process.pid}.pem`;
     await Bun.write(roots, `two roots in one file\n${cert("ca.crt")}\n# the second\n${cert("ca2.crt")}`);
     using origin = echoOrigin();
@@ -273,7 +278,7 @@ describe("the proxy lets in", () => {
     }
   });
 
-  test("through a certificate of the proxy's own that is ECDSA", async () => {
+  test("a client is served by a proxy whose own certificate is ECDSA", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       listener: { certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem") },
@@ -308,7 +313,7 @@ test("TLS 1.2 is refused, whatever the certificate", async () => {
   expect(origin.accepted).toHaveLength(0);
 });
 
-test("without session tickets no session is resumed: none is sent", async () => {
+test("a proxy without session tickets sends none and resumes no session", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], { listener: { sessionTickets: false } });
   const tickets: Buffer[] = [];

@@ -1,4 +1,4 @@
-// Active health checks: what makes a target go down and come up, what connections make of it, and when checks end.
+// Active health checks: what takes a target down and up, how connections use the result, and when checks end.
 
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
@@ -13,7 +13,7 @@ import { closedTarget, crowd, health, messages, open } from "../support/served.t
 type Over = Parameters<typeof startProxy>[1];
 type Check = NonNullable<UpstreamConfig["healthCheck"]>;
 
-/** Soon, but not so soon that a busy machine takes a good target for a bad one. */
+/** Often, but not so often that a good target fails on a busy machine. */
 const OFTEN: Check = { interval: 20, timeout: "10s", rise: 2, fall: 2 };
 const SECURE = { ca: certPath("ca.crt") };
 
@@ -30,14 +30,14 @@ const start = (
 
 const portOf = (target: string) => Number(target.split(":")[1]);
 
-/** Waits until a server has been asked so many more times. */
+/** Waits until a server has been checked this many times more. */
 async function asked(origin: Origin, times: number): Promise<void> {
   const before = origin.accepted.length;
   await until(() => origin.accepted.length >= before + times, `it is asked ${times} times more`);
 }
 
-describe("a health check,", () => {
-  test("after `fall` checks and after `rise`, each said once", async () => {
+describe("health checks", () => {
+  test("a target goes down after `fall` checks and up after `rise`, and each is logged once", async () => {
     const bad = new Origin((peer) => peer.reset());
     const rule = { ...OFTEN, fall: 4, rise: 3 };
     await using proxy = await start([bad.target], { healthCheck: rule, tls: SECURE });
@@ -52,7 +52,7 @@ describe("a health check,", () => {
     const up = await proxy.log.line("target is up");
     expect(up).toMatchObject({ level: "info", upstream: "test", target: bad.target });
     expect(up.error).toBeUndefined();
-    // The server hears of the end of a handshake a moment after the client.
+    // The server completes the handshake a moment after the client.
     expect(good.accepted.length).toBeGreaterThanOrEqual(2);
     expect(health(proxy)).toEqual(["up"]);
     await asked(good, 3);
@@ -60,17 +60,17 @@ describe("a health check,", () => {
     expect(messages(proxy.log, "target is up")).toHaveLength(1);
   });
 
-  test("one failure among successes takes nothing down", async () => {
+  test("a single failed check among successful ones takes no target down", async () => {
     let count = 0;
     using flaky = new Origin((peer) => (++count % 2 === 0 ? peer.reset() : peer.close()));
     using origin = echoOrigin();
     await using proxy = await start([origin.target, flaky.target], { healthCheck: { ...OFTEN, fall: 2 } });
-    // Over plain TCP to connect is all it takes: neither reset nor end is a failure.
+    // Over plain TCP, a connection is enough: neither a reset nor an end is a failure.
     await asked(flaky, 6);
     expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
-  test("a target that is down is skipped, and no connection is spent on finding out", async () => {
+  test("a target that is down is skipped, without a connection to find out", async () => {
     await using hole = await Blackhole.open();
     using good = echoOrigin();
     await using proxy = await start([hole.target, good.target], {
@@ -80,14 +80,14 @@ describe("a health check,", () => {
       target: hole.target,
       error: "ETIMEDOUT",
     });
-    // On a busy machine the good one may be late now and then; a minute of that is not to be expected.
+    // On a busy machine the good target may be late now and then, but not for a minute.
     await until(() => health(proxy)[1] === "up", "the good one is up");
     await crowd(proxy.port, 6);
     expect(messages(proxy.log, "target failed")).toEqual([]);
     expect(open(proxy)).toEqual([0, 6]);
   });
 
-  test("when all are down, one is tried rather than nobody", async () => {
+  test("one target is tried when all are down", async () => {
     const target = closedTarget();
     await using proxy = await start([target], { healthCheck: { ...OFTEN, rise: 100 } });
     expect(await proxy.log.line("target is down")).toMatchObject({ error: "ECONNREFUSED" });
@@ -106,7 +106,7 @@ describe("a health check,", () => {
     expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
-  test("a socket in the file system that goes and comes", async () => {
+  test("a Unix socket that goes and comes is noticed by health checks", async () => {
     using folder = new Folder();
     const unix = folder.path("echo.sock");
     const gone = echoOrigin({ unix });
@@ -120,7 +120,7 @@ describe("a health check,", () => {
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("with two workers, all of them go by the marks of the main thread", async () => {
+  test("workers all follow the health checks of the main thread", async () => {
     const target = closedTarget();
     using good = echoOrigin();
     await using proxy = await start([target, good.target], {}, { workers: 2 });
@@ -147,13 +147,13 @@ describe("slow start", () => {
     expect(health(proxy)).toEqual(["starting", "up"]);
     await crowd(proxy.port, 20);
     const [starting = 0, up = 0] = open(proxy);
-    // A tenth, or the first of two tenths.
+    // Its share is one tenth, or has just become two tenths.
     expect(starting).toBeOneOf([1, 2]);
     expect(up).toBe(20 - starting);
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("ends with the full share", async () => {
+  test("a slow start ends with the full share", async () => {
     const target = closedTarget();
     using steady = echoOrigin();
     await using proxy = await start([target, steady.target], { slowStart: 300 });
@@ -166,7 +166,7 @@ describe("slow start", () => {
     expect(back.accepted.length).toBeGreaterThan(0);
   });
 
-  test("does not apply to a target that was up from the start", async () => {
+  test("a slow start does not apply to a target that was up from the start", async () => {
     using a = echoOrigin();
     using b = echoOrigin();
     await using proxy = await start([a.target, b.target], { slowStart: "1h" });
@@ -176,7 +176,7 @@ describe("slow start", () => {
   });
 });
 
-describe("over TLS", () => {
+describe("health checks over TLS", () => {
   test.each([
     ["expired", "server-expired", {}, "CERT_HAS_EXPIRED"],
     ["of another CA", "server", { ca: certPath("ca2.crt") }, "UNABLE_TO_VERIFY_LEAF_SIGNATURE"],
@@ -187,14 +187,14 @@ describe("over TLS", () => {
     expect(await proxy.log.line("target is down")).toMatchObject({ target: origin.target, error });
   });
 
-  test("a target that stalls in the handshake goes down, and is left no sockets", async () => {
+  test("a target that stalls in the handshake goes down, and holds no sockets", async () => {
     using origin = new Origin((peer) => void peer.discard());
     await using proxy = await start([origin.target], { healthCheck: { ...OFTEN, timeout: 50 }, tls: SECURE });
     expect(await proxy.log.line("target is down")).toMatchObject({ error: "ETIMEDOUT" });
     await Promise.all(origin.accepted.slice(0, 2).map(({ ended }) => ended));
   });
 
-  test("a good one stays up", async () => {
+  test("a target with a good certificate stays up", async () => {
     using origin = echoOrigin({ tls: {} });
     await using proxy = await start([origin.target], { tls: SECURE });
     await asked(origin, 4);
@@ -203,8 +203,8 @@ describe("over TLS", () => {
   });
 });
 
-describe("a health check sends", () => {
-  test("nothing, over plain TCP: it connects and ends", async () => {
+describe("what a health check sends", () => {
+  test("a health check over plain TCP sends nothing: it connects and ends", async () => {
     using origin = new Origin();
     await using proxy = await start([origin.target]);
     const peer = await origin.next();
@@ -216,24 +216,30 @@ describe("a health check sends", () => {
     v1: Buffer.from("PROXY UNKNOWN\r\n"),
     v2: Buffer.from("0d0a0d0a000d0a515549540a20000000", "hex"),
   };
-  test.each(["v1", "v2"] as const)("a PROXY header %s that is nobody's", async (proxyProtocol) => {
-    using origin = new Origin();
-    await using proxy = await start([origin.target], { proxyProtocol });
-    const peer = await origin.next();
-    expect((await peer.rest()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
-    expect(messages(proxy.log, "target is down")).toEqual([]);
-  });
+  test.each(["v1", "v2"] as const)(
+    "a health check sends a PROXY header %s that names no client",
+    async (proxyProtocol) => {
+      using origin = new Origin();
+      await using proxy = await start([origin.target], { proxyProtocol });
+      const peer = await origin.next();
+      expect((await peer.rest()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
+      expect(messages(proxy.log, "target is down")).toEqual([]);
+    },
+  );
 
-  test.each(["v1", "v2"] as const)("and over TLS before it: %s", async (proxyProtocol) => {
-    using origin = echoOrigin({ tls: {} });
-    using front = new Front(origin.port);
-    await using proxy = await start([front.target], { proxyProtocol, tls: SECURE });
-    expect((await front.header()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
-    await asked(origin, 3);
-    expect(messages(proxy.log, "target is down")).toEqual([]);
-  });
+  test.each(["v1", "v2"] as const)(
+    "a health check over TLS sends its PROXY header %s before TLS",
+    async (proxyProtocol) => {
+      using origin = echoOrigin({ tls: {} });
+      using front = new Front(origin.port);
+      await using proxy = await start([front.target], { proxyProtocol, tls: SECURE });
+      expect((await front.header()).toString("hex")).toBe(own[proxyProtocol].toString("hex"));
+      await asked(origin, 3);
+      expect(messages(proxy.log, "target is down")).toEqual([]);
+    },
+  );
 
-  test.if(process.platform === "linux")("and leaves no descriptor behind", async () => {
+  test.if(process.platform === "linux")("a health check leaves no descriptor behind", async () => {
     const descriptors = () => readdirSync("/proc/self/fd").length;
     using plain = echoOrigin();
     using secure = echoOrigin({ tls: {} });
@@ -250,30 +256,33 @@ describe("a health check sends", () => {
     expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
-  test.if(process.platform === "linux")("and holds few where nobody ever answers", async () => {
-    const descriptors = () => readdirSync("/proc/self/fd").length;
-    await using hole = await Blackhole.open();
-    const before = descriptors();
-    await using proxy = await startProxy([hole.target], {
-      upstreams: [upstream([hole.target], { healthCheck: { interval: 2, timeout: 2, rise: 1, fall: 40 } })],
-    });
-    // By then there have been forty.
-    await proxy.log.line("target is down");
-    expect(descriptors()).toBeLessThan(before + 20);
-  });
+  test.if(process.platform === "linux")(
+    "a health check of a target that never answers holds few descriptors",
+    async () => {
+      const descriptors = () => readdirSync("/proc/self/fd").length;
+      await using hole = await Blackhole.open();
+      const before = descriptors();
+      await using proxy = await startProxy([hole.target], {
+        upstreams: [upstream([hole.target], { healthCheck: { interval: 2, timeout: 2, rise: 1, fall: 40 } })],
+      });
+      // By then there have been forty checks.
+      await proxy.log.line("target is down");
+      expect(descriptors()).toBeLessThan(before + 20);
+    },
+  );
 });
 
-describe("health checks end", () => {
-  /** Waits for what would be many checks, and counts them. */
+describe("the end of health checks", () => {
+  /** Counts the checks in a time that is enough for many. That there is none, no event tells. */
   async function counted(origin: Origin): Promise<number> {
-    // One may be on its way.
+    // One may be under way still.
     await Bun.sleep(50);
     const before = origin.accepted.length;
     await Bun.sleep(300);
     return origin.accepted.length - before;
   }
 
-  test("when the proxy is closed, though connections are still open", async () => {
+  test("health checks end when the proxy is closed, though connections are still open", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const [client] = await crowd(proxy.port, 1);
@@ -284,7 +293,7 @@ describe("health checks end", () => {
     expect(await closed).toEqual({ cut: 0 });
   });
 
-  test("when the proxy is closed in the middle of one", async () => {
+  test("health checks end when the proxy is closed in the middle of one", async () => {
     await using hole = await Blackhole.open();
     await using proxy = await start([hole.target], { healthCheck: { ...OFTEN, interval: 1, timeout: "1h" } });
     await Bun.sleep(30);
@@ -292,7 +301,7 @@ describe("health checks end", () => {
     expect(messages(proxy.log, "target is down")).toEqual([]);
   });
 
-  test("when a reload takes the target away", async () => {
+  test("health checks of a target end when a reload removes it", async () => {
     using gone = echoOrigin();
     using stays = echoOrigin();
     await using proxy = await start([gone.target, stays.target]);
@@ -302,7 +311,7 @@ describe("health checks end", () => {
     await asked(stays, 2);
   });
 
-  test("when a reload takes the checks away, and what they said is forgotten", async () => {
+  test("health checks end when a reload removes them, and their results are forgotten", async () => {
     const target = closedTarget();
     await using proxy = await start([target]);
     await proxy.log.line("target is down");
@@ -312,7 +321,7 @@ describe("health checks end", () => {
     expect(await counted(origin)).toBe(0);
   });
 
-  test("and begin when a reload brings them, at the pace that it brings", async () => {
+  test("health checks begin when a reload adds them, at the interval that it sets", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target], { healthCheck: { interval: "1h" } });
     await proxy.proxy.reload(testConfig([], { upstreams: [upstream([origin.target])] }));

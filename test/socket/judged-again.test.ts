@@ -1,5 +1,5 @@
-// Two doors, one verdict: a full handshake of the runtime's own TLS, and the judge of connections that are open, on the
-// same odd chains and lists. What a handshake refuses does not stay open.
+// The same odd chains and lists are judged twice: by a full handshake of the runtime's TLS, and by the check that a reload
+// makes of open connections. What a handshake refuses must not stay open.
 
 import { X509Certificate } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -42,7 +42,7 @@ interface Case {
   /** The client's certificate first. */
   readonly chain: readonly Odd[];
   readonly lists?: readonly string[];
-  /** The judge refuses what a handshake lets through, and why that is right. */
+  /** Why the check rightly refuses what a handshake accepts; undefined where both must agree. */
   readonly stricter?: string;
 }
 
@@ -80,7 +80,7 @@ const middle = (by: Odd, extensions: Extensions = {}, choices: OddChoices = {}) 
 const plainRoot = root();
 const plainMiddle = middle(plainRoot);
 
-/** A client right below a root of that kind. */
+/** A client directly below a root with these extensions. */
 function under(
   extensions: Extensions,
   choices: OddChoices = {},
@@ -91,7 +91,7 @@ function under(
   return { ca: [ca], chain: [client(ca, own, ownChoices)] };
 }
 
-/** A client below an intermediate of that kind. */
+/** A client below an intermediate with these extensions. */
 function below(
   extensions: Extensions,
   choices: OddChoices = {},
@@ -102,12 +102,12 @@ function below(
   return { ca: [plainRoot], chain: [client(between, own, ownChoices), between] };
 }
 
-/** A client of that kind. */
+/** A client with these extensions. */
 function own(extensions: Extensions, choices: OddChoices = {}) {
   return { ca: [plainRoot], chain: [client(plainRoot, extensions, choices)] };
 }
 
-/** A client below two intermediates; the root and each of them of that kind. */
+/** A client below two intermediates, with these extensions of the root and of each of them. */
 function deep(top: Extensions, upper: Extensions, lower: Extensions, lowerChoices: OddChoices = {}) {
   const ca = root(top);
   const first = authority(ca, "upper", upper);
@@ -548,7 +548,7 @@ function deepOf(top: Extensions, intermediates: 1) {
   return { ca: [ca], chain: [client(between), between].slice(0, 1 + intermediates) };
 }
 
-/** The intermediate has its root's name: a new key of the same CA. */
+/** An intermediate with its root's name, as for a new key of the same CA. */
 function selfIssued() {
   const ca = root(path(0));
   const between = authority(ca, "root", {}, { key: middleKey });
@@ -584,13 +584,13 @@ function sequenceOf(contents: Buffer): Buffer {
 const alice = client(plainRoot);
 const grace = client(plainMiddle);
 
-/** A client of the root, with a list of that kind. */
+/** A client of the root, with a list that is made so. */
 const listed = (choices: OddListChoices) => ({
   ca: [plainRoot],
   chain: [alice],
   lists: [list(plainRoot, choices)],
 });
-/** The same below an intermediate; each has a list. */
+/** A client below an intermediate. Root and intermediate have a list each. */
 const listedBelow = (ofRoot: OddListChoices | undefined, ofMiddle: OddListChoices | undefined) => ({
   ca: [plainRoot],
   chain: [grace, plainMiddle],
@@ -739,7 +739,7 @@ const lists: Case[] = [
   },
 ];
 
-/** What the runtime's TLS says in a full handshake: whether it lets the client through, and its word for why not. */
+/** Makes a full handshake by the runtime's TLS. Returns whether the client is accepted, and otherwise the error's code. */
 async function handshake({ ca, chain, lists: crl }: Case): Promise<[boolean, string | undefined]> {
   const { promise, resolve } = Promise.withResolvers<[boolean, string | undefined]>();
   const listen = () =>
@@ -767,7 +767,7 @@ async function handshake({ ca, chain, lists: crl }: Case): Promise<[boolean, str
     });
   let server: ReturnType<typeof listen> | undefined;
   let socket: ReturnType<typeof tlsConnect> | undefined;
-  // What the runtime's TLS cannot take at all, lets nobody in.
+  // A configuration that the runtime's TLS rejects admits no client.
   try {
     server = listen();
     socket = tlsConnect({
@@ -797,7 +797,7 @@ function judgeAgain({ ca, chain, lists: crl }: Case) {
   try {
     certificate = new X509Certificate(leaf!);
   } catch {
-    // No client can show it.
+    // The runtime cannot parse it, so no client can show it.
   }
   return judge(certificate, () => above, trust, Date.now());
 }
@@ -805,23 +805,26 @@ function judgeAgain({ ca, chain, lists: crl }: Case) {
 describe.each([
   ["chains", chains, 50],
   ["lists", lists, 18],
-] as const)("two doors: %s", (_, cases, good) => {
-  test.each(cases.map((each) => [each.name, each] as const))("%s", async (_name, each) => {
-    const [open, code] = await handshake(each);
-    const verdict = judgeAgain(each);
-    const stays = verdict === undefined;
-    if (each.stricter === "weak" && each.lists === undefined)
-      expect(verdict?.reason).toBe("certificate_weak");
-    if (!open) expect([stays, code]).toEqual([false, code]);
-    else expect([stays, verdict]).toEqual([each.stricter === undefined, verdict]);
-  });
+] as const)("a handshake and a reload: %s", (_, cases, good) => {
+  test.each(cases.map((each) => [each.name, each] as const))(
+    "a handshake and a reload agree on this case: %s",
+    async (_name, each) => {
+      const [open, code] = await handshake(each);
+      const verdict = judgeAgain(each);
+      const stays = verdict === undefined;
+      if (each.stricter === "weak" && each.lists === undefined)
+        expect(verdict?.reason).toBe("certificate_weak");
+      if (!open) expect([stays, code]).toEqual([false, code]);
+      else expect([stays, verdict]).toEqual([each.stricter === undefined, verdict]);
+    },
+  );
 
-  test("enough of them are good for that to say something", () => {
+  test("enough cases are good for the comparison to mean something", () => {
     expect(cases.filter((each) => judgeAgain(each) === undefined).length).toBeGreaterThanOrEqual(good);
   });
 });
 
-/** Files of a test, and a proxy that reads them. */
+/** A proxy, and the files that it reads. */
 class Stand implements AsyncDisposable {
   readonly #folder = new Folder();
   readonly #origin = echoOrigin();
@@ -846,7 +849,7 @@ class Stand implements AsyncDisposable {
     return { watch: false, listener: { ca: path("ca.pem", ca.map(({ pem }) => pem).join("")), ...crl } };
   }
 
-  /** A client with this chain, whether or not it is let in. */
+  /** Connects a client with this chain, which may be refused. */
   async connect(chain: readonly Odd[]): Promise<Peer> {
     const key = String(chain[0]!.key.export({ type: "pkcs8", format: "pem" }));
     return connect(this.proxy.port, { identity: { cert: chain.map(({ pem }) => pem).join(""), key } });
@@ -859,7 +862,7 @@ class Stand implements AsyncDisposable {
   }
 }
 
-describe("a connection through the proxy ends at a reload, and no other is let in, where its CA", () => {
+describe("a CA that changes", () => {
   const between = middle(plainRoot);
   const chain = [client(between), between];
 
@@ -869,7 +872,7 @@ describe("a connection through the proxy ends at a reload, and no other is let i
     ["has name constraints now", only(name.directory([["O", "elsewhere"]]))],
     ["has an unknown critical extension now", { x: ext.unknown(true) }],
     ["is no CA any more", { basic: ext.basic(false) }],
-  ])("%s", async (_, extensions) => {
+  ])("a reload ends a connection, and no other is admitted, when its CA %s", async (_, extensions) => {
     await using stand = await new Stand().start([plainRoot]);
     const inside = await stand.connect(chain);
     expect(await echoes(inside)).toBe(true);
@@ -883,7 +886,7 @@ describe("a connection through the proxy ends at a reload, and no other is let i
     another.close();
   });
 
-  test("is the same but written anew: then it stays", async () => {
+  test("a connection whose CA is the same but written anew stays open at a reload", async () => {
     await using stand = await new Stand().start([plainRoot]);
     const inside = await stand.connect(chain);
     expect(await echoes(inside)).toBe(true);
@@ -893,7 +896,7 @@ describe("a connection through the proxy ends at a reload, and no other is let i
   });
 });
 
-describe("a weak certificate is refused as such at the door", () => {
+describe("weak certificates", () => {
   const rsaRoot = root({}, { key: sharedKey });
   test.each<[string, Odd, readonly Odd[], RegExp]>([
     ["signed with SHA-1", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.rsaSha1 })], /SHA-1/],
@@ -901,12 +904,12 @@ describe("a weak certificate is refused as such at the door", () => {
     ["signed with RSA-PSS and SHA-1", rsaRoot, [client(rsaRoot, {}, { signing: SIGNINGS.pss1 })], /SHA-1/],
     ["of an RSA key of 1024 bits", plainRoot, [client(plainRoot, {}, { key: rsaKey(1024) })], /1024 bits/],
     [
-      "below an intermediate that is",
+      "below an intermediate that is signed with SHA-1",
       rsaRoot,
       weakMiddle({ signing: SIGNINGS.rsaSha1 }).chain,
       /intermediate.*SHA-1/,
     ],
-  ])("%s", async (_, ca, chain, detail) => {
+  ])("a client certificate %s is refused as weak", async (_, ca, chain, detail) => {
     await using stand = await new Stand().start([ca]);
     const client_ = await stand.connect(chain);
     const line = await stand.proxy.log.line("refused");
@@ -915,14 +918,14 @@ describe("a weak certificate is refused as such at the door", () => {
     client_.close();
   });
 
-  test("and what policies it is for, is left to TLS", async () => {
+  test("certificate policies are left to TLS", async () => {
     await using stand = await new Stand().start([plainRoot]);
     const demanding = middle(plainRoot, { p: ext.policies(P1), c: ext.policyConstraints(0) });
     const good = await stand.connect([client(demanding, { p: ext.policies(P1) }), demanding]);
     expect(await echoes(good)).toBe(true);
     const bad = await stand.connect([client(demanding), demanding]);
     expect(await stand.proxy.log.line("refused")).toMatchObject({ reason: "certificate_untrusted" });
-    // A list alone changes nothing about that.
+    // Adding revocation lists does not change this.
     await stand.reload([plainRoot], list(plainRoot) + list(demanding));
     expect(await echoes(good)).toBe(true);
     good.close();

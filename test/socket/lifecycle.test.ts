@@ -1,4 +1,4 @@
-// The library from the outside: making, listening, closing, in any order; and nothing left behind.
+// The library from outside: createProxy, listen and close, in any order, leave nothing behind.
 
 import { describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";
@@ -15,8 +15,8 @@ const HAS_IPV6 = Object.values(networkInterfaces()).some((all) =>
 );
 const loopback = HAS_IPV6 ? ["127.0.0.1", "::1"] : ["127.0.0.1"];
 
-describe("making", () => {
-  test("refuses a bad configuration with every fault, of shape and of files, in one error", () => {
+describe("createProxy", () => {
+  test("createProxy refuses a bad configuration with every fault, of shape and of files, in one error", () => {
     let error: unknown;
     try {
       createProxy(
@@ -42,7 +42,7 @@ describe("making", () => {
     expect((error as ConfigError).message.split("\n")).toHaveLength(6);
   });
 
-  test("takes relative paths from the directory it is told", () => {
+  test("createProxy takes relative paths from the directory it is given", () => {
     const config = testConfig(["127.0.0.1:1"], {
       listener: { ca: "ca.crt", certificate: "server.crt", privateKey: "./key.pem" },
     });
@@ -51,7 +51,7 @@ describe("making", () => {
     );
   });
 
-  test("opens no port and leaves nothing running", () => {
+  test("createProxy opens no port and leaves nothing running", () => {
     const proxy = createProxy(testConfig(["127.0.0.1:1"]), quiet);
     expect(proxy.stats()).toEqual({
       connections: 0,
@@ -60,7 +60,7 @@ describe("making", () => {
     });
   });
 
-  test("warns of a certificate that will not work as hoped", () => {
+  test("createProxy warns of a certificate that will not work as expected", () => {
     const readable = (statSync(certPath("key.pem")).mode & 0o077) !== 0;
     const config = testConfig(["127.0.0.1:1"], { listener: { certificate: certPath("expired.crt") } });
     expect(createProxy(config, quiet).warnings).toEqual([
@@ -71,14 +71,14 @@ describe("making", () => {
   });
 });
 
-describe("listening", () => {
-  test("twice is the same port", async () => {
+describe("listen", () => {
+  test("listen called twice gives the same port", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"]);
     expect((await proxy.proxy.listen()).port).toBe(proxy.port);
     expect(proxy.log.lines.filter(({ msg }) => msg === "listening")).toHaveLength(1);
   });
 
-  test("on a port in use says so, and can be tried again", async () => {
+  test("listen on a port in use says so, and can be tried again", async () => {
     const blocker = new Origin();
     const proxy = createProxy(testConfig(["127.0.0.1:1"], { listener: { address: blocker.target } }), quiet);
     const failure = await proxy.listen().catch((error) => error);
@@ -98,7 +98,7 @@ describe("listening", () => {
     await expect(second.listen()).rejects.toThrow(/in use/);
   });
 
-  test("without a host it is every interface, IPv4 and IPv6, and the log has IPv4 clients as such", async () => {
+  test("an address without a host means every interface, IPv4 and IPv6, and the log shows IPv4 clients as such", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { listener: { address: ":0" } });
     for (const hostname of loopback) {
@@ -128,21 +128,21 @@ describe("listening", () => {
   });
 });
 
-describe("closing", () => {
-  test("before listening is nothing, and ends the proxy's use", async () => {
+describe("close", () => {
+  test("close before listening does nothing, and the proxy cannot be used afterwards", async () => {
     const proxy = createProxy(testConfig(["127.0.0.1:1"]), quiet);
     expect(await proxy.close()).toEqual({ cut: 0 });
     await expect(proxy.listen()).rejects.toThrow("the proxy has been closed");
   });
 
-  test("with nothing open is done at once, twice too, and frees the port", async () => {
+  test("close with nothing open is done at once, twice too, and frees the port", async () => {
     const { proxy, port } = await startProxy(["127.0.0.1:1"]);
     expect(await Promise.all([proxy.close(), proxy.close()])).toEqual([{ cut: 0 }, { cut: 0 }]);
     expect(await proxy.close()).toEqual({ cut: 0 });
     await expect(connectPlain(port)).rejects.toThrow();
   });
 
-  test("accepts nobody any more, but lets open connections finish", async () => {
+  test("close stops accepting, but lets open connections finish", async () => {
     using origin = new Origin();
     const { proxy, port, log } = await startProxy([origin.target]);
     const client = await connect(port);
@@ -158,7 +158,7 @@ describe("closing", () => {
     expect((await log.line("closed")).reason).toBe("closed");
   });
 
-  test("cuts what is left when the time is up, and says how many", async () => {
+  test("close ends the remaining connections when the time is up, and says how many", async () => {
     using origin = new Origin();
     const { proxy, port, log } = await startProxy([origin.target], { shutdownTimeout: 200 });
     const clients = [await connect(port), await connect(port)];
@@ -173,7 +173,7 @@ describe("closing", () => {
     expect(proxy.stats().connections).toBe(0);
   });
 
-  test("a second call can shorten the wait, and cannot lengthen it", async () => {
+  test("a second close can shorten the wait, and cannot lengthen it", async () => {
     using origin = new Origin();
     const { proxy, port } = await startProxy([origin.target]);
     const client = await connect(port);
@@ -185,7 +185,7 @@ describe("closing", () => {
     client.close();
   });
 
-  test("lets a handshake that has begun finish, and cuts one that does not", async () => {
+  test("close lets a handshake that has begun finish, and cuts one that does not", async () => {
     using origin = echoOrigin();
     const { proxy, port, log } = await startProxy([origin.target], { shutdownTimeout: 300 });
     const silent = await connectPlain(port);
@@ -213,6 +213,6 @@ test("a logger that throws breaks nothing", async () => {
   expect(await proxy.close()).toEqual({ cut: 0 });
 });
 
-test("console can be the logger", () => {
+test("the console can be the logger", () => {
   expect(() => createProxy(testConfig(["127.0.0.1:1"]), { logger: console })).not.toThrow();
 });

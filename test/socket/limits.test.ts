@@ -1,4 +1,4 @@
-// What a client may do, and what all clients together may, seen from outside.
+// Limits of one client and of all clients together, seen from outside.
 
 import { describe, expect, test } from "bun:test";
 import { connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
@@ -6,7 +6,7 @@ import { startProxy, until } from "../support/proxy.ts";
 import { reasons, served } from "../support/served.ts";
 
 describe("the token bucket", () => {
-  test("admits its capacity at once, and then one connection per fill rate", async () => {
+  test("a token bucket admits its capacity at once, and then one connection per fill rate", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 3, fillRate: 400 } });
     const start = performance.now();
@@ -18,7 +18,7 @@ describe("the token bucket", () => {
     expect(origin.accepted).toHaveLength(4);
   });
 
-  test("closing a connection gives no token back", async () => {
+  test("a connection that closes gives no tokens back", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 1, fillRate: "1h" } });
     (await served(proxy.port))!.close();
@@ -26,7 +26,7 @@ describe("the token bucket", () => {
     expect(await served(proxy.port)).toBeUndefined();
   });
 
-  test("belongs to the whole name: another certificate of the same name shares it, another name does not", async () => {
+  test("a token bucket belongs to the whole name: another certificate of the same name shares it, another name does not", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([], {
       upstreams: [{ name: "both", targets: [origin.target], authorizedGroups: ["admin", "ops"] }],
@@ -41,7 +41,7 @@ describe("the token bucket", () => {
     ]);
   });
 
-  test("admits exactly its capacity of a hundred connections at the same instant", async () => {
+  test("a token bucket admits exactly its capacity of a hundred connections at the same instant", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 17, fillRate: "1h" } });
     const clients = await Promise.all(Array.from({ length: 100 }, () => served(proxy.port)));
@@ -51,7 +51,7 @@ describe("the token bucket", () => {
     expect(origin.accepted).toHaveLength(17);
   });
 
-  test("is forgotten when its client is gone and it is full again", async () => {
+  test("a token bucket is forgotten when its client is gone and it is full again", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { rateLimit: { capacity: 5, fillRate: 50 } });
     const clients = await Promise.all(["alice", "bob", "dave"].map((name) => served(proxy.port, name)));
@@ -62,7 +62,7 @@ describe("the token bucket", () => {
 });
 
 describe("open connections of a client", () => {
-  test("are held to the cap; the next one is let in when one has gone", async () => {
+  test("a client's open connections are held to the cap, and the next one is admitted when one has gone", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 100, fillRate: "1h", maxConnections: 2 },
@@ -78,7 +78,7 @@ describe("open connections of a client", () => {
     expect(await served(proxy.port)).toBeUndefined();
   });
 
-  test("that come at the same instant are admitted up to the cap exactly", async () => {
+  test("a client's connections at the same instant are admitted up to the cap exactly", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 7 },
@@ -87,7 +87,7 @@ describe("open connections of a client", () => {
     expect(clients.filter((client) => client !== undefined)).toHaveLength(7);
   });
 
-  test("give their place back whatever way they ended", async () => {
+  test("a client's connections give their place back however they end", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       rateLimit: { capacity: 1_000, fillRate: 1, maxConnections: 1 },
@@ -112,8 +112,8 @@ describe("open connections of a client", () => {
   });
 });
 
-describe("all connections together", () => {
-  test("are held to maxConnections, handshaking ones included; one above is closed at once, and it recovers", async () => {
+describe("connections of all clients", () => {
+  test("all connections together are held to maxConnections, handshaking ones included; the surplus is closed at once, and the proxy recovers", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 3, handshakeTimeout: "1m" });
     const client = (await served(proxy.port))!;
@@ -128,7 +128,7 @@ describe("all connections together", () => {
       remote: expect.any(String),
     });
 
-    // Those inside notice nothing.
+    // The admitted clients notice nothing.
     await client.send("y");
     expect((await client.read(1)).toString()).toBe("y");
     silent.reset();
@@ -137,7 +137,7 @@ describe("all connections together", () => {
     other.close();
   });
 
-  test("are refused above maxConnections to the last one of a flood, and then all is as before", async () => {
+  test("all connections of a flood above maxConnections are refused, and afterwards everything is as before", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 5, handshakeTimeout: "1m" });
     const flood = await Promise.allSettled(Array.from({ length: 300 }, () => connectPlain(proxy.port)));
@@ -149,7 +149,7 @@ describe("all connections together", () => {
     expect(await served(proxy.port)).toBeDefined();
   });
 
-  test("two proxies of one process have a budget of descriptors between them, and give it all back", async () => {
+  test("two proxies of one process share one budget of descriptors, and give it all back", async () => {
     const { processBudget } = await import("../../src/lib/descriptors.ts");
     const before = processBudget().used;
     using origin = echoOrigin();
@@ -165,7 +165,7 @@ describe("all connections together", () => {
 });
 
 describe("handshakes", () => {
-  /** Clients of which half say nothing, and half send a ClientHello's beginning, byte by byte. */
+  /** Clients of which one half is silent, and the other sends the beginning of a ClientHello byte by byte. */
   async function strangers(port: number, count: number) {
     const peers = await Promise.all(Array.from({ length: count }, () => connectPlain(port)));
     const hello = Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, ...new Uint8Array(300));
@@ -181,18 +181,18 @@ describe("handshakes", () => {
     return { peers, [Symbol.dispose]: leave };
   }
 
-  test("that are silent or trickle in hold up nobody", async () => {
+  test("handshakes that are silent or trickle in do not delay other clients", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { handshakeTimeout: "1m" });
     using _ = await strangers(proxy.port, 40);
     for (let i = 0; i < 5; i++) (await served(proxy.port))!.close();
-    // They were all there meanwhile.
+    // All of them were connected meanwhile.
     await proxy.log.count("closed", 5);
     expect(proxy.proxy.stats().connections).toBe(40);
     expect(reasons(proxy.log)).toEqual([]);
   });
 
-  test("that are silent or trickle in are cut at handshakeTimeout, and nothing is held", async () => {
+  test("handshakes that are silent or trickle in are cut at handshakeTimeout, and nothing is held", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { handshakeTimeout: 600 });
     const start = performance.now();

@@ -1,16 +1,15 @@
-// What the log says, and that nobody can make it say too much.
+// What the log says, and that no client can flood it.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { connect as connectFrom } from "node:net";
-import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { cert, connect, connectPlain, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { issue } from "../support/issue.ts";
-import { startProxy, testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
+import * as support from "../support/proxy.ts";
+import { testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
 
-// How few lines there are is what is under test here: with the interval that users have.
-const { intervalMs } = RefusalLog;
-beforeAll(() => void (RefusalLog.intervalMs = 5_000));
-afterAll(() => void (RefusalLog.intervalMs = intervalMs));
+// These tests count lines, so they use the interval of production.
+const startProxy: typeof support.startProxy = (targets, over) =>
+  support.startProxy(targets, over, { refusalInterval: 5_000 });
 
 const refused = ({ log }: TestProxy) => log.written.filter(({ msg }) => msg === "refused");
 const sum = (lines: Line[]) => lines.reduce((all, { count }) => all + Number(count ?? 1), 0);
@@ -21,7 +20,7 @@ async function probe(port: number, hostname?: string): Promise<void> {
   await peer.closed;
 }
 
-/** So many connections that close at once, a few at a time. */
+/** Makes `count` connections that close at once, a few at a time. */
 async function flood(count: number, attempt: (i: number) => Promise<unknown>): Promise<void> {
   let next = 0;
   const worker = async () => {
@@ -30,7 +29,7 @@ async function flood(count: number, attempt: (i: number) => Promise<unknown>): P
   await Promise.all(Array.from({ length: 20 }, worker));
 }
 
-describe.each([1, 2])("with %i workers", (workers) => {
+describe.each([1, 2])("refusals, with %i workers", (workers) => {
   test("4,000 connections that close at once are a handful of lines, whose counts are 4,000", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"], { workers });
     const began = Date.now();
@@ -39,7 +38,7 @@ describe.each([1, 2])("with %i workers", (workers) => {
     await proxy.proxy.close();
     const lines = refused(proxy);
     expect(sum(lines)).toBe(4_000);
-    // The first, one every five seconds, and the last.
+    // A worker writes the first line, one every five seconds, and the last.
     expect(lines.length).toBeLessThanOrEqual(workers * (3 + Math.ceil((Date.now() - began) / 5_000)));
     for (const { count, since } of lines) {
       if (count !== undefined) expect(Date.parse(String(since))).toBeGreaterThanOrEqual(began);
@@ -47,7 +46,7 @@ describe.each([1, 2])("with %i workers", (workers) => {
   });
 });
 
-test("connections from many sources are a line or two each, exact", async () => {
+test("connections from many sources are a line or two each, with exact counts", async () => {
   await using proxy = await startProxy(["127.0.0.1:1"], { listener: { address: "[::]:0" } });
   const local = (i: number) =>
     new Promise<void>((resolve, reject) => {
@@ -71,7 +70,7 @@ test("connections from many sources are a line or two each, exact", async () => 
   for (const [source, own] of per) expect([source, sum(own)]).toEqual([source, 10]);
 });
 
-test("a refusal of a stranger says what its certificate claims, where it came in and what it asked for", async () => {
+test("a refusal of a stranger says what its certificate claims, where it came in and what name it asked for", async () => {
   await using proxy = await startProxy(["127.0.0.1:1"]);
   const client = await connect(proxy.port, { name: "stranger", serverName: "db.example.com" });
   await client.ended;
@@ -89,7 +88,7 @@ test("a refusal of a stranger says what its certificate claims, where it came in
   expect(line["client"]).toBeUndefined();
 });
 
-test("a refusal for want of room has an id and the listener", async () => {
+test("a refusal because the proxy is full has an id and the listener", async () => {
   await using proxy = await startProxy(["127.0.0.1:1"], { maxConnections: 1 });
   const silent = await connectPlain(proxy.port);
   await until(() => proxy.proxy.stats().connections === 1, "it is full");
@@ -101,7 +100,7 @@ test("a refusal for want of room has an id and the listener", async () => {
   silent.reset();
 });
 
-describe("who ended first", () => {
+describe("the side that ended first", () => {
   const cases: [string, string, string, (client: Peer, server: Peer, proxy: TestProxy) => void][] = [
     ["client", "closed", "a client's end", (client) => client.end()],
     ["client", "client_reset", "a client's reset", (client) => client.reset()],
@@ -109,8 +108,8 @@ describe("who ended first", () => {
     ["upstream", "upstream_reset", "a server's reset", (_, server) => server.reset()],
     ["proxy", "shutdown", "a shutdown", (_, __, { proxy }) => void proxy.close({ timeout: 0 })],
   ];
-  test.each(cases)("is the %s, reason %s: %s", async (endedBy, reason, _, end) => {
-    // Each side ends when the other has.
+  test.each(cases)("endedBy is the %s, with reason %s, after %s", async (endedBy, reason, _, end) => {
+    // Each side ends after the other has ended.
     using origin = new Origin();
     await using proxy = await startProxy([origin.target]);
     const client = await connect(proxy.port);
@@ -131,7 +130,7 @@ describe("who ended first", () => {
   });
 });
 
-test("an upstream without a healthy target is one line, and so is its first healthy one; failures name the connection", async () => {
+test("an upstream without a healthy target is logged once, and so is its first healthy one; failures name the connection", async () => {
   const origin = echoOrigin();
   const { port, target } = origin;
   origin[Symbol.dispose]();
@@ -165,7 +164,7 @@ test("an upstream without a healthy target is one line, and so is its first heal
   }
 });
 
-test("a reload that adds a healthy target says that there is one again, one that takes it away that there is none", async () => {
+test("a reload that adds a healthy target says that there is one again, one that removes it that there is none", async () => {
   const gone = echoOrigin();
   gone[Symbol.dispose]();
   using origin = echoOrigin();
@@ -185,28 +184,31 @@ test("a reload that adds a healthy target says that there is one again, one that
 test.each([
   ["debug", 1],
   ["info", 0],
-] as const)("an admission is a line at debug: level %s, %i lines", async (logLevel, count) => {
-  using origin = echoOrigin();
-  await using proxy = await startProxy([origin.target], { logLevel });
-  const client = await connect(proxy.port, { identity: issue("erin@admin") });
-  await client.send("x");
-  await client.read(1);
-  client.close();
-  const { id } = await proxy.log.line("closed");
-  const lines = proxy.log.lines.filter(({ msg }) => msg === "admitted");
-  expect(lines).toEqual(
-    Array(count).fill({
-      level: "debug",
-      msg: "admitted",
-      id,
-      client: "erin@admin",
-      remote: expect.any(String),
-      listener: "127.0.0.1:0",
-      serverName: "localhost",
-      upstream: "test",
-    }),
-  );
-});
+] as const)(
+  "an admission is logged at debug alone: the level %s has %i lines of it",
+  async (logLevel, count) => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { logLevel });
+    const client = await connect(proxy.port, { identity: issue("erin@admin") });
+    await client.send("x");
+    await client.read(1);
+    client.close();
+    const { id } = await proxy.log.line("closed");
+    const lines = proxy.log.lines.filter(({ msg }) => msg === "admitted");
+    expect(lines).toEqual(
+      Array(count).fill({
+        level: "debug",
+        msg: "admitted",
+        id,
+        client: "erin@admin",
+        remote: expect.any(String),
+        listener: "127.0.0.1:0",
+        serverName: "localhost",
+        upstream: "test",
+      }),
+    );
+  },
+);
 
 describe("a client that does not trust the proxy", () => {
   const openssl = Bun.which("openssl");
@@ -214,7 +216,7 @@ describe("a client that does not trust the proxy", () => {
   test.skipIf(openssl === null).each([
     ["openssl, for its CA", ["-CAfile", `${folder}/ca2.crt`]],
     ["openssl, for its name", ["-CAfile", `${folder}/ca.crt`, "-verify_hostname", "other.example.com"]],
-  ])("shows as one: %s", async (_, trust) => {
+  ])("a client that does not trust the proxy is logged as such: %s", async (_, trust) => {
     await using proxy = await startProxy(["127.0.0.1:1"]);
     const args = ["s_client", "-connect", `127.0.0.1:${proxy.port}`, "-verify_return_error", ...trust];
     const run = Bun.spawn([openssl!, ...args, "-cert", `${folder}/alice.crt`, "-key", `${folder}/key.pem`], {
@@ -229,7 +231,7 @@ describe("a client that does not trust the proxy", () => {
     });
   });
 
-  test("shows as one that may not: a client of this runtime, which only leaves", async () => {
+  test("a client that only leaves is logged as one that may not trust the proxy", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"]);
     const socket = await Bun.connect({
       hostname: "127.0.0.1",
@@ -241,7 +243,7 @@ describe("a client that does not trust the proxy", () => {
     socket.terminate();
     expect(line).toMatchObject({
       reason: "handshake_failed",
-      detail: expect.stringContaining("had seen the proxy's certificate"),
+      detail: expect.stringContaining("saw the proxy's certificate"),
     });
   });
 });

@@ -1,4 +1,4 @@
-// Names that look like somebody else's, on certificates of the trusted CA, through a real TLS client.
+// Names that look like another client's name, on certificates of the trusted CA, through a real TLS client.
 
 import { expect, test } from "bun:test";
 import { issue } from "../support/issue.ts";

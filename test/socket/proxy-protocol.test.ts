@@ -1,7 +1,7 @@
-// The encoder against programs that were not written here.
+// The encoder of PROXY headers, checked by other programs that read them.
 
 import { describe, expect, test } from "bun:test";
-import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
+import { encodeProxyHeader, MAX_HEADER_BYTES, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { consumers, present, type Reading } from "../support/consumers.ts";
 
 const caller: Caller = {
@@ -51,7 +51,7 @@ for (const consumer of consumers) {
     const readable = (names: Reading) =>
       Object.fromEntries(Object.entries(names).filter(([field]) => consumer.reads(field as keyof Reading)));
 
-    test("reads the addresses of version 1", async () => {
+    test(`${consumer.name} reads the addresses of version 1`, async () => {
       await using running = await consumer.start();
       const told = async (each: Caller) =>
         addressesOf(await present(running.port, encodeProxyHeader("v1", each)!));
@@ -59,19 +59,19 @@ for (const consumer of consumers) {
       expect(await told(overIPv6)).toEqual(addressesIPv6);
     });
 
-    test("reads all of version 2 that its version can read", async () => {
+    test(`${consumer.name} reads all of version 2 that its version can read`, async () => {
       await using running = await consumer.start();
       const told = (each: Caller) => present(running.port, encodeProxyHeader("v2", each)!);
       expect(await told(caller)).toEqual({ ...addresses, ...readable(names) });
       expect(await told(overIPv6)).toEqual({ ...addressesIPv6, ...readable(names) });
     });
 
-    test("reads the longest header", async () => {
+    test(`${consumer.name} reads the longest header`, async () => {
       await using running = await consumer.start();
       const length = encodeProxyHeader("v2", { ...overIPv6, client: "a" })!.length;
-      const client = "a".repeat(LONGEST_HEADER - length + 1);
+      const client = "a".repeat(MAX_HEADER_BYTES - length + 1);
       const header = encodeProxyHeader("v2", { ...overIPv6, client })!;
-      expect(header).toHaveLength(LONGEST_HEADER);
+      expect(header).toHaveLength(MAX_HEADER_BYTES);
       expect(await present(running.port, header)).toEqual({
         ...addressesIPv6,
         ...readable({ ...names, client }),

@@ -1,5 +1,5 @@
-// The bytes: every one, in order, both ways, at any size and any pace; ends and resets passed on for what they are. The
-// same suite runs over every kind of target. What only TLS to a target has is in upstream-tls.test.ts.
+// Every byte arrives, in order, both ways, at any size and any pace; an end is passed on as an end, a reset as a reset. The
+// same suite runs over every kind of target. upstream-tls.test.ts has what concerns TLS to a target alone.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Blackhole } from "../support/blackhole.ts";
@@ -15,8 +15,9 @@ import {
   type OriginOptions,
   type Peer,
 } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
+import { startProxy, still, until, type TestProxy } from "../support/proxy.ts";
 import { Random } from "../support/random.ts";
+import { nextCall } from "../support/relay-events.ts";
 import { pair } from "../support/served.ts";
 import { Tap } from "../support/tap.ts";
 
@@ -28,11 +29,11 @@ const kinds = [
 ] as const satisfies { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }[];
 
 describe.each(kinds)(
-  "over $kind:",
+  "a relay over $kind",
   (about: { kind: string; unix?: true; tls?: true; proxyProtocol?: "v2" }) => {
     const { unix = false, tls = false, proxyProtocol } = about;
     const plain = !unix && !tls;
-    /** A Unix socket that is broken off looks like one that has ended. */
+    /** A Unix socket shows a reset as an end. */
     const resets = !unix;
     const held: Disposable[] = [];
     afterEach(() => held.splice(0).forEach((each) => each[Symbol.dispose]()));
@@ -47,7 +48,7 @@ describe.each(kinds)(
     const serve = (each?: (peer: Peer) => unknown) => new Origin(each, options());
     const echo = () => echoOrigin(options());
 
-    /** A proxy before this server, which knows nothing of PROXY headers. */
+    /** Starts a proxy in front of this server, which does not read PROXY headers itself. */
     const begin = (origin: Origin): Promise<TestProxy> => {
       let { target } = origin;
       if (proxyProtocol !== undefined) {
@@ -67,7 +68,7 @@ describe.each(kinds)(
 
     describe("bytes of any size", () => {
       test.each([1, 16 * KiB - 1, 16 * KiB, 16 * KiB + 1, 128 * KiB, 512 * KiB + 1, 16 * MiB])(
-        "arrive there and back: %p of them",
+        "%p bytes arrive there and back",
         async (length) => {
           using origin = echo();
           await using proxy = await begin(origin);
@@ -84,7 +85,7 @@ describe.each(kinds)(
         },
       );
 
-      test("arrive in many small writes, both ways at once", async () => {
+      test("many small writes arrive, both ways at once", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -98,16 +99,17 @@ describe.each(kinds)(
       });
     });
 
-    describe("a slow reader", () => {
-      test("that is a client which stops and starts gets every byte, and the server is held back meanwhile", async () => {
+    describe("slow readers", () => {
+      test("a client that stops and starts reading gets every byte, and the server is held back meanwhile", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
         const data = payload(64 * MiB);
         client.socket.pause();
         const sent = server.send(data).then(() => server.end());
-        let stalled = false;
-        await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+        let stalled = true;
+        void sent.then(() => (stalled = false));
+        await still(() => server.sent, "the server is held back");
         expect(stalled).toBe(true);
         client.socket.resume();
         expect(hash(await client.rest())).toBe(hash(data));
@@ -115,14 +117,15 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: data.length, reason: "closed" });
       });
 
-      test("that is a server which stops and starts gets every byte, and the client is held back meanwhile", async () => {
+      test("a server that stops and starts reading gets every byte, and the client is held back meanwhile", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
         const data = payload(64 * MiB);
         const sent = client.send(data).then(() => client.end());
-        let stalled = false;
-        await Promise.race([sent, Bun.sleep(300).then(() => (stalled = true))]);
+        let stalled = true;
+        void sent.then(() => (stalled = false));
+        await still(() => client.sent, "the client is held back");
         expect(stalled).toBe(true);
         server.socket.resume();
         expect(hash(await server.rest())).toBe(hash(data));
@@ -131,7 +134,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: data.length, reason: "closed" });
       });
 
-      test("whose pace changes all the time gets every byte, both ways", async () => {
+      test("a client whose pace changes all the time gets every byte, both ways", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -139,6 +142,7 @@ describe.each(kinds)(
         const random = new Random(3);
         const back = client.read(data.length);
         let done = false;
+        // Nothing is waited for here: these pauses are the pace.
         const dither = (async () => {
           while (!done) {
             client.socket.pause();
@@ -156,7 +160,7 @@ describe.each(kinds)(
     });
 
     describe("the first bytes", () => {
-      test("may come from the server", async () => {
+      test("the first bytes may come from the server", async () => {
         using origin = serve((peer) => void peer.send("220 ready\r\n"));
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -164,13 +168,13 @@ describe.each(kinds)(
         client.close();
       });
 
-      test("may come from the client, before its target has been reached", async () => {
+      test("the first bytes may come from the client, before its target has been reached", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const clients = await Promise.all(
           Array.from({ length: 20 }, async (_, i) => {
             const client = await connect(proxy.port);
-            // At once after the handshake: the proxy cannot have dialled yet.
+            // The data follows the handshake at once: the proxy cannot have dialled yet.
             await client.send(`early ${i}`);
             client.end();
             return client;
@@ -226,7 +230,7 @@ describe.each(kinds)(
         expect((await server.rest()).toString()).toBe("question");
         const data = payload(16 * MiB);
         const sent = server.send(data).then(() => server.close());
-        await Bun.sleep(200);
+        await still(() => server.sent, "the answer is held up");
         client.socket.resume();
         expect(hash(await client.rest())).toBe(hash(data));
         await sent;
@@ -244,7 +248,7 @@ describe.each(kinds)(
         await client.ended;
         const data = payload(16 * MiB);
         const sent = client.send(data).then(() => client.close());
-        await Bun.sleep(200);
+        await still(() => client.sent, "the upload is held up");
         server.socket.resume();
         expect(hash(await server.rest())).toBe(hash(data));
         await sent;
@@ -252,7 +256,7 @@ describe.each(kinds)(
         expect((await proxy.log.line("closed")).reason).toBe("closed");
       });
 
-      test("of both sides at the same time is an orderly end for both", async () => {
+      test("ends of both sides at the same time are orderly for both", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         for (let i = 0; i < 50; i++) {
@@ -269,8 +273,8 @@ describe.each(kinds)(
       });
     });
 
-    describe.if(resets)("a connection broken off", () => {
-      test("by the client: the server sees a reset, not an end", async () => {
+    describe.if(resets)("connections that are broken off", () => {
+      test("a reset by the client reaches the server as a reset, not as an end", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -281,7 +285,7 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesIn: 11, reason: "client_reset" });
       });
 
-      test("by the server: the client is closed promptly, with what was sent before", async () => {
+      test("a reset by the server closes the client promptly, with what was sent before", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -293,13 +297,13 @@ describe.each(kinds)(
         expect(await proxy.log.line("closed")).toMatchObject({ bytesOut: 11, reason: "upstream_reset" });
       });
 
-      test("by the server, while the client is not reading and much is held for it", async () => {
+      test("a reset by the server, while the client is not reading and much is held for it, ends the connection", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
         client.socket.pause();
         const sent = server.send(new Uint8Array(64 * MiB));
-        await Bun.sleep(200);
+        await still(() => server.sent, "much is held");
         server.reset();
         expect(await sent).toBe(false);
         await proxy.log.line("closed", "upstream_reset");
@@ -307,7 +311,7 @@ describe.each(kinds)(
         client.reset();
       });
 
-      test("by the server: a client that is not reading is not waited for", async () => {
+      test("a reset by the server does not wait for a client that is not reading", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const all = await Promise.all(
@@ -318,8 +322,10 @@ describe.each(kinds)(
           }),
         );
         const servers = await Promise.all(all.map(() => origin.next()));
-        const sent = servers.map((server) => server.send(new Uint8Array(32 * MiB)));
-        await Bun.sleep(300);
+        // More than all kernel buffers on the way can hold.
+        const much = new Uint8Array(128 * MiB);
+        const sent = servers.map((server) => server.send(much));
+        await still(() => servers.reduce((sum, server) => sum + server.sent, 0), "much is held");
         const start = performance.now();
         for (const server of servers) server.reset();
         expect(await Promise.all(sent)).toEqual(Array(8).fill(false));
@@ -329,12 +335,12 @@ describe.each(kinds)(
         for (const client of all) client.reset();
       });
 
-      test("by the client, while the server is not reading and much is held for it", async () => {
+      test("a reset by the client, while the server is not reading and much is held for it, ends the connection", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client } = await pair(proxy, origin);
         const sent = client.send(new Uint8Array(64 * MiB));
-        await Bun.sleep(200);
+        await still(() => client.sent, "much is held");
         client.reset();
         expect(await sent).toBe(false);
         await proxy.log.line("closed", "client_reset");
@@ -342,10 +348,10 @@ describe.each(kinds)(
       });
 
       test.if(plain)(
-        "by the server in the very moment in which something is written to it: not taken for an end",
+        "a reset by the server at the moment of a write to it is not taken for an end",
         async () => {
-          // A failed write is told the socket's error, and a read after it sees only an end. The two have to meet in
-          // one turn of the loop: the connection that makes the server reset is served there just before the client's is.
+          // A failed write takes the socket's error, and a read after it sees only an end. Both have to happen in one turn
+          // of the loop: the connection that triggers the server's reset is served in it just before the client's.
           using origin = serve((peer) => void peer.send("!"));
           using trigger = new Origin();
           await using proxy = await begin(origin);
@@ -359,7 +365,7 @@ describe.each(kinds)(
             void pulled.read(1).then(() => server.reset());
             tap.hold();
             client.socket.write("more");
-            await Bun.sleep(5);
+            await until(() => tap.holding > 0, "the tap holds it");
             pull.socket.write("x");
             tap.release();
             expect((await proxy.log.count("closed", i))[i - 1]!.reason).toBe("upstream_reset");
@@ -370,7 +376,7 @@ describe.each(kinds)(
         },
       );
 
-      test("by the server after its end, while its client reads slowly: the answer is whole", async () => {
+      test("an answer is whole when the server resets after its end, while its client reads slowly", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -378,12 +384,14 @@ describe.each(kinds)(
         const data = payload(6 * MiB);
         await server.send(data);
         server.end();
+        // No event tells whether the proxy has read the end, or seen the reset: it reads on only as its client does. Both
+        // orders are right, and these pauses make the one with the end first likely.
         await Bun.sleep(50);
         server.reset();
         await Bun.sleep(50);
         client.socket.resume();
         const back = await client.rest();
-        // Where the reset has overtaken the end, what is on its way is lost, as it would be without a proxy.
+        // If the reset overtook the end, the bytes on their way are lost, as they would be without a proxy.
         const line = await proxy.log.line("closed");
         expect(hash(back)).toBe(hash(data.subarray(0, back.length)));
         expect(line.bytesOut).toBeGreaterThanOrEqual(back.length);
@@ -392,18 +400,19 @@ describe.each(kinds)(
         client.reset();
       });
 
-      test("by the client after its end, while its server reads slowly: the request is whole", async () => {
+      test("a request is whole when the client resets after its end, while its server reads slowly", async () => {
         using origin = serve((peer) => peer.socket.pause());
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
         const data = payload(600 * KiB);
+        // The proxy has to have read all of it: what its kernel still holds is lost with a reset.
+        const read = nextCall("end");
         await client.send(data);
         client.end();
-        await until(() => proxy.proxy.stats().connections === 1, "it is there");
-        // On a busy machine too, the proxy has read it all by then: what its kernel still holds is lost with a reset.
-        await Bun.sleep(500);
+        await read;
+        const lost = nextCall("abandon");
         client.reset();
-        await Bun.sleep(50);
+        await lost;
         server.socket.resume();
         expect(hash(await server.rest())).toBe(hash(data));
         server.close();
@@ -413,7 +422,7 @@ describe.each(kinds)(
         });
       });
 
-      test("by a client whose TLS turns to garbage", async () => {
+      test("a client whose TLS turns to garbage makes the server see a reset", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -424,7 +433,7 @@ describe.each(kinds)(
         expect((await proxy.log.line("closed")).reason).toBe("client_error");
       });
 
-      test("by the server: the client is closed, with what was sent before and no close_notify", async () => {
+      test("a reset by the server closes the client with what was sent before and no close_notify", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -439,7 +448,7 @@ describe.each(kinds)(
         expect(tap.endsWithCloseNotify).toBe(false);
       });
 
-      test("by the server, after the client's end: not an end either", async () => {
+      test("a reset by the server after the client's end is not an end either", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -456,7 +465,7 @@ describe.each(kinds)(
         expect(tap.endsWithCloseNotify).toBe(false);
       });
 
-      test("by a client that had ended, while its server is still at work: the server is let go", async () => {
+      test("a reset by a client that had ended, while its server is still at work, releases the server", async () => {
         using origin = serve();
         await using proxy = await begin(origin);
         const { client, server } = await pair(proxy, origin);
@@ -465,14 +474,14 @@ describe.each(kinds)(
         await server.rest();
         client.reset();
         await proxy.log.line("closed", "client_reset");
-        // Nobody is left to answer.
-        while (await server.send("an answer")) await Bun.sleep(5);
+        // A server that writes learns that the connection has no client any more.
+        await until(() => server.socket.write("an answer") < 0, "the server's connection is closed");
         expect(proxy.proxy.stats().connections).toBe(0);
       });
     });
 
-    describe("on the wire,", () => {
-      test("an orderly end is a close_notify", async () => {
+    describe("the wire", () => {
+      test("an orderly end is a close_notify on the wire", async () => {
         using origin = serve((peer) => void peer.send("bye").then(() => peer.close()));
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
@@ -499,14 +508,15 @@ describe.each(kinds)(
         ["data", (client: Peer) => client.send("early")],
         ["data and close_notify", (client: Peer) => client.send("early").then(() => client.end())],
         ["data, close_notify and FIN", (client: Peer) => client.send("early").then(() => client.close())],
-      ])("%s in the same segment as the end of the handshake", async (what, act) => {
+      ])("%s may come in the same segment as the end of the handshake", async (what, act) => {
         using origin = echo();
         await using proxy = await begin(origin);
         using tap = new Tap(proxy.port);
         tap.hold();
         const client = await tap.client();
         await act(client);
-        // The client is in the proxy's eyes still shaking hands.
+        await until(() => tap.holding > 0, "the tap holds the end of the handshake");
+        // For the proxy, the handshake is not over: it must not dial. No event tells of a dial that does not happen.
         await Bun.sleep(20);
         expect(origin.accepted).toHaveLength(0);
         tap.release();
@@ -536,7 +546,7 @@ describe.each(kinds)(
         expect(tap.endsWithCloseNotify).toBe(true);
       });
 
-      test("a client that ends with close_notify alone, and then only waits, is let go", async () => {
+      test("a client that ends with close_notify alone, and then only waits, is disconnected", async () => {
         using origin = echo();
         await using proxy = await begin(origin);
         const client = await connect(proxy.port);
@@ -552,7 +562,7 @@ describe.each(kinds)(
   },
 );
 
-test("a client that leaves while its target is being dialled takes its socket along", async () => {
+test("a client that leaves while its target is being dialled takes the dialled socket along", async () => {
   await using hole = await Blackhole.open();
   await using proxy = await startProxy([hole.target], { connectTimeout: "1m" });
   const client = await connect(proxy.port);

@@ -1,5 +1,5 @@
-// A configuration that changes while the proxy runs: all of it or nothing, and nobody who is connected, or connects
-// just then, notices.
+// A configuration that changes while the proxy runs: all of it applies or none, and clients that are connected, or that
+// connect at that moment, do not notice.
 
 import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -22,7 +22,7 @@ const RSA = { certificate: certPath("server.crt"), privateKey: certPath("key.pem
 const ECDSA = { certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem") };
 const fingerprint = (name: string) => new X509Certificate(cert(name)).fingerprint256;
 
-/** Which of its certificates the proxy has shown to a client. */
+/** Returns the file name of the certificate that the proxy has shown to a client. */
 function shown(client: Peer): string {
   const seen = client.socket.getPeerX509Certificate()?.fingerprint256;
   return ["server.crt", "server-ecdsa.crt"].find((name) => fingerprint(name) === seen) ?? "another";
@@ -35,23 +35,23 @@ function bothRoots(): string {
   return path;
 }
 
-describe.each([1, 2])("with %p workers", (workers) => {
+describe.each([1, 2])("reload, with %p workers", (workers) => {
   const start = (targets: string[], over: Parameters<typeof testConfig>[1] = {}) =>
     startProxy(targets, { workers, ...over });
   const config = (targets: string[], over: Parameters<typeof testConfig>[1] = {}) =>
     testConfig(targets, { workers, ...over });
 
-  test("fifty reloads under clients that connect without pause: each is served, with the old certificate or the new", async () => {
+  test("clients that connect without pause during fifty reloads are each served, with the old certificate or the new", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const steady = (await served(proxy.port))!;
-    /** The certificates that a client may be shown at the moment. */
+    /** The certificates that the proxy may show at the moment. */
     let allowed = new Set(["server.crt"]);
     const outcomes = new Map<string, number>();
     let [count, stop] = [0, false];
     const connecting = Array.from({ length: 4 }, async () => {
       while (!stop) {
-        // Shown is what was in force at some time between the beginning and the end.
+        // The proxy shows a certificate that was in use at some time during the handshake.
         const before = allowed;
         const client = await connect(proxy.port);
         const during = new Set([...before, ...allowed]);
@@ -84,7 +84,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(messages(proxy.log, "closed").filter(({ reason }) => reason !== "closed")).toEqual([]);
   });
 
-  test("once a reload is over, every thread goes by it", async () => {
+  test("every thread uses the new configuration once a reload is over", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     for (const group of ["ops", "admin", "ops"]) {
@@ -117,7 +117,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     }
   });
 
-  test("a handshake that is under way goes by the rules of its end", async () => {
+  test("a handshake that is under way is judged by the rules at its end", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target], { listener: { ca: bothRoots() } });
     const held = async (name: string) => {
@@ -157,7 +157,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     client.close();
   });
 
-  test("buckets survive: the tokens that are missing go on missing", async () => {
+  test("a bucket survives a reload: the tokens that are missing stay missing", async () => {
     using origin = echoOrigin();
     const rate = (capacity: number) => ({ rateLimit: { capacity, fillRate: "1h" } });
     await using proxy = await start([origin.target], rate(3));
@@ -168,7 +168,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.proxy.reload(config([origin.target], rate(2)));
     expect(await isServed(proxy.port)).toBe(false);
     expect(await isServed(proxy.port, "bob")).toBe(true);
-    // Two are missing, as many as there is room for.
+    // Two tokens are missing, and two are left.
     await proxy.proxy.reload(config([origin.target], rate(4)));
     for (let i = 0; i < 2; i++) expect(await isServed(proxy.port)).toBe(true);
     expect(await isServed(proxy.port)).toBe(false);
@@ -217,7 +217,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await isServed(proxy.port)).toBe(true);
   });
 
-  test("a shorter timeout applies to connections that are open, a longer one too", async () => {
+  test("a shorter timeout applies to connections that are open, and so does a longer one", async () => {
     using origin = new Origin();
     await using proxy = await start([origin.target], { timeout: "1h" });
     const client = await connect(proxy.port);
@@ -226,7 +226,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await client.ended;
     client.close();
     expect((await proxy.log.line("closed")).reason).toBe("idle_timeout");
-    // As if it had never been short.
+    // The short timeout has no effect any more.
     await proxy.proxy.reload(config([origin.target], { timeout: 1_500 }));
     const other = await connect(proxy.port);
     const start_ = performance.now();
@@ -259,7 +259,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.log.line("refused", "handshake_timeout");
   });
 
-  test("a target that went is drained: its connections go on, new ones go elsewhere", async () => {
+  test("a target that is removed is drained: its connections go on, new ones go elsewhere", async () => {
     using going = echoOrigin();
     using staying = echoOrigin();
     await using proxy = await start([going.target]);
@@ -271,7 +271,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await echoes(client)).toBe(true);
     expect(proxy.proxy.stats().upstreams[0]!.targets.map(({ address }) => address)).toEqual([staying.target]);
     await proxy.log.count("closed", 4);
-    // It comes back with the connection that it still has.
+    // The target comes back with the connection that it still has.
     await proxy.proxy.reload(config([going.target, staying.target]));
     expect(proxy.proxy.stats().upstreams[0]!.targets.map(({ open }) => open)).toEqual([1, 0]);
     expect(await isServed(proxy.port)).toBe(true);
@@ -281,7 +281,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(proxy.proxy.stats().upstreams[0]!.targets.map(({ open }) => open)).toEqual([0, 0]);
   });
 
-  test("a connection whose target goes while it is dialled, and does not answer, is served by another", async () => {
+  test("a connection whose target is removed while it is dialled, and does not answer, is served by another", async () => {
     using staying = echoOrigin();
     await using hole = await Blackhole.open();
     await using proxy = await start([hole.target], { connectTimeout: 500 });
@@ -293,7 +293,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await proxy.log.line("closed")).toMatchObject({ target: staying.target, reason: "closed" });
   });
 
-  test("an upstream that is new is reached, by its name", async () => {
+  test("an upstream that is new is reached by its name", async () => {
     using origin = echoOrigin();
     using other = echoOrigin();
     await using proxy = await start([origin.target]);
@@ -308,7 +308,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     );
     expect(await isServed(proxy.port)).toBe(true);
     expect(other.accepted).toHaveLength(1);
-    // Its server name leads elsewhere now.
+    // Its server name leads to another upstream now.
     await client.ended;
     client.close();
     expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
@@ -321,7 +321,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     ]);
   });
 
-  test("a listener that went accepts nobody and keeps nobody, and the others do as before", async () => {
+  test("a listener that is removed accepts no client and keeps none, and the others are not affected", async () => {
     using origin = echoOrigin();
     const listener = (address: string) => ({ address, ca: certPath("ca.crt"), ...RSA });
     const { listener: _, ...rest } = config([origin.target]);
@@ -332,7 +332,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     const [kept, gone] = proxy.addresses.map(({ port }) => port) as [number, number];
     const client = (await served(kept))!;
     const theirs = (await served(gone))!;
-    // Which of two that are alike is meant cannot be seen; the first is taken to stay.
+    // Nothing tells two equal listeners apart: the first one stays.
     await proxy.reload({ ...rest, listeners: [listener("127.0.0.1:0")] });
     expect(messages(log, "listener removed")).toHaveLength(1);
     await expect(connectPlain(gone)).rejects.toThrow();
@@ -341,7 +341,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await log.line("closed", "authorization_revoked")).toMatchObject({ detail: "listener_removed" });
     expect(await isServed(kept)).toBe(true);
     expect(await echoes(client)).toBe(true);
-    // What is closed stays closed until a restart, and the rest applies.
+    // A closed listener stays closed until a restart, and the other changes apply.
     await proxy.reload({ ...rest, listeners: two.map((each) => ({ ...each, ...ECDSA })) });
     expect(messages(log, "needs a restart")).toEqual([
       expect.objectContaining({ key: "listeners[1].address", running: "none", configured: "127.0.0.1:0" }),
@@ -353,7 +353,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     expect(await proxy.close()).toEqual({ cut: 0 });
   });
 
-  test("an address that changed, and other workers, are said to need a restart; the rest applies", async () => {
+  test("a changed address and changed workers are said to need a restart; the rest applies", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     await proxy.proxy.reload(
@@ -393,7 +393,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     client.close();
   });
 
-  test("before listening, everything can change but the workers", async () => {
+  test("a reload before listening can change everything but the workers", async () => {
     using origin = echoOrigin();
     const log = new Log();
     const proxy = createProxy(config(["127.0.0.1:1"], { listener: { address: "127.0.0.2:0" } }), {
@@ -409,7 +409,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.close({ timeout: 0 });
   });
 
-  test("while the ports are being opened, the outcome is the new configuration", async () => {
+  test("a reload while the ports are being opened results in the new configuration", async () => {
     using origin = echoOrigin();
     const proxy = createProxy(config(["127.0.0.1:1"]), { logger: new Log() });
     const listening = proxy.listen();
@@ -426,7 +426,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await proxy.close({ timeout: 0 });
   });
 
-  test("while it drains it is carried out, to the last connection", async () => {
+  test("a reload while the proxy drains is carried out, until the last connection is gone", async () => {
     using origin = echoOrigin();
     const folder = mkdtempSync(`${root}/`);
     const crl = `${folder}/crl.pem`;
@@ -440,7 +440,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     ];
     for (const other of others) expect(await echoes(other)).toBe(true);
     const closing = proxy.proxy.close({ timeout: 60_000 });
-    // A file that changes, then a reload that is asked for.
+    // First a file changes, then a reload is requested.
     writeFileSync(crl, revoke([900]));
     expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
       client: "mallory@admin",
@@ -464,7 +464,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await expect(proxy.proxy.reload()).rejects.toThrow("has been closed");
   });
 
-  test("one that is under way when the proxy is closed comes to an end, and so does the proxy", async () => {
+  test("a reload that is under way when the proxy is closed ends, and so does the proxy", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const client = (await served(proxy.port))!;
@@ -476,7 +476,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await Promise.allSettled(reloads);
   });
 
-  test("two at once are carried out one after the other, and a refused one changes nothing for the next", async () => {
+  test("two reloads at once are carried out one after the other, and a refused one changes nothing for the next", async () => {
     using origin = echoOrigin();
     await using proxy = await start([origin.target]);
     const results = await Promise.allSettled([
@@ -495,7 +495,7 @@ describe.each([1, 2])("with %p workers", (workers) => {
 });
 
 describe("what is reloaded", () => {
-  test("without an argument is the last configuration, with its files as they are now", async () => {
+  test("a reload without an argument takes the last configuration, with its files as they are now", async () => {
     using origin = echoOrigin();
     const folder = mkdtempSync(`${root}/`);
     const certificate = `${folder}/server.crt`;
@@ -515,7 +515,7 @@ describe("what is reloaded", () => {
     client.close();
   });
 
-  test("is what the source says, where there is one", async () => {
+  test("a reload takes what the source says, where there is one", async () => {
     using origin = echoOrigin();
     let timeout = 1_000;
     const source = async () => testConfig([origin.target], { timeout });
@@ -549,16 +549,16 @@ describe("what is reloaded", () => {
   });
 
   test.each<[string, unknown]>([
-    ["no table", 5],
+    ["a number", 5],
     ["a list", []],
-    ["with a function in it", { timeout: () => 5 }],
-    ["an unknown key", { timeouts: 5 }],
-  ])("%s is refused as it is at the start", async (_, bad) => {
+    ["a table with a function in it", { timeout: () => 5 }],
+    ["a table with an unknown key", { timeouts: 5 }],
+  ])("a reload refuses %s as the start does", async (_, bad) => {
     const proxy = createProxy(testConfig(["127.0.0.1:1"]), { logger: new Log() });
     await expect(proxy.reload(bad as ProxyConfig)).rejects.toBeInstanceOf(ConfigError);
   });
 
-  test("is not what the caller makes of its object later", async () => {
+  test("a reload does not see what the caller changes in its object later", async () => {
     using origin = echoOrigin();
     const config = testConfig([origin.target]);
     const log = new Log();
@@ -580,7 +580,7 @@ describe("what is reloaded", () => {
   });
 });
 
-describe("a change of files", () => {
+describe("changes of files", () => {
   /** A folder with a certificate and its key. */
   function pair(): {
     folder: string;
@@ -600,7 +600,7 @@ describe("a change of files", () => {
     return { folder, listener, put };
   }
 
-  test("is noticed by every proxy that names them, and by none that is closed or does not watch", async () => {
+  test("a change of files is noticed by every proxy that names them, and by none that is closed or does not watch", async () => {
     using origin = echoOrigin();
     const { listener, put } = pair();
     await using one = await startProxy([origin.target], { listener });
@@ -625,7 +625,7 @@ describe("a change of files", () => {
     expect(messages(blind.log, "reloaded")).toEqual([]);
   });
 
-  test("that leaves a certificate without its key is refused, and taken once the key is there", async () => {
+  test("a change that leaves a certificate without its key is refused, and taken once the key is there", async () => {
     using origin = echoOrigin();
     const { listener } = pair();
     await using proxy = await startProxy([origin.target], { listener });
@@ -640,7 +640,7 @@ describe("a change of files", () => {
     expect(messages(proxy.log, "reload refused")).toHaveLength(1);
   });
 
-  test("between making the proxy and listening is noticed", async () => {
+  test("a change between making the proxy and listening is noticed", async () => {
     using origin = echoOrigin();
     const { listener, put } = pair();
     const log = new Log();
@@ -651,7 +651,7 @@ describe("a change of files", () => {
     await proxy.close();
   });
 
-  test("while the source is being read is noticed", async () => {
+  test("a change while the source is being read is noticed", async () => {
     const { folder } = pair();
     const file = `${folder}/limits`;
     writeFileSync(file, "1000");
@@ -673,7 +673,7 @@ describe("a change of files", () => {
     await proxy.close();
   });
 
-  test("that a refused configuration was waiting for is noticed", async () => {
+  test("a change that a refused configuration was waiting for is noticed", async () => {
     const { folder } = pair();
     const crl = `${folder}/crl.pem`;
     const log = new Log();
@@ -688,13 +688,15 @@ describe("a change of files", () => {
     await proxy.close();
   });
 
-  test("is watched for, or no longer, as the configuration in force says", async () => {
+  test("a change is watched for, or no longer, as the current configuration says", async () => {
     const { listener, put } = pair();
     await using proxy = await startProxy(["127.0.0.1:1"], { listener });
+    await using watching = await startProxy(["127.0.0.1:1"], { listener });
     await proxy.proxy.reload(testConfig(["127.0.0.1:1"], { listener, watch: false }));
     put(ECDSA);
-    // Three looks of a watch.
-    await Bun.sleep(1_600);
+    // When a proxy that watches has noticed, and has reloaded once more, the other one would have noticed too.
+    await watching.log.line("reloaded");
+    await watching.proxy.reload();
     expect(messages(proxy.log, "reloaded")).toHaveLength(1);
     await proxy.proxy.reload(testConfig(["127.0.0.1:1"], { listener, watch: true }));
     put(RSA);
@@ -702,8 +704,8 @@ describe("a change of files", () => {
   });
 });
 
-describe("a session", () => {
-  /** Connects, over a session or with a full handshake: whether it was resumed, and the session for the next time. */
+describe("sessions", () => {
+  /** Connects with a session or with a full handshake. Returns whether it was resumed, and the session for the next time. */
   async function session(
     port: number,
     over?: Buffer,
@@ -735,8 +737,8 @@ describe("a session", () => {
     ["survives a change of limits", true, { timeout: "2m", rateLimit: { capacity: 50 } }],
     ["does not survive another certificate of the proxy", false, { listener: ECDSA }],
     ["does not survive a new revocation list", false, { listener: { crl: certPath("crl.pem") } }],
-    ["does not survive that tickets are turned off", false, { listener: { sessionTickets: false } }],
-  ])("%s", async (_, survives, over) => {
+    ["does not survive session tickets being turned off", false, { listener: { sessionTickets: false } }],
+  ])("a session %s", async (_, survives, over) => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const first = await session(proxy.port);
@@ -746,7 +748,7 @@ describe("a session", () => {
     expect(await session(proxy.port, second.next)).toMatchObject({ resumed: survives, served: true });
   });
 
-  test("does not survive another CA", async () => {
+  test("a session does not survive another CA", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const first = await session(proxy.port);
@@ -777,7 +779,7 @@ test("a health check that has become more frequent does not wait for the old tim
   expect(await proxy.log.line("target is down")).toMatchObject({ target: bad });
 });
 
-test("a thread that begins after a listener went opens the others, and can be closed", async () => {
+test("a thread that begins after a listener was removed opens the others, and can be closed", async () => {
   const { Engine } = await import("../../src/engine/engine.ts");
   const { DescriptorBudget } = await import("../../src/lib/descriptors.ts");
   const { loadCredentials } = await import("../../src/config/credentials.ts");

@@ -1,4 +1,4 @@
-// What strangers may cost, seen from outside.
+// What clients that reset during their handshake may cost, seen from outside.
 
 import { expect, test } from "bun:test";
 import { createServer, type Socket } from "node:net";

@@ -1,5 +1,5 @@
-// Sessions that are resumed: no signature is made and no certificate sent, but who the client is, and whether it may come
-// in, is decided by the rules and the clock of now.
+// Resumed sessions: no signature is made and no certificate is sent, but the client's identity and authorization are
+// checked by the current rules and the current time.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync } from "node:fs";
@@ -26,7 +26,7 @@ class Folder implements AsyncDisposable {
 const calm = { watch: false };
 const mallory = issue("mallory@admin", testAuthority, { serial: 800 });
 
-/** Comes for the first time, is served, and leaves with a ticket. */
+/** Connects for the first time, is served, and returns the ticket. */
 async function ticketFor(port: number, options: VisitOptions = {}): Promise<Buffer> {
   const first = await visit(port, options);
   expect(first.served).toBe(true);
@@ -36,7 +36,7 @@ async function ticketFor(port: number, options: VisitOptions = {}): Promise<Buff
   return first.session;
 }
 
-test("a client that comes again resumes, and is the same client", async () => {
+test("a client that comes back resumes its session, and is the same client", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   let session = await ticketFor(proxy.port);
@@ -50,7 +50,7 @@ test("a client that comes again resumes, and is the same client", async () => {
   expect(lines.map(({ client }) => client)).toEqual(Array(4).fill("alice@admin"));
 });
 
-test("a ticket has the identity that it was given to, whatever certificate comes with it", async () => {
+test("a ticket has the identity that it was issued to, whatever certificate comes with it", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const session = await ticketFor(proxy.port);
@@ -82,7 +82,7 @@ test.concurrent.each([true, false])(
       await peer.send(await peer.some());
     });
     await using proxy = await startProxy([origin.target], { ...calm, disconnectExpired });
-    // Enough for a handshake on a busy machine; dates in certificates are whole seconds.
+    // Three seconds are enough for a handshake on a busy machine. Dates in certificates are whole seconds.
     const notAfter = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
     const identity = issue("mallory@admin", testAuthority, { notAfter });
     const session = await ticketFor(proxy.port, { identity });
@@ -135,25 +135,28 @@ test.each<[string, (folder: Folder) => Promise<object>]>([
     "certificate",
     async () => ({ certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem") }),
   ],
-])("a change of %s, and its undoing, invalidate the tickets of before", async (_, change) => {
-  await using folder = new Folder();
-  using origin = echoOrigin();
-  await using proxy = await startProxy([origin.target], calm);
-  const session = await ticketFor(proxy.port);
-  const listener = await change(folder);
-  await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener }));
-  const second = await visit(proxy.port, { session });
-  expect([second.served, second.reused]).toEqual([true, false]);
-  second.leave();
-  await proxy.proxy.reload(testConfig([origin.target], calm));
-  for (const old of [session, second.session]) {
-    const third = await visit(proxy.port, { session: old });
-    expect([third.served, third.reused]).toEqual([true, false]);
-    third.leave();
-  }
-});
+])(
+  "tickets from before a change of the %s are invalid after it, and after its undoing",
+  async (_, change) => {
+    await using folder = new Folder();
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], calm);
+    const session = await ticketFor(proxy.port);
+    const listener = await change(folder);
+    await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener }));
+    const second = await visit(proxy.port, { session });
+    expect([second.served, second.reused]).toEqual([true, false]);
+    second.leave();
+    await proxy.proxy.reload(testConfig([origin.target], calm));
+    for (const old of [session, second.session]) {
+      const third = await visit(proxy.port, { session: old });
+      expect([third.served, third.reused]).toEqual([true, false]);
+      third.leave();
+    }
+  },
+);
 
-test("a reload that changes nothing of it leaves tickets as they are", async () => {
+test("a reload that changes nothing of the TLS settings leaves tickets valid", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const session = await ticketFor(proxy.port);
@@ -163,7 +166,7 @@ test("a reload that changes nothing of it leaves tickets as they are", async () 
   again.leave();
 });
 
-test("a resumed session has the group and the upstream of now, not of its first connection", async () => {
+test("a resumed session has the current group and upstream, not those of its first connection", async () => {
   using origin = echoOrigin();
   using other = echoOrigin();
   const upstreams = (group: string) => [
@@ -172,7 +175,7 @@ test("a resumed session has the group and the upstream of now, not of its first 
   ];
   await using proxy = await startProxy([], { ...calm, upstreams: upstreams("admin") });
   const session = await ticketFor(proxy.port, { serverName: "one.test" });
-  // The session of one upstream opens no door to another.
+  // A session for one upstream gives no access to another.
   expect((await visit(proxy.port, { serverName: "two.test", session })).served).toBe(false);
   expect((await visit(proxy.port, { serverName: "three.test", session })).served).toBe(false);
   await proxy.proxy.reload(testConfig([], { ...calm, upstreams: upstreams("ops") }));
@@ -186,7 +189,7 @@ test("a resumed session has the group and the upstream of now, not of its first 
   expect(other.accepted).toHaveLength(0);
 });
 
-test("the name that a resumed session asks for is its own, not the first one's", async () => {
+test("a resumed session asks for its own server name, not for that of the first connection", async () => {
   using one = echoOrigin();
   using two = echoOrigin();
   const upstreams = [one, two].map(({ target }, i) => ({
@@ -203,7 +206,7 @@ test("the name that a resumed session asks for is its own, not the first one's",
   expect([one.accepted.length, two.accepted.length]).toEqual([1, 1]);
 });
 
-test("limits count a resumed session as any other", async () => {
+test("a resumed session counts against limits like any other", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], {
     ...calm,
@@ -217,7 +220,7 @@ test("limits count a resumed session as any other", async () => {
   expect(await proxy.log.line("refused")).toMatchObject({ reason: "rate_limited", client: "alice@admin" });
 });
 
-test("an open connection that was resumed is judged at a reload as any other", async () => {
+test("a resumed connection that is open is judged at a reload like any other", async () => {
   await using folder = new Folder();
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
@@ -238,7 +241,7 @@ test("an open connection that was resumed is judged at a reload as any other", a
   good.leave();
 });
 
-test.concurrent("a resumed session ends with its certificate as any other", async () => {
+test.concurrent("a resumed session ends with its certificate like any other", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const notAfter = new Date(Math.ceil(Date.now() / 1_000 + 3) * 1_000);
@@ -251,7 +254,7 @@ test.concurrent("a resumed session ends with its certificate as any other", asyn
   again.leave();
 });
 
-test("with sessionTickets = false there are none", async () => {
+test("a proxy with sessionTickets = false issues no tickets", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], { ...calm, listener: { sessionTickets: false } });
   for (let i = 0; i < 2; i++) {
@@ -261,7 +264,7 @@ test("with sessionTickets = false there are none", async () => {
   }
 });
 
-test("a reload turns tickets off, those of before included, and on again", async () => {
+test("a reload turns tickets off, including those from before, and on again", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const session = await ticketFor(proxy.port);
@@ -277,11 +280,11 @@ test("a reload turns tickets off, those of before included, and on again", async
   again.leave();
 });
 
-test("a damaged ticket makes nobody of another", async () => {
+test("a damaged ticket does not give a client another identity", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], calm);
   const session = await ticketFor(proxy.port);
-  // Damage to what the client keeps for itself may leave the ticket whole: then it is alice's, and resumed.
+  // Part of the session is the client's own data: damage there leaves the ticket whole, and alice's session is resumed.
   for (let at = 0; at < session.length; at += 97) {
     const damaged = Buffer.from(session);
     damaged[at] = damaged[at]! ^ 0xff;
@@ -294,7 +297,7 @@ test("a damaged ticket makes nobody of another", async () => {
   expect(lines).toEqual([]);
 });
 
-test("with two workers a client that comes again gets in, resumed or not", async () => {
+test("a client that comes back is served with two workers, resumed or not", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], { ...calm, workers: 2 });
   let session = await ticketFor(proxy.port);

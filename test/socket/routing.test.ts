@@ -1,13 +1,13 @@
-// Where connections go: by the server name they ask for, and by the listener they come through.
+// Which upstream a connection reaches: by its server name, and by its listener.
 
 import { describe, expect, test } from "bun:test";
 import { ConfigError, createLogger, createProxy, type Proxy, type ProxyConfig } from "tcpproxy";
 import { issue, makeAuthority } from "../support/issue.ts";
 import { cert, certPath, connect, Origin, type ClientOptions, type Peer } from "../support/peer.ts";
-import { Log, testConfig, until } from "../support/proxy.ts";
+import { Log, REFUSAL_INTERVAL, testConfig, until } from "../support/proxy.ts";
 import { visit } from "../support/visit.ts";
 
-/** A server that says who it is, then sends back what it gets. */
+/** A server that sends its name first, then sends back what it receives. */
 class Named extends Origin {
   readonly name: string;
 
@@ -31,7 +31,7 @@ interface Running extends AsyncDisposable {
 }
 
 async function start(config: ProxyConfig, log = new Log()): Promise<Running> {
-  const proxy = createProxy({ watch: false, ...config }, { logger: log });
+  const proxy = createProxy({ watch: false, ...config }, { logger: log, refusalInterval: REFUSAL_INTERVAL });
   await proxy.listen();
   return {
     proxy,
@@ -63,7 +63,7 @@ const generous = { rateLimit: { capacity: 1_000_000, fillRate: 1 } };
 const single = (...upstreams: ReturnType<typeof upstream>[]): ProxyConfig =>
   testConfig([], { ...generous, upstreams });
 
-/** The name of the server that answers; empty where none does. */
+/** Returns the name of the server that answers; empty if none does. */
 async function answer(port: number, options: ClientOptions = {}): Promise<string> {
   const client = await connect(port, options);
   const name = await greeting(client);
@@ -224,7 +224,7 @@ describe("by server name", () => {
         { ...upstream(two, ["two.test"]), name: "one" },
       ),
     );
-    // An upstream is itself by its name, and the server name leads to the other one now.
+    // An upstream is identified by its name, and the server name leads to the other upstream now.
     expect(await proxy.log.line("closed", "authorization_revoked")).toMatchObject({
       upstream: "one",
       detail: "upstream_changed",
@@ -237,7 +237,7 @@ describe("by server name", () => {
     for (const { targets } of proxy.proxy.stats().upstreams) expect(targets[0]!.open).toBe(0);
   });
 
-  test.each([1, 2])("with %p workers each finds its way", async (workers) => {
+  test.each([1, 2])("clients with %p workers each reach the upstream of their name", async (workers) => {
     using db = new Named("db");
     using web = new Named("web");
     await using proxy = await start({ ...single(upstream(db, ["db.test"]), upstream(web)), workers });
@@ -249,7 +249,7 @@ describe("by server name", () => {
   });
 });
 
-describe("overlaps are refused:", () => {
+describe("overlaps", () => {
   const one = { name: "a", targets: ["127.0.0.1:1"], authorizedGroups: ["admin"] };
   const faults = (config: ProxyConfig): string[] => {
     try {
@@ -265,13 +265,13 @@ describe("overlaps are refused:", () => {
     ["one name in two cases", [["a.b"], ["A.B."]], ["upstreams[1].serverNames[0]"]],
     ["one suffix in two upstreams", [["*.b"], ["*.B"]], ["upstreams[1].serverNames[0]"]],
     ["one name twice in one upstream", [["a.b", "a.b"]], ["upstreams[0].serverNames[1]"]],
-    ["no names in a list", [[]], ["upstreams[0].serverNames"]],
+    ["an empty list of names", [[]], ["upstreams[0].serverNames"]],
     [
-      "a name that is none",
+      "a name that is invalid",
       [["*"], ["10.0.0.1"]],
       ["upstreams[0].serverNames[0]", "upstreams[1].serverNames[0]"],
     ],
-  ])("%s", (_, names, keys) => {
+  ])("a configuration with %s is refused", (_, names, keys) => {
     const upstreams = names.map((serverNames, i) => ({ ...one, name: `u${i}`, serverNames }));
     expect(faults(testConfig([], { upstreams }))).toEqual(keys);
   });
@@ -285,14 +285,14 @@ describe("overlaps are refused:", () => {
     expect(faults(testConfig([], { upstreams }))).toEqual([]);
   });
 
-  test("two upstreams for the rest, unless a listener is pinned to one", () => {
+  test("two upstreams for the remaining names are refused, unless a listener is pinned to one", () => {
     const upstreams = [one, { ...one, name: "b" }];
     expect(faults(testConfig([], { upstreams }))).toEqual(["upstreams"]);
     const listeners = [listener(), listener({ upstream: "b" })];
     expect(faults({ upstreams, listeners })).toEqual([]);
   });
 
-  test("a pin to nowhere, listeners beside a listener, two listeners on one address", () => {
+  test("a configuration with a pin to an unknown upstream, listeners beside a listener, or two listeners on one address is refused", () => {
     expect(faults({ upstreams: [one], listeners: [listener({ upstream: "x" })] })).toEqual([
       "listeners[0].upstream",
     ]);
@@ -322,7 +322,7 @@ describe("by listener", () => {
     for (const port of proxy.ports) await expect(connect(port)).rejects.toThrow();
   });
 
-  test("a pin takes all connections of its port, whatever they ask for, and authorization is the pool's", async () => {
+  test("a pin takes all connections of its port, whatever they ask for, and authorization is the upstream's", async () => {
     using db = new Named("db");
     using web = new Named("web");
     await using proxy = await start({
@@ -363,7 +363,7 @@ describe("by listener", () => {
     client.close();
   });
 
-  test("a pin whose upstream goes with it closes its connections", async () => {
+  test("a pin whose upstream is removed with it closes its connections", async () => {
     using blue = new Named("blue");
     using green = new Named("green");
     const config = (origin: Named): ProxyConfig => ({
@@ -392,7 +392,7 @@ describe("by listener", () => {
     listeners: [listener(), listener({ ca: certPath("ca2.crt"), ...over })],
   });
 
-  test("each has its own CA: a client of one is a stranger at the other", async () => {
+  test("each listener has its own CA: a client of one is a stranger at the other", async () => {
     using web = new Named("web");
     await using proxy = await start(twoCas(web));
     const [first, second] = proxy.ports as [number, number];
@@ -405,29 +405,32 @@ describe("by listener", () => {
     );
   });
 
-  test.each([1, 2])("a ticket of one is worth nothing at the other, with %p workers", async (workers) => {
-    using web = new Named("web");
-    await using proxy = await start({ ...twoCas(web), workers });
-    const [first, second] = proxy.ports as [number, number];
-    for (let i = 0; i < 4; i++) {
-      const one = await visit(first);
-      expect([one.served, one.session]).toEqual([true, expect.any(Buffer)]);
-      expect(await visit(second, { session: one.session })).toMatchObject({ served: false, reused: false });
-      const two = await visit(second, { identity: stranger });
-      expect([two.served, two.session]).toEqual([true, expect.any(Buffer)]);
-      expect(await visit(first, { identity: stranger, session: two.session })).toMatchObject({
-        served: false,
-        reused: false,
-      });
-      one.leave();
-      two.leave();
-    }
-    expect((await proxy.log.count("refused", 8)).map(({ reason }) => reason)).toEqual(
-      Array(8).fill("certificate_untrusted"),
-    );
-  });
+  test.each([1, 2])(
+    "a ticket of one listener is worth nothing at the other, with %p workers",
+    async (workers) => {
+      using web = new Named("web");
+      await using proxy = await start({ ...twoCas(web), workers });
+      const [first, second] = proxy.ports as [number, number];
+      for (let i = 0; i < 4; i++) {
+        const one = await visit(first);
+        expect([one.served, one.session]).toEqual([true, expect.any(Buffer)]);
+        expect(await visit(second, { session: one.session })).toMatchObject({ served: false, reused: false });
+        const two = await visit(second, { identity: stranger });
+        expect([two.served, two.session]).toEqual([true, expect.any(Buffer)]);
+        expect(await visit(first, { identity: stranger, session: two.session })).toMatchObject({
+          served: false,
+          reused: false,
+        });
+        one.leave();
+        two.leave();
+      }
+      expect((await proxy.log.count("refused", 8)).map(({ reason }) => reason)).toEqual(
+        Array(8).fill("certificate_untrusted"),
+      );
+    },
+  );
 
-  test("a ticket goes with its own port where two listeners are the same but for their CRL", async () => {
+  test("a ticket is valid only on its own port where two listeners are the same but for their CRL", async () => {
     using web = new Named("web");
     const revoked = { cert: cert("revoked.crt"), key: cert("key.pem") };
     await using proxy = await start({
@@ -445,7 +448,7 @@ describe("by listener", () => {
     one.leave();
   });
 
-  test("a port whose listener is gone closes, and does not take over the trust of one that is new", async () => {
+  test("a port whose listener is removed closes, and does not take over the trust of a new one", async () => {
     using web = new Named("web");
     const at = (hostname: string, ca: string) => listener({ address: `${hostname}:0`, ca: certPath(ca) });
     const config = (...listeners: object[]): ProxyConfig => ({
@@ -465,7 +468,7 @@ describe("by listener", () => {
     });
   });
 
-  test("a port whose listener has another address stays where it is, with all else that is new", async () => {
+  test("a port whose listener has another address stays where it is, with all other changes", async () => {
     using web = new Named("web");
     const config = (...addresses: string[]): ProxyConfig => ({
       ...generous,
@@ -483,7 +486,7 @@ describe("by listener", () => {
     });
   });
 
-  test("a reload that takes a CA from one listener closes its clients, and nobody else's", async () => {
+  test("a reload that removes a CA from one listener closes its clients, and no others", async () => {
     using web = new Named("web");
     const both = makeAuthority([["CN", "both"]]);
     const path = `${import.meta.dir}/../../out/test-both-${process.pid}.pem`;

@@ -1,13 +1,13 @@
-// One port, two proxies: by mistake it is refused, whatever the number of worker threads; on purpose it is not.
+// Two proxies on one port: refused if it is a mistake, whatever the number of worker threads, and allowed with reusePort.
 
 import { describe, expect, test } from "bun:test";
 import { StartError } from "../../src/lib/errors.ts";
 import { connect, connectPlain, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
-import { freePort } from "../support/served.ts";
+import { freePort } from "../support/free-port.ts";
 import { createProxy } from "tcpproxy";
 
-/** A proxy that is started on a port that may be somebody else's: the error, if it is. */
+/** Starts a proxy on a port that may be taken. Returns its error, if it is. */
 async function second(port: number, workers: number, reusePort: boolean, hostname = "127.0.0.1") {
   const config = testConfig(["127.0.0.1:1"], {
     workers,
@@ -21,7 +21,7 @@ async function second(port: number, workers: number, reusePort: boolean, hostnam
   return { error, [Symbol.asyncDispose]: async () => void (await proxy.close({ timeout: 0 })) };
 }
 
-/** Another local user, who holds names among the kernel's local sockets. */
+/** Another local user, who holds names of abstract Unix sockets. */
 async function squat(...words: string[]) {
   const child = Bun.spawn([process.execPath, `${import.meta.dir}/../support/squatter.ts`, ...words], {
     stdout: "pipe",
@@ -47,7 +47,7 @@ describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
       ]);
 
     test.each([[[]], [["--full"]], [["--mute"]]])(
-      "keep no proxy from starting, and no two from noticing each other: %j",
+      "names that another user holds keep no proxy from starting, and no two from noticing each other: %j",
       async (flags) => {
         const port = freePort();
         await using _ = await squat(...flags, ...signs(port));
@@ -65,16 +65,19 @@ describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
       },
     );
 
-    test.each([[[]], [["--full"]], [["--mute"]]])("keep no two from sharing a port: %j", async (flags) => {
-      const port = freePort();
-      await using _ = await squat(...flags, ...signs(port));
-      await using first = await second(port, 1, true);
-      expect(first.error).toBeUndefined();
-      await using other = await second(port, 2, true);
-      expect(other.error).toBeUndefined();
-    });
+    test.each([[[]], [["--full"]], [["--mute"]]])(
+      "names that another user holds keep no two proxies from sharing a port: %j",
+      async (flags) => {
+        const port = freePort();
+        await using _ = await squat(...flags, ...signs(port));
+        await using first = await second(port, 1, true);
+        expect(first.error).toBeUndefined();
+        await using other = await second(port, 2, true);
+        expect(other.error).toBeUndefined();
+      },
+    );
 
-    test("may go while a proxy runs, and the next one still notices it", async () => {
+    test("names that another user holds may go while a proxy runs, and the next proxy still notices it", async () => {
       const port = freePort();
       await using first = await (async () => {
         await using _ = await squat(...signs(port));
@@ -89,19 +92,19 @@ describe.if(process.platform === "linux" && process.geteuid?.() === 0)(
   },
 );
 
-describe("by mistake", () => {
+describe("a port that is shared by mistake", () => {
   test.each([
     [1, 1],
     [1, 2],
     [2, 1],
     [2, 2],
-  ])("a proxy of %i and then one of %i workers: the second is refused", async (first, workers) => {
+  ])("a proxy of %i workers makes a second one of %i workers on its port fail", async (first, workers) => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { workers: first });
     await using other = await second(proxy.port, workers, false);
     expect(other.error).toBeInstanceOf(StartError);
     expect((other.error as StartError).message).toContain("in use");
-    // The first one never notices.
+    // The first proxy notices nothing.
     const client = await connect(proxy.port);
     await client.send("x");
     expect((await client.read(1)).toString()).toBe("x");
@@ -120,7 +123,7 @@ describe("by mistake", () => {
     [2, false, 1, true],
     [2, false, 2, true],
   ])(
-    "%i workers with reusePort %p and %i workers with reusePort %p: one alone cannot share",
+    "a proxy of %i workers with reusePort %p and one of %i workers with reusePort %p do not share a port",
     async (first, shares, workers, sharesToo) => {
       using origin = echoOrigin();
       await using proxy = await startProxy([origin.target], {
@@ -132,7 +135,7 @@ describe("by mistake", () => {
     },
   );
 
-  test("of several that are started at the same moment, one gets the port", async () => {
+  test("one of several proxies that start at the same moment gets the port", async () => {
     const port = (() => {
       using free = echoOrigin();
       return free.port;
@@ -143,7 +146,7 @@ describe("by mistake", () => {
     for (const each of all) await each[Symbol.asyncDispose]();
   });
 
-  test("the port is free again as soon as it is left, though connections go on", async () => {
+  test("a port is free again as soon as its proxy closes, though connections go on", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { workers: 2 });
     const client = await connect(proxy.port);
@@ -194,7 +197,7 @@ test.each([
   [1, 1],
   [1, 2],
   [2, 2],
-])("on purpose, proxies of %i and of %i workers share a port", async (first, workers) => {
+])("proxies of %i and of %i workers share a port on purpose", async (first, workers) => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], {
     workers: first,

@@ -1,4 +1,4 @@
-// What clients without any right cost those that have one, by where they come from.
+// Clients without authorization must not delay or lock out the others: limits by source address.
 
 import { generateKeyPairSync } from "node:crypto";
 import { describe, expect, test } from "bun:test";
@@ -7,7 +7,7 @@ import { cert, echoOrigin } from "../support/peer.ts";
 import { startProxy, until, type TestProxy } from "../support/proxy.ts";
 import { isServed, silent } from "../support/stranger.ts";
 
-// Other systems have one loopback address only.
+// Other systems have only one loopback address.
 const onLinux = describe.skipIf(process.platform !== "linux");
 
 const GOOD = "127.0.0.1";
@@ -21,7 +21,7 @@ async function fail(port: number, from: string, times: number): Promise<void> {
   for (let i = 0; i < times; i++) expect(await isServed(port, from, stranger)).toBe(false);
 }
 
-/** On a busy machine a failure may take more of the processor than usual, and be worth more than one. */
+/** On a busy machine a failure may take more CPU time than usual, and count as more than one. */
 function expectLimited(proxy: TestProxy, attempts: number, failures: number): void {
   const untrusted = refusals(proxy, "certificate_untrusted");
   expect(untrusted).toBeGreaterThanOrEqual(1);
@@ -36,7 +36,7 @@ const atRest = ({ proxy }: TestProxy) =>
   }, "nothing is held");
 
 onLinux("silent connections", () => {
-  test("that take all places keep no good client out", async () => {
+  test("silent connections that take all places do not keep a good client out", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], { maxConnections: 40, handshakeTimeout: "1m" });
     const sockets = await Promise.all(Array.from({ length: 80 }, () => silent(proxy.port, BAD)));
@@ -49,22 +49,22 @@ onLinux("silent connections", () => {
 });
 
 onLinux("failures", () => {
-  test("have their source refused, and no other", async () => {
+  test("failures have their source refused, and no other", async () => {
     using origin = echoOrigin();
     const handshakes = { failures: 3, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], { handshakes });
     await fail(proxy.port, BAD, 5);
-    // One that has a right is refused with its neighbours: it is not known here.
+    // An authorized client of that source is refused too: none was admitted from there before.
     expect(await isServed(proxy.port, BAD)).toBe(false);
     expect(await isServed(proxy.port, GOOD)).toBe(true);
     expect(await isServed(proxy.port, "127.0.0.3")).toBe(true);
     await atRest(proxy);
-    // Lines that stand for several are written by then.
+    // Closing writes the lines that count several refusals.
     await proxy.proxy.close();
     expectLimited(proxy, 6, 3);
   });
 
-  test("never lock out a source that had a client admitted lately", async () => {
+  test("failures never lock out a source of which a client was admitted lately", async () => {
     using origin = echoOrigin();
     const handshakes = { failures: 3, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], { handshakes });
@@ -75,7 +75,7 @@ onLinux("failures", () => {
     await atRest(proxy);
   });
 
-  test("are not counted where the source is exempt, and a reload changes what is", async () => {
+  test("failures are not counted where the source is exempt, and a reload changes what is exempt", async () => {
     using origin = echoOrigin();
     const rule = { failures: 2, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], {
@@ -88,11 +88,11 @@ onLinux("failures", () => {
       upstreams: [{ name: "test", targets: [origin.target], authorizedGroups: ["admin"] }],
     };
     await proxy.proxy.reload({ listener, upstreams, handshakes: rule });
-    // Its clients from before have proven nothing: it was not counted.
+    // Clients that were admitted while the source was exempt do not protect it.
     await fail(proxy.port, BAD, 2);
     expect(await isServed(proxy.port, BAD)).toBe(false);
     expect(refusals(proxy, "source_limited")).toBeGreaterThan(0);
-    // More may fail now.
+    // The new rule allows more failures.
     await proxy.proxy.reload({ listener, upstreams, handshakes: { ...rule, failures: 1_000, perSource: 1 } });
     await fail(proxy.port, BAD, 1);
     expect(await isServed(proxy.port, BAD)).toBe(true);
@@ -102,7 +102,7 @@ onLinux("failures", () => {
     await atRest(proxy);
   });
 
-  test("are counted once for all workers", async () => {
+  test("failures are counted once for all workers", async () => {
     using origin = echoOrigin();
     const handshakes = { failures: 6, failuresRefill: "1h" };
     await using proxy = await startProxy([origin.target], { workers: 2, handshakes });
@@ -113,7 +113,7 @@ onLinux("failures", () => {
 });
 
 onLinux("a chain of 99 certificates that are dear to verify", () => {
-  test("gets its source one handshake, and no more", async () => {
+  test("a chain of 99 certificates gets its source one handshake, and no more", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target]);
     const chain = dearChain();
@@ -132,7 +132,7 @@ function proxyFiles({ proxy }: TestProxy) {
   return { address: "127.0.0.1:0", ca, certificate, privateKey };
 }
 
-/** A leaf under 98 authorities of a stranger's own, each with a key of the largest curve there is. */
+/** A leaf under 98 CAs that a stranger made, each with a P-521 key. */
 function dearChain(): { cert: string; key: string } {
   const chain: Authority[] = [];
   for (let i = 0; i < 98; i++) {

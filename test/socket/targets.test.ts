@@ -1,4 +1,4 @@
-// Which target gets a connection: kinds of targets, shares, backups, and what becomes of those that fail.
+// Which target gets a connection: kinds of targets, weights, backups, and targets that fail.
 
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
@@ -19,8 +19,8 @@ const start = (
 ): Promise<TestProxy> =>
   startProxy([], { ...over, upstreams: [{ name: "test", targets, authorizedGroups: ["admin"], ...about }] });
 
-describe("a socket in the file system", () => {
-  test("is a target like any other", async () => {
+describe("Unix sockets", () => {
+  test("a Unix socket is a target like any other", async () => {
     using folder = new Folder();
     using origin = echoOrigin({ unix: folder.path("echo.sock") });
     await using proxy = await start([origin.target]);
@@ -37,7 +37,7 @@ describe("a socket in the file system", () => {
     client!.close();
   });
 
-  test("that is not there is passed over, and used once it is", async () => {
+  test("a Unix socket that does not exist is passed over, and used once it does", async () => {
     using folder = new Folder();
     using good = echoOrigin();
     await using proxy = await start([`unix:${folder.path("late.sock")}`, good.target]);
@@ -54,8 +54,8 @@ describe("a socket in the file system", () => {
   });
 });
 
-describe.if(process.platform === "linux")("a socket in the file system whose queue is full", () => {
-  test("is waited for", async () => {
+describe.if(process.platform === "linux")("Unix sockets whose queue is full", () => {
+  test("a Unix socket whose queue is full is waited for", async () => {
     using folder = new Folder();
     using narrow = new NarrowSocket(folder.path("narrow.sock"));
     await using proxy = await start([narrow.target]);
@@ -69,7 +69,7 @@ describe.if(process.platform === "linux")("a socket in the file system whose que
     expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
-  test("is waited for until connectTimeout, and then passed over", async () => {
+  test("a Unix socket whose queue is full is waited for until connectTimeout, and then passed over", async () => {
     using folder = new Folder();
     using narrow = new NarrowSocket(folder.path("narrow.sock"));
     using good = echoOrigin();
@@ -90,7 +90,7 @@ describe.if(process.platform === "linux")("a socket in the file system whose que
   });
 });
 
-/** A server, in a process of its own, that sends the same bytes to everybody and closes at once. */
+/** A server in a process of its own that sends the same bytes to each client and closes at once. */
 async function quick(path: string, length: number): Promise<Disposable> {
   const script = `
     const bytes = new Uint8Array(${length}).fill(120);
@@ -107,8 +107,8 @@ async function quick(path: string, length: number): Promise<Disposable> {
   return { [Symbol.dispose]: () => server.kill() };
 }
 
-describe("the bytes of a socket in the file system", () => {
-  test("all arrive, and an orderly end, from 400 servers that answer and close at once", async () => {
+describe("bytes of Unix sockets", () => {
+  test("all bytes and an orderly end arrive from 400 servers at Unix sockets that answer and close at once", async () => {
     using folder = new Folder();
     using _ = await quick(folder.path("quick.sock"), 4);
     await using proxy = await start([`unix:${folder.path("quick.sock")}`]);
@@ -127,7 +127,7 @@ describe("the bytes of a socket in the file system", () => {
     expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
-  test("all arrive, megabytes of them, at a slow reader, when the server has long closed", async () => {
+  test("all of the megabytes from a Unix socket arrive at a slow reader when the server has long closed", async () => {
     using folder = new Folder();
     const length = 5_000_000;
     using _ = await quick(folder.path("quick.sock"), length);
@@ -150,23 +150,26 @@ describe("the bytes of a socket in the file system", () => {
     expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
   });
 
-  test.if(process.platform === "linux")("leave no descriptor behind, with two workers either", async () => {
-    using folder = new Folder();
-    using _ = await quick(folder.path("quick.sock"), 4);
-    await using proxy = await start([`unix:${folder.path("quick.sock")}`], {}, { workers: 2 });
-    const descriptors = () => readdirSync("/proc/self/fd").length;
-    const before = descriptors();
-    for (let i = 1; i <= 100; i++) {
-      const client = await connect(proxy.port);
-      expect((await client.rest()).toString()).toBe("xxxx");
-      client.close();
-    }
-    const lines = await proxy.log.count("closed", 100);
-    expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
-    await until(() => descriptors() <= before + 5, "descriptors are back");
-  });
+  test.if(process.platform === "linux")(
+    "servers at Unix sockets that answer and close leave no descriptor behind, with two workers either",
+    async () => {
+      using folder = new Folder();
+      using _ = await quick(folder.path("quick.sock"), 4);
+      await using proxy = await start([`unix:${folder.path("quick.sock")}`], {}, { workers: 2 });
+      const descriptors = () => readdirSync("/proc/self/fd").length;
+      const before = descriptors();
+      for (let i = 1; i <= 100; i++) {
+        const client = await connect(proxy.port);
+        expect((await client.rest()).toString()).toBe("xxxx");
+        client.close();
+      }
+      const lines = await proxy.log.count("closed", 100);
+      expect(new Set(lines.map(({ reason }) => reason))).toEqual(new Set(["closed"]));
+      await until(() => descriptors() <= before + 5, "descriptors are back");
+    },
+  );
 
-  test("go on to the server after the client has its end, and the other way round", async () => {
+  test("bytes go on to a server at a Unix socket after the client has its end, and the other way round", async () => {
     using folder = new Folder();
     using origin = new Origin(() => {}, { unix: folder.path("half.sock") });
     await using proxy = await start([origin.target]);
@@ -199,7 +202,7 @@ describe("the bytes of a socket in the file system", () => {
     ]);
   });
 
-  test("that the server has not read are told as a reset, and what it answered arrives", async () => {
+  test("a server at a Unix socket that has not read everything resets the client, and its answer arrives", async () => {
     using folder = new Folder();
     using origin = new Origin(
       (peer) => {
@@ -217,7 +220,7 @@ describe("the bytes of a socket in the file system", () => {
     expect(messages(proxy.log, "target failed")).toEqual([]);
   });
 
-  test("of a client have no taker any more once the server has left: its answer is whole all the same", async () => {
+  test("an answer is whole when a server at a Unix socket has left before the client's bytes arrive", async () => {
     using folder = new Folder();
     using origin = new Origin((peer) => void peer.send("bye").then(() => peer.close()), {
       unix: folder.path("bye.sock"),
@@ -237,7 +240,7 @@ describe("the bytes of a socket in the file system", () => {
 });
 
 describe("weights", () => {
-  test("3 to 1: of 8 open connections 6 and 2", async () => {
+  test("weights of 3 to 1 divide 8 open connections into 6 and 2", async () => {
     using a = echoOrigin();
     using b = echoOrigin();
     await using proxy = await start([{ address: a.target, weight: 3 }, b.target]);
@@ -246,7 +249,7 @@ describe("weights", () => {
     expect([a.accepted.length, b.accepted.length]).toEqual([6, 2]);
   });
 
-  test("3 to 1, one after the other, and again after some have left", async () => {
+  test("weights of 3 to 1 hold for connections one after the other, and again after some have left", async () => {
     using a = echoOrigin();
     using b = echoOrigin();
     await using proxy = await start([a.target, { address: b.target, weight: 3 }]);
@@ -265,7 +268,7 @@ describe("weights", () => {
     ["with two workers over TLS", { workers: 2 }, { tls: {} }, { tls: { ca: certPath("ca.crt") } }],
   ];
   test.each(equal)(
-    "40 clients at once on 4 equal targets are 10 each, %s",
+    "40 clients at once are spread over 4 equal targets as 10 each, %s",
     async (_, over, options, about) => {
       const origins = Array.from({ length: 4 }, () => echoOrigin(options));
       await using proxy = await start(
@@ -284,8 +287,8 @@ describe("weights", () => {
   );
 });
 
-describe("a backup", () => {
-  test("gets nothing while another target is healthy", async () => {
+describe("backups", () => {
+  test("a backup gets nothing while another target is healthy", async () => {
     using main = echoOrigin();
     using backup = echoOrigin();
     await using proxy = await start([{ address: backup.target, backup: true }, main.target]);
@@ -293,7 +296,7 @@ describe("a backup", () => {
     expect(open(proxy)).toEqual([0, 6]);
   });
 
-  test("gets everything while no other is, and nothing more once one is back", async () => {
+  test("a backup gets everything while no other target is healthy, and nothing more once one is back", async () => {
     const main = closedTarget();
     using backup = echoOrigin();
     await using proxy = await start([main, { address: backup.target, backup: true }]);
@@ -301,14 +304,14 @@ describe("a backup", () => {
     expect(open(proxy)).toEqual([0, 4]);
     using back = echoOrigin({ port: Number(main.split(":")[1]) });
     await until(() => health(proxy)[0] === "up", "its time has passed");
-    // One connection finds out, the others trust it.
+    // The first connection proves that the target is back, and then the others use it.
     await crowd(proxy.port, 1);
     await crowd(proxy.port, 4);
     expect(open(proxy)).toEqual([5, 4]);
     expect(back.accepted).toHaveLength(5);
   });
 
-  test("that fails is no better than a main target that fails: each is tried", async () => {
+  test("a backup that fails is no better than a main target that fails: each is tried", async () => {
     const [main, backup] = [closedTarget(), closedTarget()];
     await using proxy = await start([main, { address: backup, backup: true }]);
     const client = await connect(proxy.port);
@@ -319,8 +322,8 @@ describe("a backup", () => {
   });
 });
 
-describe("a target that fails again and again", () => {
-  test("is ejected after `fall` failures in a row, which is logged once, and so is its return", async () => {
+describe("targets that fail again and again", () => {
+  test("a target is ejected after `fall` failures in a row, which is logged once, and so is its return", async () => {
     const bad = closedTarget();
     await using proxy = await start([bad], { healthCheck: { interval: "1h", fall: 2 } });
     for (let i = 1; i <= 4; i++) {
@@ -335,7 +338,7 @@ describe("a target that fails again and again", () => {
       expect.objectContaining({ level: "warn", upstream: "test", target: bad }),
     ]);
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
-    // Out or not: it is tried rather than nobody.
+    // It is tried although it may still be ejected: there is no other target.
     await crowd(proxy.port, 3);
     expect(messages(proxy.log, "target is back")).toEqual([
       expect.objectContaining({ level: "info", upstream: "test", target: bad }),
@@ -344,7 +347,7 @@ describe("a target that fails again and again", () => {
     expect(back.accepted).toHaveLength(3);
   });
 
-  test("is left alone while it is ejected", async () => {
+  test("a target gets no connections while it is ejected", async () => {
     const bad = closedTarget();
     using good = echoOrigin();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
@@ -355,7 +358,7 @@ describe("a target that fails again and again", () => {
     expect(open(proxy)).toEqual([0, 11]);
   });
 
-  test("comes back gently where there is a slow start", async () => {
+  test("a target comes back with a growing share where there is a slow start", async () => {
     const bad = closedTarget();
     using good = echoOrigin();
     await using proxy = await start([bad, good.target], {
@@ -366,14 +369,14 @@ describe("a target that fails again and again", () => {
     await proxy.log.line("target ejected");
     using back = echoOrigin({ port: Number(bad.split(":")[1]) });
     good.stop();
-    // The other one is gone: it is all there is.
+    // It is the only target that is left.
     await crowd(proxy.port, 1);
     await proxy.log.line("target is back");
     expect(health(proxy)[0]).toBe("starting");
     expect(back.accepted).toHaveLength(1);
   });
 
-  test("a flood that comes while it is away counts it out once", async () => {
+  test("a target that fails for a whole flood of connections is ejected once", async () => {
     using good = echoOrigin();
     const bad = closedTarget();
     await using proxy = await start([bad, good.target], { healthCheck: { interval: "1h", fall: 1 } });
@@ -382,8 +385,8 @@ describe("a target that fails again and again", () => {
   });
 });
 
-describe("when all targets are ejected,", () => {
-  test("the least bad is tried, rather than nobody", async () => {
+describe("upstreams whose targets are all ejected", () => {
+  test("the least bad target is tried when all are ejected", async () => {
     await using hole = await Blackhole.open();
     const bad = closedTarget();
     await using proxy = await start(
@@ -405,8 +408,8 @@ describe("when all targets are ejected,", () => {
   });
 });
 
-describe("names", () => {
-  test("one that does not resolve is a warning at the start, and its neighbour serves", async () => {
+describe("names of targets", () => {
+  test("a name that does not resolve is a warning at the start, and its neighbour serves", async () => {
     using good = echoOrigin();
     await using proxy = await start(["no-such-host.invalid:1", good.target]);
     await until(
@@ -419,7 +422,7 @@ describe("names", () => {
     expect(open(proxy)).toEqual([0, 3]);
   });
 
-  test("`proxy check` warns of it too, and finds nothing wrong", async () => {
+  test("`proxy check` warns of a name that does not resolve, and finds nothing wrong", async () => {
     using folder = new Folder();
     await Bun.write(
       folder.path("proxy.json"),
@@ -432,8 +435,8 @@ describe("names", () => {
     expect(text).not.toContain('"localhost" does not resolve');
   });
 
-  test("one that has several addresses is reached by the one that answers", async () => {
-    // "localhost" is ::1 as well; this server listens on 127.0.0.1 only.
+  test("a name that has several addresses is reached at the one that answers", async () => {
+    // "localhost" may be ::1 too; this server listens on 127.0.0.1 only.
     using origin = echoOrigin();
     await using proxy = await start([`localhost:${origin.port}`]);
     await crowd(proxy.port, 5);

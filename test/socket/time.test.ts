@@ -1,17 +1,17 @@
-// Timeouts: as long as they say, and reset by what resets them.
+// Timeouts: how long they last, and what restarts them.
 
 import { describe, expect, test } from "bun:test";
 import { Blackhole } from "../support/blackhole.ts";
 import { connect, echoOrigin, Origin } from "../support/peer.ts";
 import { startProxy } from "../support/proxy.ts";
 
-/** The contract: 250 ms or 10 %, whichever is more; never early. A busy machine gets some more. */
+/** A timeout may be late by 250 ms or 10 %, whichever is more, and is never early. A busy machine gets 250 ms more. */
 function expectIdleFor(took: number, timeout: number) {
   expect(took).toBeGreaterThanOrEqual(timeout - 1);
   expect(took).toBeLessThanOrEqual(timeout + Math.max(250, timeout / 10) + 250);
 }
 
-describe("idle", () => {
+describe("the idle timeout", () => {
   test.each([100, 700, 1_500])(
     "a connection without a byte is closed after %p ms, on both sides",
     async (timeout) => {
@@ -27,7 +27,7 @@ describe("idle", () => {
     },
   );
 
-  test.each(["the client", "the server"])("traffic from %s alone keeps it open", async (who) => {
+  test.each(["the client", "the server"])("traffic from %s alone keeps a connection open", async (who) => {
     using origin = new Origin();
     await using proxy = await startProxy([origin.target], { timeout: 400 });
     const client = await connect(proxy.port);
@@ -45,10 +45,10 @@ describe("idle", () => {
     client.close();
   });
 
-  test("a half-closed connection is closed too", async () => {
+  test("a half-closed connection is closed by the idle timeout too", async () => {
     using origin = new Origin();
     await using proxy = await startProxy([origin.target], { timeout: 300 });
-    // An end is no byte: the time runs from the last one, or from the beginning.
+    // An end is not a byte: the time runs from the last byte, or from the beginning.
     const start = performance.now();
     const client = await connect(proxy.port);
     const server = await origin.next();
@@ -70,7 +70,7 @@ describe("idle", () => {
     client.reset();
   });
 
-  test("many idle connections are all closed, each in its time", async () => {
+  test("idle connections are all closed, each at its own time", async () => {
     using origin = new Origin();
     await using proxy = await startProxy([origin.target], { timeout: 500 });
     const started: number[] = [];
@@ -104,7 +104,7 @@ test("an attempt to connect is given up after connectTimeout", async () => {
   expect((await proxy.log.line("refused")).reason).toBe("no_target");
 });
 
-test("two proxies have their own timeout each", async () => {
+test("two proxies each have their own timeout", async () => {
   using origin = echoOrigin();
   await using quick = await startProxy([origin.target], { timeout: 200 });
   await using slow = await startProxy([origin.target], { timeout: "1m" });

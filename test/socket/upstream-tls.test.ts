@@ -1,4 +1,5 @@
-// TLS to the targets: whom the proxy believes, and how it ends what TLS alone ends in that way. The rest of the relay is in relay.test.ts.
+// TLS to the targets: which certificates the proxy accepts, and how connections end over TLS alone. The rest of the relay
+// is in relay.test.ts.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
@@ -14,7 +15,7 @@ import { Tap } from "../support/tap.ts";
 type Tls = NonNullable<UpstreamConfig["tls"]>;
 type Over = Parameters<typeof startProxy>[1];
 
-/** An upstream that is spoken to over TLS. */
+/** An upstream over TLS. */
 function upstream(targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}): UpstreamConfig {
   return { name: "test", targets, authorizedGroups: ["admin"], tls: { ca: certPath("ca.crt"), ...tls } };
 }
@@ -24,29 +25,29 @@ const start = (targets: UpstreamConfig["targets"], tls: Partial<Tls> = {}, over:
 
 const secure = (name = "server"): OriginOptions => ({ tls: { name } });
 
-/** A TCP server in whose kernel the ClientHello ends: nobody answers it. */
+/** A TCP server that never answers the ClientHello. */
 const mute = () => new Origin((peer) => void peer.discard());
 
-describe("the proxy accepts as a target", () => {
-  test("one whose certificate holds the host that is dialled, by name", async () => {
+describe("certificates of targets", () => {
+  test("a target is accepted by name when its certificate holds the host that is dialled", async () => {
     using origin = echoOrigin(secure());
     await using proxy = await start([`localhost:${origin.port}`]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("one whose certificate holds the address that is dialled", async () => {
+  test("a target is accepted when its certificate holds the address that is dialled", async () => {
     using origin = echoOrigin(secure());
     await using proxy = await start([origin.target]);
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("one whose certificate holds the name that the configuration says, wherever it is", async () => {
+  test("a target is accepted when its certificate holds the configured name, whatever its address", async () => {
     using origin = echoOrigin(secure("server-named"));
     await using proxy = await start([origin.target], { serverName: "db.example" });
     expect(await echoes(await connect(proxy.port))).toBe(true);
   });
 
-  test("one behind a Unix socket whose certificate holds the name that the configuration says", async () => {
+  test("a target at a Unix socket is accepted when its certificate holds the configured name", async () => {
     using folder = new Folder();
     using origin = echoOrigin({ unix: folder.path("tls.sock"), tls: {} });
     await using proxy = await start([origin.target], { serverName: "localhost" });
@@ -67,7 +68,7 @@ describe("the proxy accepts as a target", () => {
       "the certificate is for another name",
     ],
   ];
-  test.each(wrong)("a certificate %s is not believed", async (_what, name, tls, error) => {
+  test.each(wrong)("a target with a certificate %s is not accepted", async (_what, name, tls, error) => {
     using origin = echoOrigin(secure(name));
     await using proxy = await start([origin.target], tls);
     const client = await connect(proxy.port);
@@ -81,7 +82,7 @@ describe("the proxy accepts as a target", () => {
     expect(proxy.proxy.stats()).toMatchObject({ connections: 0, upstreams: [{ targets: [{ open: 0 }] }] });
   });
 
-  test("a target that is not believed is passed over for one that is", async () => {
+  test("a target that is not accepted is passed over for one that is", async () => {
     using bad = echoOrigin(secure("server-expired"));
     using good = echoOrigin(secure());
     await using proxy = await start([bad.target, good.target]);
@@ -117,7 +118,7 @@ describe("the proxy accepts as a target", () => {
     await bad.accepted[0]!.ended;
   });
 
-  test("a client that leaves while the target's handshake is under way takes its socket along", async () => {
+  test("a client that leaves during the target's handshake takes the target's socket along", async () => {
     using origin = mute();
     await using proxy = await start([origin.target], {}, { connectTimeout: "1m" });
     const { client, server } = await pair(proxy, origin);
@@ -129,30 +130,30 @@ describe("the proxy accepts as a target", () => {
   });
 });
 
-describe("to the target the proxy is", () => {
+describe("the proxy's certificate as a client", () => {
   const own = { certificate: certPath("bob.crt"), privateKey: certPath("key.pem") };
   const demanding: OriginOptions = { tls: { clients: "ca" } };
 
-  test("the client of its own certificate", async () => {
+  test("a proxy with a client certificate shows it to a target that demands one", async () => {
     using origin = echoOrigin(demanding);
     await using proxy = await start([origin.target], own);
     expect(await echoes(await connect(proxy.port))).toBe(true);
     expect(origin.clients).toEqual(["bob@admin"]);
   });
 
-  test("nobody without a certificate: a target that demands one has failed, and the next is tried", async () => {
+  test("a proxy without a client certificate passes over a target that demands one", async () => {
     using picky = echoOrigin(demanding);
     using easy = echoOrigin(secure());
     await using proxy = await start([picky.target, easy.target]);
     const client = await connect(proxy.port);
-    // In TLS 1.3 a server says so after the handshake: a client that speaks before that is not sent to another.
+    // In TLS 1.3 a server refuses after the handshake. A client that has sent data by then is not passed to another target.
     await easy.next();
     await client.send("hello");
     expect((await client.read(5)).toString()).toBe("hello");
     expect(await proxy.log.line("target failed")).toMatchObject({ target: picky.target });
   });
 
-  test("when all demand one, the client gets nowhere", async () => {
+  test("a client is refused when all targets demand a certificate that the proxy does not have", async () => {
     using origin = echoOrigin(demanding);
     await using proxy = await start([origin.target]);
     const client = await connect(proxy.port);
@@ -162,12 +163,12 @@ describe("to the target the proxy is", () => {
   });
 });
 
-describe("verification is not weakened by the environment:", () => {
+describe("the environment", () => {
   test.each([
     ["NODE_TLS_REJECT_UNAUTHORIZED", "0"],
     ["NODE_EXTRA_CA_CERTS", certPath("ca.crt")],
     ["SSL_CERT_FILE", certPath("ca.crt")],
-  ])("%s=%s", async (name, value) => {
+  ])("the environment variable %s=%s does not weaken the verification of targets", async (name, value) => {
     using origin = echoOrigin(secure());
     using expired = echoOrigin(secure("server-expired"));
     const refuse = async (target: string, tls: Partial<Tls>) => {
@@ -196,7 +197,7 @@ describe.each([
   const fronts: Front[] = [];
   afterEach(() => fronts.splice(0).forEach((front) => front[Symbol.dispose]()));
 
-  /** A proxy before these servers, which know nothing of headers. */
+  /** Starts a proxy in front of these servers, which do not read PROXY headers themselves. */
   const begin = (...origins: Origin[]): Promise<TestProxy> => {
     if (proxyProtocol === undefined) return start(origins.map(({ target }) => target));
     fronts.push(...origins.map(({ port }) => new Front(port)));
@@ -204,8 +205,8 @@ describe.each([
     return startProxy([], { upstreams: [about] });
   };
 
-  describe("the bytes", () => {
-    test("of a client that has sent all before its target's handshake is done arrive", async () => {
+  describe("early bytes", () => {
+    test("bytes that a client sends before its target's handshake is done arrive", async () => {
       using origin = echoOrigin(secure());
       await using proxy = await begin(origin);
       using tap = new Tap(proxy.port);
@@ -225,7 +226,7 @@ describe.each([
     test.each([
       ["close_notify and FIN", (server: Peer) => server.close(), false],
       ["close_notify alone", (server: Peer) => server.end(), true],
-    ])("the server's end (%s) is passed on as one", async (_what, end, speaks) => {
+    ])("the server's end (%s) is passed on as an end", async (_what, end, speaks) => {
       using origin = new Origin(() => {}, secure());
       await using proxy = await begin(origin);
       using tap = new Tap(proxy.port);
@@ -245,7 +246,7 @@ describe.each([
       expect(proxy.proxy.stats().connections).toBe(0);
     });
 
-    test("a server that ends with close_notify alone, and then only waits, is let go", async () => {
+    test("a server that ends with close_notify alone, and then only waits, is disconnected", async () => {
       using origin = new Origin((peer) => void peer.send("bye").then(() => peer.end()), secure());
       await using proxy = await begin(origin);
       const { client, server } = await pair(proxy, origin);
@@ -256,7 +257,7 @@ describe.each([
       expect(proxy.proxy.stats().connections).toBe(0);
     });
 
-    test("a server that answers the client's end with close_notify alone is let go", async () => {
+    test("a server that answers the client's end with close_notify alone is disconnected", async () => {
       using origin = new Origin((peer) => void peer.ended.then(() => peer.end()), secure());
       await using proxy = await begin(origin);
       const { client, server } = await pair(proxy, origin);
@@ -268,8 +269,8 @@ describe.each([
     });
   });
 
-  describe("broken off", () => {
-    test("by a server that has read something: no other gets it", async () => {
+  describe("targets that break off", () => {
+    test("a request that a server has read before it broke off goes to no other server", async () => {
       using bad = new Origin((peer) => void peer.some().then(() => peer.reset()), secure());
       using good = echoOrigin(secure());
       await using proxy = await begin(bad, good);
@@ -281,7 +282,7 @@ describe.each([
       expect(good.accepted).toHaveLength(0);
     });
 
-    test("by a server before anything was written to it: the next one takes over", async () => {
+    test("a server that breaks off before anything was written to it is replaced by the next one", async () => {
       using bad = new Origin((peer) => peer.reset(), secure());
       using good = echoOrigin(secure());
       await using proxy = await begin(bad, good);
@@ -297,7 +298,7 @@ describe.each([
   describe.if(process.platform === "linux")("descriptors", () => {
     const descriptors = () => readdirSync("/proc/self/fd").length;
 
-    test("none is left behind by 300 connections, however they end", async () => {
+    test("300 connections leave no descriptor behind, however they end", async () => {
       using origin = new Origin(async (peer) => {
         const said = (await peer.read(1)).toString();
         if (said === "n") peer.end();
@@ -326,7 +327,8 @@ describe.each([
       }
       const over = () => proxy.log.lines.filter(({ msg }) => msg === "closed" || msg === "refused");
       await until(() => over().length === 301, "all are over");
-      // A reset by the target before anything was written to it is a refusal; who leaves as soon as he has come may not get as far as a target.
+      // A reset by the target before anything was written to it is a refusal, and a client that leaves at once may not
+      // reach a target.
       const reasons = new Set(over().map(({ reason }) => reason));
       expect(
         reasons.isSubsetOf(

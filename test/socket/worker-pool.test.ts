@@ -1,4 +1,4 @@
-// Worker threads that die: their connections are lost, nobody else notices, and others take their places.
+// Worker threads that die: their connections are lost, no other is affected, and new workers replace them.
 
 import { describe, expect, test } from "bun:test";
 import { appendFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
@@ -9,7 +9,7 @@ import { connect, echoOrigin, Origin, type Peer } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 import { crowd, echoes } from "../support/served.ts";
 
-/** With so many clients, a worker has none of them once in 10^9 times. */
+/** With this many clients, the chance that a worker has none of them is 1 in 10^9. */
 const CROWD = 30;
 
 const isLost = (client: Peer) =>
@@ -24,40 +24,43 @@ describe("a worker that dies", () => {
     "a stack that overflows",
     "an error while it is being told something",
     "its own end",
-  ] as const)("of %s is logged, its counts are given back, and another takes its place", async (way) => {
-    using origin = echoOrigin();
-    await using crew = await startWorkerPool([origin.target]);
-    const clients = await crowd(crew.port, CROWD);
-    expect(crew.ledger.connections()).toBe(30);
-    expect(crew.budget.used).toBe(60);
+  ] as const)(
+    "a worker that dies of %s is logged, its counts are given back, and another takes its place",
+    async (way) => {
+      using origin = echoOrigin();
+      await using crew = await startWorkerPool([origin.target]);
+      const clients = await crowd(crew.port, CROWD);
+      expect(crew.ledger.connections()).toBe(30);
+      expect(crew.budget.used).toBe(60);
 
-    crew.kill(0, way);
-    expect(await crew.log.line("worker died")).toMatchObject({ level: "error", worker: 0 });
-    // No piece of the source before it.
-    if (way !== "its own end") {
-      expect((await crew.log.line("worker failed"))["error"]).toMatch(/^(error|RangeError): /);
-    }
-    const lost = (await Promise.all(clients.map(isLost))).filter((each) => each).length;
-    expect(lost).toBeGreaterThan(0);
-    expect(lost).toBeLessThan(30);
-    expect(crew.ledger.connections()).toBe(30 - lost);
-    expect(open(crew)).toBe(30 - lost);
-    expect(crew.budget.used).toBe(2 * (30 - lost));
+      crew.kill(0, way);
+      expect(await crew.log.line("worker died")).toMatchObject({ level: "error", worker: 0 });
+      // The excerpt of the source before the error is not logged.
+      if (way !== "its own end") {
+        expect((await crew.log.line("worker failed"))["error"]).toMatch(/^(error|RangeError): /);
+      }
+      const lost = (await Promise.all(clients.map(isLost))).filter((each) => each).length;
+      expect(lost).toBeGreaterThan(0);
+      expect(lost).toBeLessThan(30);
+      expect(crew.ledger.connections()).toBe(30 - lost);
+      expect(open(crew)).toBe(30 - lost);
+      expect(crew.budget.used).toBe(2 * (30 - lost));
 
-    // The others never notice.
-    const served = (await Promise.all(clients.map(echoes))).filter((each) => each).length;
-    expect(served).toBe(30 - lost);
+      // The other clients notice nothing.
+      const served = (await Promise.all(clients.map(echoes))).filter((each) => each).length;
+      expect(served).toBe(30 - lost);
 
-    await crew.log.line("worker replaced");
-    const more = await crowd(crew.port, CROWD);
-    for (const client of [...clients, ...more]) client.close();
-    const closed = await crew.log.count("closed", 60 - lost);
-    expect(new Set(closed.map(({ id }) => String(id).split("-")[1]))).toEqual(new Set(["1", "2"]));
-    await until(() => crew.ledger.connections() === 0 && crew.budget.used === 0, "all is given back");
-    expect(open(crew)).toBe(0);
-  });
+      await crew.log.line("worker replaced");
+      const more = await crowd(crew.port, CROWD);
+      for (const client of [...clients, ...more]) client.close();
+      const closed = await crew.log.count("closed", 60 - lost);
+      expect(new Set(closed.map(({ id }) => String(id).split("-")[1]))).toEqual(new Set(["1", "2"]));
+      await until(() => crew.ledger.connections() === 0 && crew.budget.used === 0, "all is given back");
+      expect(open(crew)).toBe(0);
+    },
+  );
 
-  test("while others dial and shake hands is no reason for a count to be off", async () => {
+  test("a worker that dies while others dial and shake hands leaves exact counts", async () => {
     using origin = echoOrigin();
     await using crew = await startWorkerPool([origin.target]);
     let ended = false;
@@ -84,7 +87,7 @@ describe("a worker that dies", () => {
     await crowd(crew.port, 10);
   });
 
-  test("is not replaced while the crew is closing, and does not hold up its end", async () => {
+  test("a worker that dies while the pool is closing is not replaced, and does not delay the end", async () => {
     using origin = echoOrigin();
     await using crew = await startWorkerPool([origin.target]);
     const clients = await crowd(crew.port, CROWD);
@@ -100,7 +103,7 @@ describe("a worker that dies", () => {
     for (const client of clients) client.reset();
   });
 
-  test("again and again ends the proxy with a clear error", async () => {
+  test("a worker that dies again and again ends the proxy with a clear error", async () => {
     using origin = new Origin();
     await using crew = await startWorkerPool([origin.target]);
     for (let i = 0; i < 4; i++) {

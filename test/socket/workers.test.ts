@@ -1,4 +1,4 @@
-// Several worker threads are one proxy: limits and balance are exact over all of them.
+// Several worker threads act as one proxy: limits and balancing are exact over all of them.
 
 import { describe, expect, test } from "bun:test";
 import { connect as connectTls } from "node:tls";
@@ -18,8 +18,8 @@ const writers = (proxy: TestProxy, msg: string) =>
     proxy.log.lines.filter((line) => line.msg === msg).map(({ id }) => String(id).replace(/-[^-]*$/, "")),
   );
 
-describe.each([2, 3])("with %i workers", (workers) => {
-  test("40 clients at the same instant on 4 targets are 10 each, and none when they have gone", async () => {
+describe.each([2, 3])("limits, with %i workers", (workers) => {
+  test("40 clients at the same instant are spread over 4 targets as 10 each, and none is counted once they have left", async () => {
     const origins = Array.from({ length: 4 }, () => echoOrigin());
     const targets = origins.map(({ target }) => target);
     await using proxy = await startProxy(targets, { workers });
@@ -31,12 +31,12 @@ describe.each([2, 3])("with %i workers", (workers) => {
     await proxy.log.count("closed", 40);
     expect(open(proxy)).toEqual([0, 0, 0, 0]);
     expect(proxy.proxy.stats().connections).toBe(0);
-    // All of them took part: 40 connections pass by one of three workers once in ten million times.
+    // All workers took part: the chance that one of three gets none of 40 connections is 1 in ten million.
     expect(writers(proxy, "closed").size).toBe(workers);
     for (const origin of origins) origin[Symbol.dispose]();
   });
 
-  test("a bucket of 3 admits 3, whichever workers they come to", async () => {
+  test("a bucket of 3 admits 3 clients, whichever workers accept them", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
       workers,
@@ -88,7 +88,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
     await using proxy = await startProxy(targets, {
       workers,
       rateLimit: { capacity: 1_000, fillRate: 1 },
-      // All of these clients come from one address, and many break off: they would wait for their turns.
+      // All of these clients have one address, and many break off: the limits of a source would delay them.
       handshakes: { exempt: ["127.0.0.0/8"] },
     });
     const random = new Random(workers);
@@ -110,7 +110,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
     expect(proxy.proxy.stats().connections).toBe(0);
     expect(open(proxy)).toEqual([0, 0, 0]);
     expect(processBudget().used).toBe(before);
-    // Buckets fill up again, and then nothing is known of anybody.
+    // Once the buckets are full again, no client is stored.
     await until(() => proxy.proxy.stats().clients === 0, "no client is stored");
     expect(proxy.log.lines.filter(({ level }) => level === "error")).toEqual([]);
     const ids = proxy.log.lines.filter(({ msg }) => msg === "closed").map(({ id }) => id);
@@ -119,7 +119,7 @@ describe.each([2, 3])("with %i workers", (workers) => {
   });
 });
 
-test("a ticket is good for a connection on whichever worker: resumed or not, it is served", async () => {
+test("a ticket is accepted by every worker: resumed or not, the client is served", async () => {
   using origin = echoOrigin();
   await using proxy = await startProxy([origin.target], { workers: 2 });
   let session: Buffer | undefined;
@@ -147,17 +147,21 @@ test("a ticket is good for a connection on whichever worker: resumed or not, it 
   expect(origin.accepted).toHaveLength(20);
 });
 
-describe("closed while its workers start, a proxy leaves none behind", () => {
-  test.each([0, 5, 20, 40])("after %i ms", async (ms) => {
-    const proxy = createProxy(testConfig(["127.0.0.1:1"], { workers: 3 }), { logger: new Log() });
-    const listening = proxy.listen().then(
-      ({ port }) => port,
-      (error: unknown) => error,
-    );
-    if (ms > 0) await Bun.sleep(ms);
-    await proxy.close();
-    const port = await listening;
-    if (typeof port !== "number") expect(String(port)).toContain("closed before it was open");
-    else await expect(connectPlain(port)).rejects.toThrow();
-  });
+describe("a proxy that is closed while its workers start", () => {
+  test.each([0, 5, 20, 40])(
+    "a proxy that is closed %i ms after its start leaves no workers behind",
+    async (ms) => {
+      const proxy = createProxy(testConfig(["127.0.0.1:1"], { workers: 3 }), { logger: new Log() });
+      const listening = proxy.listen().then(
+        ({ port }) => port,
+        (error: unknown) => error,
+      );
+      if (ms > 0) await Bun.sleep(ms);
+      await proxy.close();
+      const port = await listening;
+      if (typeof port !== "number")
+        expect(String(port)).toContain("the proxy was closed while it was starting");
+      else await expect(connectPlain(port)).rejects.toThrow();
+    },
+  );
 });

@@ -1,4 +1,4 @@
-// The built binary as a black box: made once per state of the sources, run as a user would, watched from outside.
+// The built binary as a black box: built once for each state of the sources, run as a user runs it, observed from outside.
 
 import { Glob } from "bun";
 import { mkdirSync, readFileSync, readdirSync, renameSync } from "node:fs";
@@ -7,7 +7,14 @@ import { until, type Line } from "./proxy.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 
-/** Builds with build.ts, unless these very sources have been built before, and answers the path. */
+/** The certificates of test/certs, as flags. */
+export const CERTIFICATE_FLAGS: readonly string[] = [
+  ...["--ca", certPath("ca.crt")],
+  ...["--cert", certPath("server.crt")],
+  ...["--key", certPath("key.pem")],
+];
+
+/** Builds the binary with build.ts, unless the same sources have been built before. Returns its path. */
 export async function binary(): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256");
   const sources = [
@@ -19,7 +26,7 @@ export async function binary(): Promise<string> {
   for (const path of sources) hash.update(`${path}\0${readFileSync(`${ROOT}/${path}`)}\0`);
   const path = `${ROOT}/out/test/proxy-${hash.digest("hex").slice(0, 16)}`;
   if (await Bun.file(path).exists()) return path;
-  // Test files run side by side: each may build, and the last to finish wins.
+  // Test files run side by side: each may build, and the last one to finish replaces the file of the others.
   mkdirSync(`${ROOT}/out/test`, { recursive: true });
   const mine = `${path}.${process.pid}`;
   const build = Bun.spawnSync([process.execPath, "build.ts", "--outfile", mine], {
@@ -31,7 +38,7 @@ export async function binary(): Promise<string> {
   return path;
 }
 
-/** How a {@link Run} is started. */
+/** How to start a {@link Run}. */
 export interface RunOptions {
   cwd?: string;
   env?: Record<string, string>;
@@ -39,9 +46,9 @@ export interface RunOptions {
   before?: string;
 }
 
-/** A running binary. Leaving the scope kills it. */
+/** A running binary. It is killed at the end of the scope. */
 export class Run implements AsyncDisposable {
-  /** Worker threads of the proxies that are started from here on, where a test does not say. */
+  /** The number of worker threads of a proxy, unless a test sets it. */
   static workers = 1;
 
   readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">;
@@ -78,14 +85,6 @@ export class Run implements AsyncDisposable {
     args: string[] = [],
     options: RunOptions = {},
   ): Promise<Run & { port: number }> {
-    const certs = [
-      "--ca",
-      certPath("ca.crt"),
-      "--cert",
-      certPath("server.crt"),
-      "--key",
-      certPath("key.pem"),
-    ];
     const run = await Run.start(
       [
         "127.0.0.1:0",
@@ -98,7 +97,7 @@ export class Run implements AsyncDisposable {
         "--fill-rate",
         "1ms",
         ...(args.includes("--workers") ? [] : ["--workers", String(Run.workers)]),
-        ...certs,
+        ...CERTIFICATE_FLAGS,
         ...args,
       ],
       options,
@@ -106,13 +105,13 @@ export class Run implements AsyncDisposable {
     return Object.assign(run, { port: await run.port() });
   }
 
-  /** Where it listens, once it does. */
+  /** Waits until the proxy listens, and returns its port. */
   async port(): Promise<number> {
     const address = String((await this.line("listening"))["address"]);
     return Number(address.slice(address.lastIndexOf(":") + 1));
   }
 
-  /** Lines of the JSON log so far; one that stands for several is there as often. */
+  /** Lines of the JSON log so far. A line that counts several events is repeated as often. */
   lines(): Line[] {
     return this.written().flatMap((line) => Array<Line>(Number(line["count"] ?? 1)).fill(line));
   }
@@ -135,7 +134,7 @@ export class Run implements AsyncDisposable {
     return line;
   }
 
-  /** Waits for its end: the exit code, with all output read. */
+  /** Waits until the process has exited and all its output has been read. Returns the exit code. */
   async exit(): Promise<number> {
     const code = await this.child.exited;
     await this.#reading;
@@ -151,7 +150,7 @@ export class Run implements AsyncDisposable {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.child.pid}/status`, "utf8"))![1]) * 1_024;
   }
 
-  /** CPU used so far, in milliseconds, user and system. */
+  /** CPU time so far, user and system, in milliseconds. */
   get cpu(): number {
     const fields = readFileSync(`/proc/${this.child.pid}/stat`, "utf8").split(") ")[1]!.split(" ");
     return (Number(fields[11]) + Number(fields[12])) * 10;

@@ -1,4 +1,4 @@
-// A target that never answers: a port whose queue of connections is full, so that the kernel drops what asks to come in.
+// A target that never answers: a port whose queue of connections is full, so that the kernel drops new SYNs.
 
 import { dlopen, ptr } from "bun:ffi";
 
@@ -37,7 +37,7 @@ export class Blackhole implements AsyncDisposable {
 
   static async open(): Promise<Blackhole> {
     const hole = new Blackhole();
-    // A queue of length 0 holds one connection; this is it.
+    // A queue of length 0 holds one connection, which is this one.
     hole.#fill.push(await Bun.connect({ hostname: "127.0.0.1", port: hole.port, socket: { data() {} } }));
     return hole;
   }
@@ -48,7 +48,7 @@ export class Blackhole implements AsyncDisposable {
   }
 }
 
-/** A socket in the file system that accepts one connection, and then no more until the one before is taken out. Linux only. */
+/** A Unix socket with room for one connection in its queue: the next one has to wait until {@link take}. Linux only. */
 export class NarrowSocket implements Disposable {
   readonly target: string;
   readonly #fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -61,7 +61,7 @@ export class NarrowSocket implements Disposable {
     this.target = `unix:${path}`;
   }
 
-  /** Takes the connection that waits, and ends it; false where none does. */
+  /** Accepts the waiting connection and closes it. Returns false if none waits. */
   take(): boolean {
     const fd = libc.accept(this.#fd, null, null);
     if (fd >= 0) libc.close(fd);

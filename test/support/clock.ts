@@ -1,4 +1,4 @@
-// A thread that sets its clock by what it is told, and then says what time it is whenever it is asked.
+// A thread that sets its clock to the time in a message and answers each message with its own time.
 
 import { monotonic, setClock } from "../../src/lib/clock.ts";
 

@@ -1,15 +1,16 @@
-// Real programs that read the PROXY protocol, as targets: each answers an HTTP request with what it was told.
+// Real programs that read the PROXY protocol, as targets: each answers an HTTP request with the header's contents.
 //
-// What they can read differs with their version. Of those in Debian 12, HAProxy 2.6 cannot read the client's Common Name,
-// nginx 1.22 nothing but the addresses, Varnish 7.1 all but the unique id. From 1.23.2 on nginx reads all of it, and
-// HAProxy from 2.9 on, though it leaves taking the TLS part to pieces to others.
+// What they can read depends on their version. Of those in Debian 12, HAProxy 2.6 cannot read the client's Common Name,
+// nginx 1.22 reads nothing but the addresses, and Varnish 7.1 reads all but the unique id. nginx reads all of it from
+// 1.23.2 on, and HAProxy from 2.9 on, but HAProxy hands on the TLS part as bytes.
 
 import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { freePort } from "./free-port.ts";
 import { cert, connectPlain } from "./peer.ts";
 
-/** What a consumer was told, in its own words. What it was not told, or cannot read, is left out. */
+/** What a consumer read from a header, in its own words. Fields that were not sent, or that it cannot read, are absent. */
 export interface Reading {
   source?: string;
   sourcePort?: string;
@@ -18,16 +19,16 @@ export interface Reading {
   client?: string;
   tlsVersion?: string;
   cipher?: string;
-  /** 0 for a verified certificate; Varnish says so of version 1 too. */
+  /** 0 for a verified certificate. Varnish reports 0 for version 1 too. */
   verify?: string;
   serverName?: string;
   alpn?: string;
   uniqueId?: string;
 }
 
-/** A consumer that runs. Leaving the scope kills it. */
+/** A running consumer. It is killed at the end of the scope. */
 export interface Running extends AsyncDisposable {
-  /** On 127.0.0.1, as the system picked it. */
+  /** A port of 127.0.0.1 that the system picked. */
   readonly port: number;
   readonly target: string;
 }
@@ -37,25 +38,25 @@ export interface Consumer {
   readonly name: string;
   /** For `test.if`. */
   readonly available: boolean;
-  /** Whether its version can read this of a header of version 2. */
+  /** Whether its version can read this field of a header of version 2. */
   reads(field: keyof Reading): boolean;
   /** Whether it can speak TLS, after the header. */
   readonly secure: boolean;
   start(options?: { tls?: boolean }): Promise<Running>;
 }
 
-/** How each field is read, in the consumer's own language. */
+/** The expression for each field, in the consumer's own language. */
 type Expressions = { [field in keyof Reading]: string } & { ssl?: string };
 
 interface Program {
   /** The name of the binary, and the flag that makes it print its version. */
   readonly command: readonly [name: string, flag: string];
   expressions(atLeast: (version: string) => boolean): Expressions;
-  /** What the port is given to speak TLS with what is in these files; undefined where it cannot. */
+  /** The setting that makes the port speak TLS with these files; undefined if the program cannot. */
   tls?(certificate: string, key: string): string;
   /**
-   * The configuration: to answer with one line `field=value` for each field.
-   * @param tls as above, or nothing
+   * A configuration that answers with one line `field=value` for each field.
+   * @param tls the result of `tls`, or an empty string
    */
   configuration(
     port: number,
@@ -133,7 +134,7 @@ http {
   args: (configuration) => ["-c", configuration, "-e", "stderr"],
 });
 
-/** Takes a second or two to start: it compiles its configuration, with a C compiler. */
+/** Takes a second or two to start, because it compiles its configuration with a C compiler. */
 export const varnish = consumer({
   command: ["varnishd", "-V"],
   expressions: () => ({
@@ -168,7 +169,7 @@ ${fields.map(([field, expression]) => `  synthetic("${field}=" + ${expression} +
 
 export const consumers: readonly Consumer[] = [haproxy, nginx, varnish];
 
-/** Sends a consumer a header and a request; what it made of the header, or nothing where it closed the connection. */
+/** Sends a consumer a header and a request. Returns what it read, or undefined if it did not answer with 200. */
 export async function present(port: number, header: Uint8Array): Promise<Reading | undefined> {
   const peer = await connectPlain(port);
   await peer.send(Buffer.concat([header, Buffer.from(REQUEST)]));
@@ -177,19 +178,19 @@ export async function present(port: number, header: Uint8Array): Promise<Reading
   return answer.startsWith("HTTP/1.1 200") ? readingOf(answer) : undefined;
 }
 
-/** What makes a consumer answer; it ends the connection afterwards. */
+/** A request that a consumer answers. It ends the connection afterwards. */
 export const REQUEST = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /** Reads a consumer's answer, head and body. */
 export function readingOf(answer: string): Reading {
   const body = answer.slice(answer.indexOf("\r\n\r\n") + 4);
-  // Varnish says "(null)" of what it was not told, the others nothing.
+  // Varnish prints "(null)" for an absent field, the others print nothing.
   const said = [...body.matchAll(/^(\w+)=(?!\(null\)$)(.+)$/gm)].map(([, field, value]) => [field!, value!]);
   const { ssl, ...fields } = Object.fromEntries(said) as Reading & { ssl?: string };
   return { ...fields, ...(ssl !== undefined && takeApart(Buffer.from(ssl, "hex"))) };
 }
 
-/** What HAProxy hands on whole: PP2_TYPE_SSL has a byte, the verification's result, then values. */
+/** Reads the TLS part that HAProxy hands on: PP2_TYPE_SSL has a byte, the verification's result, then values. */
 function takeApart(ssl: Buffer): Reading {
   const found: Reading = { verify: String(ssl.readUInt32BE(1)) };
   for (let at = 5; at < ssl.length; at += 3 + ssl.readUInt16BE(at + 1)) {
@@ -229,7 +230,7 @@ function consumer({ command: [name, flag], expressions, tls, configuration, args
         port,
         target: `127.0.0.1:${port}`,
         async [Symbol.asyncDispose]() {
-          // Not SIGKILL: Varnish has a second process, which it takes along.
+          // Not SIGKILL: Varnish has a second process, which it ends on SIGTERM.
           child.kill("SIGTERM");
           await child.exited;
           await rm(folder, { recursive: true });
@@ -249,11 +250,4 @@ function consumer({ command: [name, flag], expressions, tls, configuration, args
       }
     },
   };
-}
-
-/** A port that is free now. */
-function freePort(): number {
-  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  probe.stop(true);
-  return probe.port;
 }

@@ -1,4 +1,4 @@
-// A folder for the time of a test.
+// A temporary folder for a test.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,12 +1,12 @@
-// Stands before a server that does not know the PROXY protocol: takes the header off, and passes on the rest as it is,
-// ends and resets included. The header is ahead of TLS, so that this is no part of it.
+// Stands before a server that does not know the PROXY protocol: removes the header and passes on all other bytes, ends
+// and resets. The header comes before TLS, so this needs no TLS of its own.
 
 import { Relay } from "../../src/connection/relay.ts";
 
 interface Side {
-  /** What this side sends. */
+  /** Takes what this side sends. */
   readonly out: Relay;
-  /** What it is sent. */
+  /** Takes what the other side sends. */
   readonly back: Relay;
   readonly other: () => Bun.Socket<Side> | undefined;
   readonly take: (chunk: Buffer) => void;
@@ -19,7 +19,7 @@ export class Front implements Disposable {
   readonly #headers: Buffer[] = [];
   readonly #waiting: ((header: Buffer) => void)[] = [];
 
-  /** @param port where the server is */
+  /** @param port the server's port */
   constructor(port: number) {
     this.#server = Bun.listen<Side>({
       hostname: "127.0.0.1",
@@ -70,7 +70,7 @@ export class Front implements Disposable {
     this.target = `127.0.0.1:${this.port}`;
   }
 
-  /** The headers in the order in which they came, one a call. */
+  /** The next header, in the order in which they arrived. */
   async header(): Promise<Buffer> {
     return this.#headers.shift() ?? new Promise((resolve) => this.#waiting.push(resolve));
   }
@@ -101,7 +101,7 @@ function ended({ out }: Side): void {
   out.end();
 }
 
-/** How long the header is that begins so; undefined where that cannot be said yet. */
+/** The length of the header that begins with these bytes; undefined if more bytes are needed to tell. */
 export function lengthOf(bytes: Buffer): number | undefined {
   if (bytes.length < 16 && bytes[0] === 0x0d) return undefined;
   if (bytes[0] === 0x0d) return 16 + bytes.readUInt16BE(14);

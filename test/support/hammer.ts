@@ -1,4 +1,4 @@
-// A worker thread that takes and gives back as fast as it can, until it is told to stop or is ended in the middle.
+// A worker thread that takes and returns places as fast as it can, until it is told to stop or is terminated midway.
 
 import { Balancer, type TargetLease } from "../../src/state/balancer.ts";
 import { Ledger, type LedgerMemory } from "../../src/state/ledger.ts";
@@ -9,20 +9,20 @@ import { Random } from "./random.ts";
 export interface HammerOrder {
   readonly memory: LedgerMemory;
   readonly worker: number;
-  /** Places as in {@link FLAG}. */
+  /** Indexed as in {@link FLAG}. */
   readonly flags: Int32Array;
-  /** Takes one step only: stops in the middle of it, with the lock in its hands. */
+  /** Begins one step only, and stops in the middle of it while it holds the lock. */
   readonly stuck?: boolean;
 }
 
-/** Flags that all threads share: stop; how often a count was seen beyond its most; from `steps` on, steps per thread. */
+/** Flags that all threads share: stop; how often a count exceeded its limit; from `steps` on, the steps of each thread. */
 export const FLAG = { stop: 0, beyond: 1, steps: 2 } as const;
 
-export const MOST = { connections: 40, perClient: 3, clients: 24, targets: 4 } as const;
+export const MAX = { connections: 40, perClient: 3, clients: 24, targets: 4 } as const;
 export const CLIENTS = Array.from({ length: 32 }, (_, i) => `user${i}@x`);
-export const RULE = { capacity: 5, fillRate: 1, maxConnections: MOST.perClient };
+export const RULE = { capacity: 5, fillRate: 1, maxConnections: MAX.perClient };
 
-/** What a thread holds when it was told to stop. */
+/** What a thread holds when it has stopped. */
 export interface HammerReport {
   readonly connections: number;
   readonly clients: Record<string, number>;
@@ -43,7 +43,7 @@ function hammer({ memory, worker, flags, stuck = false }: HammerOrder): void {
   const random = new Random(worker + 1);
   const ledger = Ledger.attach(memory, worker);
   const limits = new Limits(ledger, RULE);
-  const targets = Array.from({ length: MOST.targets }, (_, slot) => ({ slot, weight: 1, backup: false }));
+  const targets = Array.from({ length: MAX.targets }, (_, slot) => ({ slot, weight: 1, backup: false }));
   const balancer = new Balancer(ledger, targets, { fall: 3, slowStart: 0 });
   if (stuck) {
     ledger.takeConnection(Infinity);
@@ -62,7 +62,7 @@ function hammer({ memory, worker, flags, stuck = false }: HammerOrder): void {
     Atomics.add(flags, FLAG.steps + worker, 1);
     if (random.int(0, 1) === 0 && held.length > 0) {
       release(held.splice(random.int(0, held.length - 1), 1)[0]!);
-    } else if (ledger.takeConnection(MOST.connections)) {
+    } else if (ledger.takeConnection(MAX.connections)) {
       const name = random.pick(CLIENTS);
       const client = limits.admit(name, now);
       if (typeof client !== "string") held.push({ name, client, target: balancer.pick(now)! });
@@ -70,9 +70,9 @@ function hammer({ memory, worker, flags, stuck = false }: HammerOrder): void {
         ledger.giveBackConnection();
       }
       const beyond =
-        ledger.connections() > MOST.connections ||
-        limits.open(name) > MOST.perClient ||
-        limits.size > MOST.clients;
+        ledger.connections() > MAX.connections ||
+        limits.open(name) > MAX.perClient ||
+        limits.size > MAX.clients;
       if (beyond) Atomics.add(flags, FLAG.beyond, 1);
     }
     if (now % 64 === 0) limits.sweep(now);

@@ -1,4 +1,4 @@
-// Characters that leave no mark, or look like the space that they are not.
+// Characters that are invisible, or that look like a space without being one.
 
 export const INVISIBLE: readonly string[] = [
   0x00a0, // no-break space

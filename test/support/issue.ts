@@ -1,5 +1,5 @@
-// Certificates and revocation lists that a test makes for itself, with dates, serial numbers and names of its choosing.
-// As much X.509 (RFC 5280) as that takes, and no openssl.
+// Makes certificates and revocation lists with the dates, serial numbers and names that a test chooses. It implements
+// only the part of X.509 (RFC 5280) that this needs, without openssl.
 
 import {
   createPrivateKey,
@@ -10,7 +10,7 @@ import {
 } from "node:crypto";
 import { cert } from "./peer.ts";
 
-/** Who signs: a name, a key, and what is to be trusted. */
+/** A CA: its name, its key, and its certificate. */
 export interface Authority {
   /** PEM. */
   readonly cert: string;
@@ -20,7 +20,7 @@ export interface Authority {
   readonly signer: KeyObject;
 }
 
-/** What a client presents, PEM: `cert` may be a chain. */
+/** What a client presents, as PEM. `cert` may be a chain. */
 export interface Identity {
   readonly cert: string;
   readonly key: string;
@@ -29,12 +29,12 @@ export interface Identity {
 /** Attributes, in order: `[["O", "tcpproxy test"], ["CN", "alice@admin"]]`. */
 export type Name = readonly (readonly ["O" | "CN", string])[];
 
-/** What may be chosen of a certificate. */
+/** What a test can choose in a certificate. */
 export interface Choices {
   readonly notBefore?: Date;
   readonly notAfter?: Date;
   readonly serial?: number;
-  /** Whose key it is for. Default: for a client, the one that test/certs share; for a CA, a new one. */
+  /** The key that it certifies. Default: the one that test/certs share for a client, a new one for a CA. */
   readonly key?: string;
 }
 
@@ -52,7 +52,7 @@ export const testAuthority: Authority = {
   signer: createPrivateKey(cert("ca.key")),
 };
 
-/** A new CA: a root, or one under another. */
+/** A new CA: a root, or an intermediate under `by`. */
 export function makeAuthority(name: Name, by?: Authority, choices: Choices = {}): Authority {
   const signer =
     choices.key === undefined
@@ -140,7 +140,7 @@ export function extension(id: string, critical: boolean, value: Buffer): Buffer 
   return sequence(oid(id), ...flag, tagged(0x04, value));
 }
 
-/** Whole seconds; UTCTime up to 2049, GeneralizedTime from then on. */
+/** A date in whole seconds: UTCTime up to 2049, GeneralizedTime afterwards. */
 export function time(date: Date): Buffer {
   const text = date.toISOString().replace(/[-:T]|\.\d+/g, "");
   return date.getUTCFullYear() < 2050

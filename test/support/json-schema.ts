@@ -4,7 +4,7 @@ type Schema = Readonly<Record<string, unknown>>;
 
 const ANNOTATIONS = ["$schema", "title", "description", "default", "examples"];
 
-/** Whether a value, as JSON has it, is valid. */
+/** Whether a JSON value is valid. */
 export function isValid(schema: Schema, value: unknown): boolean {
   return Object.entries(schema).every(([keyword, rule]) => {
     if (ANNOTATIONS.includes(keyword) || keyword === "additionalProperties") return true;

@@ -2,7 +2,7 @@
 
 import { Ledger, type LedgerShape } from "../../src/state/ledger.ts";
 
-/** A ledger of one thread's own, or of the supervisor of several. */
+/** A ledger for a single thread, or for the supervisor of several. */
 export function small(shape: Partial<LedgerShape> = {}): Ledger {
   return Ledger.make({ workers: 1, targets: 16, clients: 1_024, ...shape });
 }

@@ -7,7 +7,7 @@ import { atOnce } from "../../src/lib/portions.ts";
 import { readRevocationList, type RevocationList } from "../../src/auth/revocation.ts";
 import { trustIn, type Trust } from "../../src/auth/certificate-check.ts";
 
-/** All blocks of a text, as DER. */
+/** All PEM blocks of a text, as DER. */
 export function blocksOf(pem: string): Uint8Array[] {
   return readPem(pem).blocks.map(({ der }) => der);
 }
@@ -16,12 +16,12 @@ export function certificateOf(pem: string): Certificate {
   return readCertificate(new X509Certificate(pem));
 }
 
-/** The lists of a text. */
+/** The revocation lists of a text. */
 export function listsOf(pem: string): RevocationList[] {
   return blocksOf(pem).map((der) => atOnce(readRevocationList(der)));
 }
 
-/** What is trusted, from PEM; without lists, revocation is not checked. */
+/** The CAs that are trusted, from PEM. Without lists, revocation is not checked. */
 export function trusting(ca: readonly string[], crl?: readonly string[]): Trust {
   return trustIn({ ca, crl: crl?.flatMap(listsOf) });
 }

@@ -1,9 +1,9 @@
-// A worker thread that dies when it is told to, in the way it is told.
+// A worker thread that dies on command, in the way that the command says.
 
 import "../../src/worker.ts";
 import type { Command } from "../../src/engine/messages.ts";
 
-/** Where tests tell it. */
+/** The name of the channel for commands. */
 export const CHANNEL = "mortal";
 
 const overflow = (): number => 1 + overflow();
@@ -17,7 +17,7 @@ const WAYS = {
 };
 export type Way = keyof typeof WAYS;
 
-/** An order to die. */
+/** A command to die. */
 export interface Death {
   readonly worker: number;
   readonly way: Way;

@@ -1,4 +1,4 @@
-// Certificates and revocation lists of every kind that nobody should issue: whatever is in them is chosen by the test.
+// Makes certificates and revocation lists that no CA should issue: the test chooses all of their contents.
 
 import {
   constants,
@@ -22,7 +22,7 @@ import {
 } from "./issue.ts";
 import { cert } from "./peer.ts";
 
-/** How something is signed. */
+/** A way to sign. */
 export interface Signing {
   readonly oid: string;
   readonly parameters?: Buffer;
@@ -59,7 +59,7 @@ export const SIGNINGS = {
   ed25519: { oid: "1.3.101.112", hash: null },
 } satisfies Record<string, Signing>;
 
-/** Whose certificate something is. */
+/** A certificate, with the key that it certifies. */
 export interface Odd {
   readonly pem: string;
   readonly der: Buffer;
@@ -68,24 +68,24 @@ export interface Odd {
   readonly serial: number;
 }
 
-/** Extensions by a name of the test's own; one that is undefined is left out. */
+/** Extensions under names that the test chooses. An undefined one is left out. */
 export type Extensions = Readonly<Record<string, Buffer | undefined>>;
 
 export interface OddChoices {
   readonly subject?: Name | Buffer;
-  /** Default: that of whoever signs. */
+  /** Default: the signer's name. */
   readonly issuer?: Buffer;
   readonly key?: KeyObject;
   readonly serial?: number;
   readonly notBefore?: Date;
   readonly notAfter?: Date;
-  /** 0 is version 1. Default: 2. */
+  /** 0 means version 1. Default: 2. */
   readonly version?: number;
   readonly extensions?: Extensions;
   readonly signing?: Signing;
-  /** What it claims within to be signed with. Default: what it is signed with. */
+  /** The algorithm that the signed part names. Default: the one that it is signed with. */
   readonly claims?: Signing;
-  /** The signature is damaged. */
+  /** Whether to damage the signature. */
   readonly forged?: boolean;
 }
 
@@ -133,7 +133,7 @@ function signed(list: Buffer, signing: Signing, key: KeyObject, forged = false):
   return sequence(list, algorithm(signing), bits(signature));
 }
 
-/** A certificate for somebody. `by` signs it; without, it signs itself. */
+/** A certificate that `by` signs; without `by`, it is self-signed. */
 export function certify(by: Odd | undefined, choices: OddChoices): Odd {
   const { subject: name = [["CN", "somebody"]], key = ecKey(), serial = serials++, version = 2 } = choices;
   const { notBefore = LONG_AGO, notAfter = FAR_OFF, extensions = {}, forged = false } = choices;
@@ -179,7 +179,7 @@ export const name = {
 
 export const utf8 = (text: string) => tagged(0x0c, Buffer.from(text));
 
-/** Relative names with types and encodings of the test's choosing. */
+/** Relative names whose types and encodings the test chooses. */
 export function subject(...parts: [type: string, value: Buffer][][]): Buffer {
   return sequence(
     ...parts.map((part) =>

@@ -1,11 +1,11 @@
-// Bytes to send, and what tells whether all of them arrived in their order.
+// Bytes to send, and a hash to compare: equal if all bytes arrived in their order.
 
 import { Random } from "./random.ts";
 
 export const KiB = 1_024;
 export const MiB = 1_024 * KiB;
 
-/** So many bytes that look random, the same for the same length. */
+/** Bytes that look random. The same length gives the same bytes. */
 export function payload(length: number): Uint8Array {
   const block = new Random(length).bytes(64 * KiB);
   const bytes = new Uint8Array(length);

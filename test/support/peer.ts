@@ -1,10 +1,10 @@
-// One end of a connection as a test wants it: promises for what happens, writes that wait, reads by length.
-// Serves as the TLS client before the proxy and as the plain server behind it.
+// One end of a connection, for tests: promises for events, writes that wait, reads by length.
+// It is used for the TLS client before the proxy and for the server behind it.
 
 import { setDefaultTimeout } from "bun:test";
 import { readFileSync } from "node:fs";
 
-// Real sockets on a busy machine: what matters is that they get there. `bun test` alone would give them five seconds.
+// Tests on real sockets need time on a busy machine. The default of `bun test` is five seconds.
 setDefaultTimeout(30_000);
 
 const CERTS = new URL("../certs", import.meta.url).pathname;
@@ -23,9 +23,11 @@ export class Peer {
   socket!: Bun.Socket<Peer>;
   /** Bytes received so far. */
   received = 0;
-  /** The peer sent its end. */
+  /** Bytes of {@link send} that the socket has taken so far. */
+  sent = 0;
+  /** The other side sent its end, or the socket is closed. */
   readonly ended: Promise<void>;
-  /** The socket is gone; the error's code if it was broken off. */
+  /** The socket is closed. The value is the error's code if the connection was broken off. */
   readonly closed: Promise<string | undefined>;
 
   #chunks: Buffer[] = [];
@@ -63,25 +65,26 @@ export class Peer {
     error() {},
   };
 
-  /** Counts what comes in without keeping it. */
+  /** From now on counts received bytes without keeping them. */
   discard(): this {
     this.#keep = false;
     return this;
   }
 
-  /** Sends all of it, waiting where the other side is slow. False where the socket closed before all was taken. */
+  /** Sends all bytes, and waits while the other side is slow. Returns false if the socket closed before all was sent. */
   async send(data: string | Uint8Array): Promise<boolean> {
     let rest = typeof data === "string" ? Buffer.from(data) : data;
     for (;;) {
       const written = this.socket.write(rest);
       if (written < 0) return false;
+      this.sent += written;
       rest = rest.subarray(written);
       if (rest.length === 0) return true;
       await this.#stirred();
     }
   }
 
-  /** Exactly `length` bytes, or what came before the end. */
+  /** Reads exactly `length` bytes, or all bytes up to the end if they are fewer. */
   async read(length: number): Promise<Buffer> {
     while (this.#buffered < length && !this.#over) await this.#stirred();
     const all = Buffer.concat(this.#chunks);
@@ -89,7 +92,7 @@ export class Peer {
     return all.subarray(0, length);
   }
 
-  /** What has come in, at least one byte; nothing at the end. */
+  /** Reads what has arrived, at least one byte. Returns an empty buffer at the end. */
   async some(): Promise<Buffer> {
     while (this.#buffered === 0 && !this.#over) await this.#stirred();
     const all = Buffer.concat(this.#chunks);
@@ -97,7 +100,7 @@ export class Peer {
     return all;
   }
 
-  /** All bytes up to the end. */
+  /** Reads all bytes up to the end. */
   async rest(): Promise<Buffer> {
     return this.read(Infinity);
   }
@@ -112,7 +115,7 @@ export class Peer {
     this.socket.end();
   }
 
-  /** Breaks the connection off. */
+  /** Resets the connection. */
   reset(): void {
     this.socket.terminate();
   }
@@ -132,7 +135,7 @@ export class Peer {
   }
 }
 
-/** How a client presents itself. */
+/** How a client connects. */
 export interface ClientOptions {
   /** Name of the certificate in test/certs, without extension; null for none. Default: `"alice"`. */
   name?: string | null;
@@ -141,17 +144,17 @@ export interface ClientOptions {
   /** Where the certificates are. Default: test/certs. */
   folder?: string;
   hostname?: string;
-  /** PEM of a certificate, or a chain, and its key, in the place of files. */
+  /** PEM of a certificate, or a chain, and its key, instead of files. */
   identity?: { readonly cert: string; readonly key: string };
-  /** What it asks for (SNI); "" for nothing. Default: `"localhost"`. */
+  /** The server name in its ClientHello (SNI); "" for none. Default: `"localhost"`. */
   serverName?: string;
   /** Protocols that it offers (ALPN), each behind its length. */
   alpn?: Uint8Array;
 }
 
 /**
- * A TLS client whose side of the handshake is done. In TLS 1.3 that comes before the server's verdict: a client that is
- * refused gets this far too, and then sees its connection close.
+ * Connects a TLS client and waits until its side of the handshake is done. In TLS 1.3 that is before the server's
+ * decision: a client that is refused gets this far too, and then sees its connection close.
  */
 export async function connect(port: number, options: ClientOptions = {}): Promise<Peer> {
   const { name = "alice", key = "key.pem", folder = CERTS, hostname = "127.0.0.1" } = options;
@@ -169,7 +172,7 @@ export async function connect(port: number, options: ClientOptions = {}): Promis
       ...(name !== null && (identity ?? { cert: pem(`${name}.crt`), key: pem(key) })),
       serverName,
       ...(alpn && { ALPNProtocols: alpn }),
-      // The proxy's certificate is for one name; those that are only asked for are not in it.
+      // The proxy's certificate holds this one name only.
       rejectUnauthorized: serverName === "localhost",
     },
     socket: {
@@ -194,32 +197,32 @@ export async function connectPlain(port: number, hostname = "127.0.0.1"): Promis
   return peer;
 }
 
-/** How an {@link Origin} listens, where it is not plain TCP on a port of the system's choice. */
+/** How an {@link Origin} listens. Default: plain TCP on a port that the system picks. */
 export interface OriginOptions {
   port?: number;
-  /** The path of a socket in the file system. */
+  /** The path of a Unix socket. */
   unix?: string;
   tls?: {
     /** Name of the certificate in test/certs, without extension. Default: `"server"`. */
     name?: string;
-    /** The CA in test/certs whose clients alone are let in. Default: none, everybody is. */
+    /** The CA in test/certs whose clients alone are accepted. Default: all clients are accepted. */
     clients?: string;
   };
 }
 
-/** A server: what stands behind the proxy. */
+/** A server behind the proxy. */
 export class Origin implements Disposable {
   readonly port: number;
   readonly target: string;
-  /** All connections ever accepted; over TLS those whose handshake is done. */
+  /** All connections that were accepted; over TLS, those that completed the handshake. */
   readonly accepted: Peer[] = [];
-  /** The common names of clients that showed a certificate. */
+  /** The Common Names of clients that showed a certificate. */
   readonly clients: string[] = [];
   #server: Bun.TCPSocketListener<Peer> | Bun.UnixSocketListener<Peer>;
   #next: ((peer: Peer) => void)[] = [];
   #taken = 0;
 
-  /** @param serve called for each connection as it is accepted; over TLS when its handshake is done */
+  /** @param serve called for each connection when it is accepted; over TLS, after its handshake */
   constructor(serve: (peer: Peer) => unknown = () => {}, { port = 0, unix, tls }: OriginOptions = {}) {
     const accept = (socket: Bun.Socket<Peer>) => {
       const peer = new Peer();
@@ -270,7 +273,7 @@ export class Origin implements Disposable {
     serve(peer);
   }
 
-  /** The connections in the order in which they came, one a call. */
+  /** The next connection, in the order in which they were accepted. */
   async next(): Promise<Peer> {
     const peer = this.accepted[this.#taken];
     if (peer !== undefined) {
@@ -280,18 +283,18 @@ export class Origin implements Disposable {
     return new Promise((resolve) => this.#next.push(resolve));
   }
 
-  /** Stops listening and breaks every connection. */
+  /** Stops listening and resets all connections. */
   [Symbol.dispose](): void {
     this.#server.stop(true);
   }
 
-  /** Stops listening; connections go on. */
+  /** Stops listening. Open connections stay open. */
   stop(): void {
     this.#server.stop();
   }
 }
 
-/** A server that sends back what it gets, and ends when its client has. */
+/** A server that sends back what it receives, and closes after its client's end. */
 export function echoOrigin(options: OriginOptions = {}): Origin {
   return new Origin(async (peer) => {
     for (let chunk = await peer.some(); chunk.length > 0; chunk = await peer.some()) {

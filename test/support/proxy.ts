@@ -1,19 +1,17 @@
-// A proxy inside the test's own process, with its log at hand.
+// A proxy in the test's own process, and its log.
 
-import { createProxy, type Fields, type Logger, type Proxy, type ProxyConfig } from "tcpproxy";
-import { RefusalLog } from "../../src/connection/refusal-log.ts";
+import {
+  createProxy,
+  type Fields,
+  type Logger,
+  type Proxy,
+  type ProxyConfig,
+  type ProxyOptions,
+} from "tcpproxy";
 import { certPath } from "./peer.ts";
-import "./short-interval.ts";
 
-const { intervalMs } = RefusalLog;
-
-/** Worker threads have the interval that the main thread has. */
-globalThis.Worker = class extends Worker {
-  constructor(module: string | URL, options: WorkerOptions = {}) {
-    const short = RefusalLog.intervalMs === intervalMs;
-    super(module, { ...options, ...(short && { preload: [`${import.meta.dir}/short-interval.ts`] }) });
-  }
-};
+/** Tests that wait for a number of refusals wait for the line that counts them. */
+export const REFUSAL_INTERVAL = 50;
 
 /** One line of the log. */
 export interface Line extends Record<string, unknown> {
@@ -22,11 +20,11 @@ export interface Line extends Record<string, unknown> {
   reason?: string;
 }
 
-/** Collects lines and lets a test wait for one. */
+/** Collects the lines of a log, and lets a test wait for one. */
 export class Log implements Logger {
-  /** A line that stands for several is here as often. */
+  /** All lines. A line that counts several events is repeated as often. */
   readonly lines: Line[] = [];
-  /** Each line once. */
+  /** All lines, each once. */
   readonly written: Line[] = [];
   #waiting: { matches: (line: Line) => boolean; resolve: (line: Line) => void }[] = [];
 
@@ -35,13 +33,13 @@ export class Log implements Logger {
   warn = (msg: string, fields: Fields) => this.#add({ level: "warn", msg, ...fields });
   error = (msg: string, fields: Fields) => this.#add({ level: "error", msg, ...fields });
 
-  /** The first line, of those that came or the next to come, with this message and reason. */
+  /** Waits for the first line with this message and reason, which may have been written already. */
   async line(msg: string, reason?: string): Promise<Line> {
     const matches = (line: Line) => line.msg === msg && (reason === undefined || line.reason === reason);
     return this.lines.find(matches) ?? new Promise((resolve) => this.#waiting.push({ matches, resolve }));
   }
 
-  /** Waits until there are so many lines with this message. */
+  /** Waits until there are at least `count` lines with this message. Returns all of them. */
   async count(msg: string, count: number): Promise<Line[]> {
     const all = () => this.lines.filter((line) => line.msg === msg);
     while (all().length < count) {
@@ -63,7 +61,7 @@ export class Log implements Logger {
   }
 }
 
-/** A proxy that listens. Leaving the scope cuts it off. */
+/** A proxy that listens. It is closed, with its connections, at the end of the scope. */
 export interface TestProxy extends AsyncDisposable {
   readonly proxy: Proxy;
   readonly port: number;
@@ -72,7 +70,7 @@ export interface TestProxy extends AsyncDisposable {
 
 type Over = Omit<ProxyConfig, "listener"> & { listener?: ProxyConfig["listener"] };
 
-/** The configuration of a test: certificates of test/certs, generous limits, the group admin. */
+/** A configuration for tests: the certificates of test/certs, generous limits, the group admin. */
 export function testConfig(targets: string[], over: Over = {}): ProxyConfig {
   return {
     rateLimit: { capacity: 1_000_000, fillRate: "1ms" },
@@ -89,9 +87,17 @@ export function testConfig(targets: string[], over: Over = {}): ProxyConfig {
 }
 
 /** Starts a proxy in front of these targets. */
-export async function startProxy(targets: string[], over: Over = {}): Promise<TestProxy> {
+export async function startProxy(
+  targets: string[],
+  over: Over = {},
+  options: ProxyOptions = {},
+): Promise<TestProxy> {
   const log = new Log();
-  const proxy = createProxy(testConfig(targets, over), { logger: log });
+  const proxy = createProxy(testConfig(targets, over), {
+    logger: log,
+    refusalInterval: REFUSAL_INTERVAL,
+    ...options,
+  });
   const { port } = await proxy.listen();
   return {
     proxy,
@@ -103,11 +109,23 @@ export async function startProxy(targets: string[], over: Over = {}): Promise<Te
   };
 }
 
-/** Waits for something that no event tells of. */
+/** Polls a condition until it holds, for what no event tells. */
 export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
   const deadline = performance.now() + ms;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`waited ${ms} ms in vain until ${what}`);
     await Bun.sleep(5);
   }
+}
+
+/** Waits until a number has stopped changing: twenty polls in a row find the same. No event tells that nothing moves. */
+export async function still(value: () => number, what: string): Promise<void> {
+  let last = NaN;
+  let same = 0;
+  await until(() => {
+    const now = value();
+    same = now === last ? same + 1 : 0;
+    last = now;
+    return same >= 20;
+  }, what);
 }

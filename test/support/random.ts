@@ -1,4 +1,4 @@
-// Random numbers that come the same for the same seed: a failing schedule can be played again.
+// Random numbers from a seed: the same seed gives the same numbers, so that a failing schedule can be repeated.
 
 /** mulberry32: small, and good enough to shake a schedule. */
 export class Random {
@@ -17,7 +17,7 @@ export class Random {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number from `low` to `high`, both included. */
+  /** An integer from `low` to `high`, both included. */
   int(low: number, high: number): number {
     return low + Math.floor(this.next() * (high - low + 1));
   }

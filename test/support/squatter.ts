@@ -1,6 +1,6 @@
-// A program for tests, to be run as root: becomes another user, takes names among the kernel's local sockets, says so, and holds them until it is killed. With
-// "--full" it listens and never accepts, and lets its own connections wait, so that no other gets in; with "--mute" it
-// does not even listen.
+// A program for tests, run as root: it becomes another user, takes names of abstract Unix sockets, prints "ready", and
+// holds the names until it is killed. With "--full" it fills the queue of each socket with connections that it never
+// accepts, so that others have to wait; with "--mute" it does not listen.
 
 import { dlopen } from "bun:ffi";
 

@@ -1,4 +1,4 @@
-// Clients that come from a loopback address of their choice. On Linux all of 127.0.0.0/8 is this machine's.
+// Clients that connect from a chosen loopback address. On Linux, all of 127.0.0.0/8 belongs to the machine itself.
 
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -15,7 +15,7 @@ export async function silent(port: number, localAddress: string): Promise<Socket
   return socket;
 }
 
-/** Comes from an address with a certificate, asks an echo, and leaves. Answers whether it was served. */
+/** Connects from an address with a certificate to an echo server, and disconnects. Returns whether it was served. */
 export async function isServed(
   port: number,
   localAddress: string,

@@ -1,12 +1,12 @@
-// A wire between a TLS client and the proxy that a test can look at, hold and spoil. For small amounts of data: it
-// pays no heed to slow readers.
+// A relay between a TLS client and the proxy, with which a test can read, hold and damage what is on the wire. It is for
+// small amounts of data, as it does not wait for slow readers.
 
 import { connect, type ClientOptions, type Peer } from "./peer.ts";
 
 export class Tap implements Disposable {
-  /** What the proxy sent, as it was on the wire. */
+  /** All bytes that the proxy has sent. */
   fromProxy: Buffer = Buffer.alloc(0);
-  /** The proxy's FIN (not a reset) has come. */
+  /** The proxy's FIN (not a reset) has arrived. */
   readonly proxyEnded: Promise<void>;
 
   #listener: Bun.TCPSocketListener<undefined>;
@@ -16,7 +16,7 @@ export class Tap implements Disposable {
   #heldEnd = false;
   #toProxy: Buffer[] = [];
 
-  /** @param proxyPort where the proxy listens */
+  /** @param proxyPort the proxy's port */
   constructor(proxyPort: number) {
     const ended = Promise.withResolvers<void>();
     this.proxyEnded = ended.promise;
@@ -27,7 +27,7 @@ export class Tap implements Disposable {
       socket: {
         open: async (near) => {
           this.#near = near;
-          // Bun reports the end of a socket whose own half is ended as a close.
+          // Bun reports an end as a close if the socket has already ended its own half.
           const over = () => {
             ended.resolve();
             near.shutdown();
@@ -57,17 +57,22 @@ export class Tap implements Disposable {
     });
   }
 
-  /** A client at the near end. */
+  /** Connects a client through this tap. */
   async client(options?: ClientOptions): Promise<Peer> {
     return connect(this.#listener.port, options);
   }
 
-  /** From now on keeps what the client sends, its FIN included, but not its ClientHello, until {@link release}. */
+  /** Holds back what the client sends from now on, FIN included, except its ClientHello, until {@link release}. */
   hold(): void {
     this.#held = [];
   }
 
-  /** Sends what was held, as one segment. */
+  /** The number of bytes that are held back now. */
+  get holding(): number {
+    return (this.#held ?? []).reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
+  /** Sends what was held back, as one segment. */
   release(): void {
     const held = this.#held ?? [];
     this.#held = undefined;
@@ -75,12 +80,12 @@ export class Tap implements Disposable {
     if (this.#heldEnd) this.#far?.shutdown();
   }
 
-  /** Sends the proxy something that the client did not. */
+  /** Sends bytes to the proxy that the client did not send. */
   inject(bytes: Uint8Array): void {
     this.#far?.write(bytes);
   }
 
-  /** Ends the wire towards the proxy with a bare FIN, whatever the client wants. */
+  /** Sends the proxy a bare FIN. */
   fin(): void {
     this.#far?.shutdown();
   }

@@ -1,31 +1,31 @@
-// A TLS client that keeps its session and can come back with it.
+// A TLS client that keeps its session ticket and can connect again with it.
 
 import { connect } from "node:tls";
 import { cert } from "./peer.ts";
 
-/** How a client comes. */
+/** How a client connects. */
 export interface VisitOptions {
   /** PEM. Default: alice of test/certs. */
   readonly identity?: { readonly cert: string; readonly key: string };
-  /** What it asks for (SNI). Default: `"localhost"`. */
+  /** The server name in its ClientHello (SNI). Default: `"localhost"`. */
   readonly serverName?: string;
-  /** Of a visit before. */
+  /** The session of an earlier visit. */
   readonly session?: Buffer | undefined;
 }
 
-/** What became of it. */
+/** The outcome of a visit. */
 export interface Visit {
-  /** The proxy took up the session again: no certificate was sent. */
+  /** The proxy resumed the session: no certificate was sent. */
   readonly reused: boolean;
-  /** What it sent came back. */
+  /** The byte that it sent came back. */
   readonly served: boolean;
-  /** The newest ticket that it was given. */
+  /** The newest ticket that it received. */
   readonly session: Buffer | undefined;
-  /** Breaks the connection off. */
+  /** Closes the connection. */
   leave(): void;
 }
 
-/** Comes, sends a byte, and waits until it is served by an echo or sent away. */
+/** Connects, sends a byte, and waits until an echo server answers or the connection is closed. */
 export async function visit(port: number, options: VisitOptions = {}): Promise<Visit> {
   const { identity = { cert: cert("alice.crt"), key: cert("key.pem") }, session } = options;
   const outcome = Promise.withResolvers<boolean>();

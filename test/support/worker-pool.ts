@@ -1,4 +1,4 @@
-// A crew of worker threads that die when they are told to.
+// A pool of worker threads that die on command.
 
 import { WorkerPool } from "../../src/engine/worker-pool.ts";
 import { loadCredentials } from "../../src/config/credentials.ts";
@@ -9,20 +9,20 @@ import { buildSnapshot, targetKeys } from "../../src/engine/snapshot.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
 import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";
-import { Log, testConfig } from "./proxy.ts";
+import { Log, REFUSAL_INTERVAL, testConfig } from "./proxy.ts";
 
-/** A crew that listens. Leaving the scope cuts it off. */
+/** A worker pool that listens. It is closed, with its connections, at the end of the scope. */
 export interface TestWorkerPool extends AsyncDisposable {
   readonly crew: WorkerPool;
   readonly port: number;
   readonly log: Log;
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
-  /** Lets one of the workers die. */
+  /** Makes one of the workers die. */
   kill(worker: number, way?: Way): void;
 }
 
-/** Starts a crew in front of these targets. */
+/** Starts a worker pool in front of these targets. */
 export async function startWorkerPool(
   targets: string[],
   over: Partial<ProxyConfig> = {},
@@ -44,7 +44,14 @@ export async function startWorkerPool(
   });
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
-  const crew = new WorkerPool(settings, { ledger, budget, log, prefix: "test", module });
+  const crew = new WorkerPool(settings, {
+    ledger,
+    budget,
+    log,
+    prefix: "test",
+    module,
+    refusalInterval: REFUSAL_INTERVAL,
+  });
   crew.over.catch(() => {});
   const [address] = await crew.listen();
   const channel = new BroadcastChannel(CHANNEL);

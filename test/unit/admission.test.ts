@@ -1,7 +1,7 @@
-// Who gets in and who stays, with a socket that says what real TLS says rarely or never.
+// Admission and re-authorization, on sockets that report what real TLS reports rarely or never.
 
 import { X509Certificate } from "node:crypto";
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setSystemTime, test } from "bun:test";
 import {
   admit,
   decide,
@@ -28,7 +28,7 @@ const early = issue("alice@admin", testAuthority, { notBefore: new Date(Date.now
 
 type Chain = readonly string[];
 
-/** A socket after a good handshake with this chain; `over` is what it says otherwise. */
+/** A socket after a good handshake with this chain; `over` replaces single members. */
 function socketOf(chain: Chain, over: Partial<Record<keyof ClientSocket, unknown>> = {}): ClientSocket {
   type Link = { raw: Buffer; issuerCertificate?: Link };
   const links = chain.map((pem): Link => ({ raw: new X509Certificate(pem).raw }));
@@ -51,7 +51,7 @@ function socketOf(chain: Chain, over: Partial<Record<keyof ClientSocket, unknown
   } as unknown as ClientSocket;
 }
 
-/** Everything around a socket: two upstreams, one of them without server names. */
+/** What admission needs beside a socket: two upstreams, one of them without server names. */
 function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object[] = []) {
   const config = resolveConfig(
     {
@@ -92,7 +92,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       pools,
     },
     limits,
-    entrance: {
+    listener: {
       address: ":5000",
       upstream: undefined,
       trust: trusting(),
@@ -110,7 +110,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
 
 const trusting = (crl?: string[], ca = [cert("ca.crt")]) => trust(ca, crl);
 
-/** What came of it; a refusal has taken no token. */
+/** Asks for admission, and checks that a refusal has taken no token. */
 function attempt(
   socket: ClientSocket,
   { circumstances, limits }: ReturnType<typeof world>,
@@ -121,28 +121,28 @@ function attempt(
   return result as Partial<Refusal> & { client?: string; pool?: Pool; expiresAt?: number };
 }
 
-describe("the verdict of TLS", () => {
+describe("admission of a full handshake", () => {
   test.each<[string, boolean, Error | null, Partial<Record<keyof ClientSocket, unknown>>]>([
     ["a handshake that failed", false, null, {}],
-    ["a handshake that failed, of a socket that calls itself authorized", false, new Error("x"), {}],
+    ["a handshake that failed, on a socket that claims to be authorized", false, new Error("x"), {}],
     ["an error beside success", true, new Error("x"), {}],
     ["a socket that is not authorized", true, null, { authorized: false }],
     ["a socket that does not say", true, null, { authorized: undefined }],
-  ])("is final: %s", (_, success, error, over) => {
+  ])("admission refuses what TLS refused: %s", (_, success, error, over) => {
     const { circumstances, limits } = world();
     const result = admit(socketOf([alice.cert], over), success, error, circumstances);
     expect("reason" in result && result.reason).toBeOneOf(["handshake_failed", "certificate_untrusted"]);
     expect(limits.size).toBe(0);
   });
 
-  test("is enough where nothing has changed and nothing was resumed", () => {
+  test("admission accepts the verdict of TLS after a full handshake under the rules in force", () => {
     const result = attempt(socketOf([alice.cert]), world());
     expect(result).toMatchObject({ client: "alice@admin" });
     expect(result.pool?.upstream.name).toBe("db");
     expect(result.expiresAt).toBe(new X509Certificate(alice.cert).validToDate.getTime());
   });
 
-  test("without a certificate is not relied on", () => {
+  test("admission refuses an authorized socket that has no certificate", () => {
     const none = { getPeerX509Certificate: () => undefined };
     expect(attempt(socketOf([alice.cert], none), world()).reason).toBe("certificate_untrusted");
   });
@@ -153,74 +153,87 @@ const again: [string, object, object, string][] = [
   ["a handshake from before a reload", {}, { generation: 2 }, "after a reload"],
 ];
 
-describe.each(again)("%s", (_, over, circumstances, detail) => {
+describe.each(again)("admission of %s", (_, over, circumstances, detail) => {
   const middle = makeAuthority([["CN", "middle"]], testAuthority, { serial: 601 });
   const chained = issue("alice@admin", middle, { serial: 602 });
   const other = makeAuthority([["CN", "another CA"]]);
 
   test.each<[string, Chain, ListenerState["trust"]]>([
     ["a certificate that is still good", [alice.cert, cert("ca.crt")], trusting()],
-    ["without the root in its chain", [alice.cert], trusting()],
-    ["another one revoked", [alice.cert], trusting([revoke([9])])],
-    ["a chain", [chained.cert, middle.cert, cert("ca.crt")], trusting([revoke([]), revoke([], middle)])],
-    ["one of two roots gone", [alice.cert], trusting(undefined, [other.cert, cert("ca.crt")])],
-  ])("gets in with %s", (_case, chain, trust) => {
+    ["a chain without its root", [alice.cert], trusting()],
+    ["a certificate when another one is revoked", [alice.cert], trusting([revoke([9])])],
+    [
+      "a chain through an intermediate CA",
+      [chained.cert, middle.cert, cert("ca.crt")],
+      trusting([revoke([]), revoke([], middle)]),
+    ],
+    [
+      "a certificate when another root was removed",
+      [alice.cert],
+      trusting(undefined, [other.cert, cert("ca.crt")]),
+    ],
+  ])("admission accepts %s", (_case, chain, trust) => {
     const result = attempt(socketOf(chain, over), world({ trust }), circumstances);
     expect(result.client).toBe("alice@admin");
   });
 
   test.each<[string, Chain, ListenerState["trust"], string]>([
-    ["no chain at all", [], trusting(), "certificate_untrusted"],
+    ["a missing chain", [], trusting(), "certificate_untrusted"],
     ["an expired certificate", [expired.cert, cert("ca.crt")], trusting(), "certificate_expired"],
-    ["one that is not valid yet", [early.cert], trusting(), "certificate_expired"],
-    ["a revoked one", [alice.cert], trusting([revoke([501])]), "certificate_revoked"],
-    ["a revoked and expired list", [alice.cert], trusting([outdated([501])]), "certificate_revoked"],
-    ["a list that has run out", [alice.cert], trusting([outdated([])]), "certificate_untrusted"],
+    ["a certificate that is not valid yet", [early.cert], trusting(), "certificate_expired"],
+    ["a revoked certificate", [alice.cert], trusting([revoke([501])]), "certificate_revoked"],
     [
-      "no list of its CA's among those there are",
+      "a certificate that an expired list revokes",
+      [alice.cert],
+      trusting([outdated([501])]),
+      "certificate_revoked",
+    ],
+    ["a certificate whose list has expired", [alice.cert], trusting([outdated([])]), "certificate_untrusted"],
+    [
+      "a certificate whose CA has no list, although another CA has one",
       [alice.cert],
       trusting([revoke([], other)]),
       "certificate_untrusted",
     ],
     [
-      "a CA that is gone",
+      "a certificate whose CA was removed",
       [alice.cert, cert("ca.crt")],
       trusting(undefined, [other.cert]),
       "certificate_untrusted",
     ],
     [
-      "a CA with the same name and another key",
+      "a certificate whose CA now has the same name and another key",
       [alice.cert, cert("ca.crt")],
       trusting(undefined, [cert("stranger-ca.crt")]),
       "certificate_untrusted",
     ],
     [
-      "a revoked CA between",
+      "a certificate whose intermediate CA is revoked",
       [chained.cert, middle.cert],
       trusting([revoke([601]), revoke([], middle)]),
       "certificate_revoked",
     ],
-    ["a CA between that is missing", [chained.cert], trusting(), "certificate_untrusted"],
-  ])("is refused with %s", (_case, chain, trust, reason) => {
+    ["a certificate whose intermediate CA is missing", [chained.cert], trusting(), "certificate_untrusted"],
+  ])("admission refuses %s", (_case, chain, trust, reason) => {
     const result = attempt(socketOf(chain, over), world({ trust }), circumstances);
     expect(result).toEqual({ reason, detail } as object);
   });
 
-  test("is refused where the socket has no chain to show, or one without bytes", () => {
+  test("admission refuses a socket that has no chain, or one without bytes", () => {
     for (const answer of [undefined, null, {}, { raw: undefined }, { raw: new Uint8Array() }]) {
       const socket = socketOf([chained.cert], { ...over, getPeerCertificate: () => answer });
       expect(attempt(socket, world(), circumstances).reason).toBe("certificate_untrusted");
     }
-    const nobody = socketOf([alice.cert], { ...over, getPeerX509Certificate: () => undefined });
-    expect(attempt(nobody, world(), circumstances).reason).toBe("certificate_untrusted");
+    const bare = socketOf([alice.cert], { ...over, getPeerX509Certificate: () => undefined });
+    expect(attempt(bare, world(), circumstances).reason).toBe("certificate_untrusted");
   });
 
-  test("needs no chain where an authority itself has signed the certificate", () => {
+  test("admission needs no chain where a trusted CA itself has signed the certificate", () => {
     const socket = socketOf([alice.cert], { ...over, getPeerCertificate: () => undefined });
     expect(attempt(socket, world(), circumstances).client).toBe("alice@admin");
   });
 
-  test("has its chain followed even where it is a circle", () => {
+  test("admission accepts a certificate whose chain is a circle", () => {
     const [first, second] = [{ raw: raw(chained) }, { raw: new X509Certificate(middle.cert).raw }] as {
       raw: Buffer;
       issuerCertificate: unknown;
@@ -231,9 +244,9 @@ describe.each(again)("%s", (_, over, circumstances, detail) => {
     expect(attempt(socket, world(), circumstances).client).toBe("alice@admin");
   });
 
-  test("passes identity, group and limits as anybody does", () => {
-    const nobody = issue("nobody");
-    expect(attempt(socketOf([nobody.cert], over), world(), circumstances).reason).toBe("identity_invalid");
+  test("admission checks identity, group and limits as for a full handshake", () => {
+    const unnamed = issue("nobody");
+    expect(attempt(socketOf([unnamed.cert], over), world(), circumstances).reason).toBe("identity_invalid");
     const ops = issue("bob@ops");
     expect(attempt(socketOf([ops.cert], over), world(), circumstances).reason).toBe("group_not_authorized");
     const busy = world();
@@ -254,20 +267,24 @@ describe.each(again)("%s", (_, over, circumstances, detail) => {
   }
 });
 
-test("a list that runs out between two connections is noticed at the second", () => {
-  const trust = trusting([revoke([], testAuthority, new Date(Date.now() + 2_000))]);
+test("admission refuses a resumed session once the revocation list has expired", () => {
+  const trust = trusting([revoke([], testAuthority, new Date(Date.now() + 60_000))]);
   const resumed = { isSessionReused: () => true };
   expect(attempt(socketOf([alice.cert], resumed), world({ trust })).client).toBe("alice@admin");
-  while (Date.now() < trust.revocations![0]!.nextUpdate!) Bun.sleepSync(50);
-  expect(attempt(socketOf([alice.cert], resumed), world({ trust })).reason).toBe("certificate_untrusted");
+  setSystemTime(trust.revocations![0]!.nextUpdate!);
+  try {
+    expect(attempt(socketOf([alice.cert], resumed), world({ trust })).reason).toBe("certificate_untrusted");
+  } finally {
+    setSystemTime();
+  }
 });
 
-describe("the server name", () => {
+describe("routing by server name", () => {
   const asking = (answer: unknown) => socketOf([alice.cert], { getServername: () => answer });
   const ops = (answer: unknown) => socketOf([issue("bob@ops").cert], { getServername: () => answer });
 
   test.each([null, undefined, false, true, "", 0, {}, "x".repeat(70_000), "db.example.com.evil", "\0"])(
-    "%p leads to the upstream for the rest",
+    "admission sends the server name %p to the fallback upstream",
     (answer) => {
       expect(attempt(ops(answer), world()).pool?.upstream.name).toBe("others");
       expect(attempt(asking(answer), world())).toEqual({
@@ -278,7 +295,7 @@ describe("the server name", () => {
     },
   );
 
-  test("that nobody is meant for is in the refusal, cut short", () => {
+  test("admission refuses a server name that no upstream has, and logs at most 255 characters of it", () => {
     const { circumstances } = world();
     const rules = {
       ...circumstances.rules,
@@ -297,18 +314,18 @@ describe("the server name", () => {
     }
   });
 
-  test("means nothing where the listener is pinned", () => {
+  test("admission ignores the server name on a listener that is pinned to an upstream", () => {
     expect(attempt(asking("db.example.com"), world({ upstream: "others" })).reason).toBe(
       "group_not_authorized",
     );
     expect(attempt(asking("elsewhere.org"), world({ upstream: "db" })).pool?.upstream.name).toBe("db");
   });
 
-  test("leads nowhere where the upstream it is pinned to is not there", () => {
+  test("admission refuses where the upstream that the listener is pinned to does not exist", () => {
     expect(attempt(asking("db.example.com"), world({ upstream: "gone" })).reason).toBe("unknown_server_name");
   });
 
-  test("that cannot be in a PROXY header, where there has to be one, takes no token", () => {
+  test("admission takes no token for a server name that does not fit into the required PROXY header", () => {
     const proxied = {
       name: "proxied",
       targets: ["127.0.0.1:3"],
@@ -322,7 +339,7 @@ describe("the server name", () => {
   });
 });
 
-/** The same question as {@link reauthorizeUnder} is asked, in front of the upstreams of {@link world}. */
+/** Calls {@link reauthorizeUnder} with the upstreams of {@link world}. */
 function reauthorize(
   socket: ClientSocket,
   inside: { client: string; pool: Pool; serverName: string },
@@ -333,13 +350,13 @@ function reauthorize(
   const { circumstances, pools } = world();
   const config = { ...circumstances.rules.config, disconnectExpired };
   pools.set(inside.pool.upstream.name, inside.pool);
-  return reauthorizeUnder(socket, inside, { ...how, entrance, rules: { config, router, pools } });
+  return reauthorizeUnder(socket, inside, { ...how, listener: entrance, rules: { config, router, pools } });
 }
 
-describe("the decision", () => {
+describe("the admission decision", () => {
   const ask = (over: Partial<Parameters<typeof decide>[0]> = {}, entrance: Partial<ListenerState> = {}) => {
     const { circumstances, limits } = world(entrance);
-    const { entrance: listener, rules } = circumstances;
+    const { listener, rules } = circumstances;
     const certificate = new X509Certificate(alice.cert);
     const from = { certificate, chain: () => [], vouched: false };
     const question = { listener, from, serverName: "db.example.com", date: Date.now(), ...over };
@@ -349,20 +366,25 @@ describe("the decision", () => {
     return decision;
   };
 
-  test("needs no socket, and takes nothing however often it is asked", () => {
+  test("the admission decision needs no socket and takes no token, however often it is asked", () => {
     expect(ask()).toMatchObject({ client: "alice@admin", upstream: "db" });
   });
 
   test.each<[string, Parameters<typeof ask>[0], Partial<ListenerState>, string]>([
-    ["a listener that is gone", {}, { removed: true }, "certificate_untrusted"],
+    ["a listener that was removed", {}, { removed: true }, "certificate_untrusted"],
     ["a date after the certificate's", { date: Date.now() + 40_000 * day }, {}, "certificate_expired"],
-    ["a group without a right", { from: { client: "bob@ops", group: "ops" } }, {}, "group_not_authorized"],
-    ["an upstream that is not there", {}, { upstream: "gone" }, "unknown_server_name"],
-  ])("refuses %s", (_, over, entrance, reason) => {
+    [
+      "a group that is not authorized",
+      { from: { client: "bob@ops", group: "ops" } },
+      {},
+      "group_not_authorized",
+    ],
+    ["an upstream that does not exist", {}, { upstream: "gone" }, "unknown_server_name"],
+  ])("the admission decision refuses %s", (_, over, entrance, reason) => {
     expect(ask(over, entrance)).toMatchObject({ reason });
   });
 
-  test("is the one that open connections are asked for as well", () => {
+  test("the admission decision is the same for the identity of an open connection as for its certificate", () => {
     const from = { client: "alice@admin", group: "admin" };
     expect(ask({ from })).toEqual(ask());
     expect(ask({ from, serverName: "elsewhere" })).toMatchObject({
@@ -372,22 +394,22 @@ describe("the decision", () => {
   });
 });
 
-describe("an open connection", () => {
+describe("re-authorization after a reload", () => {
   const judged = { generation: 2, judged: true, disconnectExpired: true };
   const inside = (pool: Pool) => ({ client: "alice@admin", pool, serverName: "db.example.com" });
 
-  test("stays while nothing is against it", () => {
+  test("an open connection stays open while it is authorized", () => {
     const { circumstances, pools } = world();
     const db = inside(pools.get("db")!);
     expect(
-      reauthorize(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, judged),
+      reauthorize(socketOf([alice.cert]), db, circumstances.listener, circumstances.rules.router, judged),
     ).toBeUndefined();
   });
 
-  test("goes where the server name leads elsewhere by now, or the listener is pinned elsewhere", () => {
+  test("an open connection ends when its server name or its listener now leads to another upstream", () => {
     const { circumstances, pools } = world();
     const { config, router } = circumstances.rules;
-    const { entrance } = circumstances;
+    const { listener: entrance } = circumstances;
     const db = inside(pools.get("db")!);
     const socket = socketOf([alice.cert]);
     expect(reauthorize(socket, db, { ...entrance, upstream: "others" }, router, judged)).toBe(
@@ -402,9 +424,9 @@ describe("an open connection", () => {
     );
   });
 
-  test("goes for the upstream, then for the group, then for the certificate", () => {
+  test("an open connection ends for its listener first, then its upstream, its group, its certificate", () => {
     const { circumstances, pools } = world({ trust: trusting([revoke([501])]) });
-    const { entrance } = circumstances;
+    const { listener: entrance } = circumstances;
     const socket = socketOf([alice.cert]);
     const db = pools.get("db")!;
     expect(reauthorize(socket, inside(db), entrance, circumstances.rules.router, judged)).toBe(
@@ -424,16 +446,16 @@ describe("an open connection", () => {
     );
   });
 
-  test("has its certificate looked at only where whom the listener trusts has changed", () => {
+  test("an open connection has its certificate checked again only when the trusted CAs or lists have changed", () => {
     const { circumstances, pools } = world({ trust: trusting([revoke([501])]) });
     const rest = { ...judged, judged: false };
     const db = inside(pools.get("db")!);
     expect(
-      reauthorize(socketOf([alice.cert]), db, circumstances.entrance, circumstances.rules.router, rest),
+      reauthorize(socketOf([alice.cert]), db, circumstances.listener, circumstances.rules.router, rest),
     ).toBeUndefined();
   });
 
-  test("may be out of date where that ends no connection, but not revoked or a stranger's", () => {
+  test("an open connection may outlive its certificate with disconnectExpired off, but never if revoked or untrusted", () => {
     const late = issue("alice@admin", testAuthority, {
       serial: 700,
       notAfter: new Date(Date.now() - day),
@@ -444,7 +466,7 @@ describe("an open connection", () => {
       return reauthorize(
         socketOf([late.cert]),
         inside(pools.get("db")!),
-        circumstances.entrance,
+        circumstances.listener,
         circumstances.rules.router,
         how,
       );

@@ -1,8 +1,10 @@
+// The log's backlog: bounded, in order, and every dropped line counted.
+
 import { expect, test } from "bun:test";
 import { Backlog } from "../../src/lib/backlog.ts";
 import { Random } from "../support/random.ts";
 
-/** A reader that takes so many lines before it stalls. */
+/** A reader that takes `room` lines and then stalls. */
 function reader(room: number, most: number) {
   const read: string[] = [];
   const backlog = new Backlog(
@@ -17,14 +19,14 @@ function reader(room: number, most: number) {
   return { read, backlog, resume };
 }
 
-test("what a stalled reader does not take is kept in order up to the bound, then dropped, and one line says how many", () => {
+test("a backlog keeps lines in order up to its bound, drops the rest, and writes one line that counts them", () => {
   const { read, backlog, resume } = reader(2, 40);
   for (let i = 0; i < 100; i++) backlog.write(`line ${String(i).padStart(2, "0")}\n`);
   expect(read).toEqual(["line 00\n", "line 01\n"]);
   expect(backlog.empty).toBe(false);
   resume(3);
   expect(read.slice(2)).toEqual(["line 02\n", "line 03\n", "line 04\n"]);
-  // Shorter ones do not slip in.
+  // Once a line was dropped, a shorter one that would fit is dropped too: the order stays true.
   backlog.write("x\n");
   resume(100);
   expect(read.slice(5)).toEqual(["line 05\n", "line 06\n", "dropped 94\n"]);
@@ -33,7 +35,7 @@ test("what a stalled reader does not take is kept in order up to the bound, then
   expect(backlog.empty).toBe(true);
 });
 
-test("bytes count, not characters", () => {
+test("a backlog measures its bound in bytes, not in characters", () => {
   const { read, backlog, resume } = reader(1, 10);
   for (const line of ["a", "é".repeat(4), "é".repeat(4)]) backlog.write(line);
   resume(10);
@@ -41,7 +43,7 @@ test("bytes count, not characters", () => {
 });
 
 test.each(Array.from({ length: 10 }, (_, seed) => seed))(
-  "no line is lost uncounted or out of order, seed %i",
+  "a backlog neither loses a line uncounted nor changes the order, seed %i",
   (seed) => {
     const random = new Random(seed);
     const { read, backlog, resume } = reader(3, 300);

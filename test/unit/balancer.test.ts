@@ -1,7 +1,9 @@
+// Which target gets a connection: least connections, weights, backups, failures, slow start. Time is an argument.
+
 import { expect, test } from "bun:test";
 import {
   Balancer,
-  PENALTY,
+  PENALTY_MS,
   type HealthRule,
   type TargetLease,
   type TargetRule,
@@ -18,7 +20,7 @@ function rules(targets: readonly Partial<TargetRule>[]): TargetRule[] {
   return targets.map((target, slot) => ({ slot, weight: 1, backup: false, ...target }));
 }
 
-/** A balancer of so many targets that are all alike, in slots 0, 1, 2 and so on. */
+/** A balancer of `count` equal targets, in slots 0, 1, 2 and so on. */
 function equal(count: number, rule = health): Balancer {
   return new Balancer(small(), rules(Array(count).fill({})), rule);
 }
@@ -31,19 +33,19 @@ function open(balancer: Balancer, count: number): number[] {
   return Array.from({ length: count }, (_, slot) => balancer.open(slot));
 }
 
-/** Lets a target fail so many times in a row, and answers what each failure was told. */
+/** Lets a target fail `times` times in a row, and returns what each call of `failed` returned. */
 function fail(balancer: Balancer, slot: number, times: number, now: number, count: number): boolean[] {
   const others = new Set(Array.from({ length: count }, (_, i) => i).filter((i) => i !== slot));
   return Array.from({ length: times }, () => balancer.pick(now, others)!.failed(now));
 }
 
-test("simultaneous choices spread evenly", () => {
+test("the balancer spreads simultaneous connections evenly", () => {
   const balancer = equal(4);
   for (let i = 0; i < 40; i++) balancer.pick(0);
   expect(open(balancer, 4)).toEqual([10, 10, 10, 10]);
 });
 
-test("ties are broken in turn", () => {
+test("the balancer breaks ties in turn", () => {
   const balancer = equal(3);
   const order = Array.from({ length: 7 }, () => {
     const lease = balancer.pick(0)!;
@@ -53,14 +55,14 @@ test("ties are broken in turn", () => {
   expect(order).toEqual([0, 1, 2, 0, 1, 2, 0]);
 });
 
-test("the fewest open come first", () => {
+test("the balancer picks the target with the fewest open connections", () => {
   const balancer = equal(3);
   const leases = Array.from({ length: 9 }, () => balancer.pick(0)!);
   for (const lease of leases) if (lease.slot === 1) lease.release();
   expect([balancer.pick(0)!.slot, balancer.pick(0)!.slot, balancer.pick(0)!.slot]).toEqual([1, 1, 1]);
 });
 
-test("a target released twice counts once", () => {
+test("a target lease that is released twice counts once", () => {
   const balancer = equal(1);
   const [first] = [balancer.pick(0)!, balancer.pick(0)!];
   first.release();
@@ -69,7 +71,7 @@ test("a target released twice counts once", () => {
   expect(open(balancer, 1)).toEqual([1]);
 });
 
-test("what has been tried is not offered again, and in the end nothing is", () => {
+test("the balancer never offers a target that was tried, and nothing when all were", () => {
   const balancer = equal(3);
   const tried = new Set<number>();
   for (let i = 0; i < 3; i++) {
@@ -82,26 +84,26 @@ test("what has been tried is not offered again, and in the end nothing is", () =
   expect(open(balancer, 3)).toEqual([0, 0, 0]);
 });
 
-test("a target that failed is tried last for a while, however few it has open", () => {
+test("a target that failed is tried last for a while, however few connections it has", () => {
   const balancer = equal(2);
   balancer.pick(0)!.failed(0);
-  for (let i = 0; i < 5; i++) expect(balancer.pick(PENALTY - 1)!.slot).toBe(1);
-  expect(balancer.pick(PENALTY - 1, new Set([1]))!.slot).toBe(0);
+  for (let i = 0; i < 5; i++) expect(balancer.pick(PENALTY_MS - 1)!.slot).toBe(1);
+  expect(balancer.pick(PENALTY_MS - 1, new Set([1]))!.slot).toBe(0);
 });
 
-test("after that while one connection finds out, and the others wait for what it finds", () => {
+test("a target whose penalty is over gets one connection, and more only once that one succeeds", () => {
   const balancer = equal(2);
   balancer.pick(0)!.failed(0);
   const busy = [balancer.pick(1)!, balancer.pick(1)!];
   expect(busy.map(({ slot }) => slot)).toEqual([1, 1]);
-  const probe = balancer.pick(PENALTY)!;
+  const probe = balancer.pick(PENALTY_MS)!;
   expect(probe.slot).toBe(0);
-  expect(balancer.pick(PENALTY)!.slot).toBe(1);
-  probe.succeeded(PENALTY);
-  expect(balancer.pick(PENALTY)!.slot).toBe(0);
+  expect(balancer.pick(PENALTY_MS)!.slot).toBe(1);
+  probe.succeeded(PENALTY_MS);
+  expect(balancer.pick(PENALTY_MS)!.slot).toBe(0);
 });
 
-test("where all have failed, all are still tried", () => {
+test("the balancer still tries all targets when all have failed", () => {
   const balancer = equal(2);
   const [a, b] = [balancer.pick(0)!, balancer.pick(0)!];
   a.failed(0);
@@ -109,7 +111,7 @@ test("where all have failed, all are still tried", () => {
   expect(new Set([balancer.pick(1)!.slot, balancer.pick(1)!.slot])).toEqual(new Set([0, 1]));
 });
 
-test("connections are shared out by weight", () => {
+test("the balancer distributes connections by weight", () => {
   const balancer = of([{ weight: 1 }, { weight: 2 }, { weight: 5 }]);
   for (let i = 0; i < 80; i++) balancer.pick(0);
   expect(open(balancer, 3)).toEqual([10, 20, 50]);
@@ -125,7 +127,7 @@ test("a backup gets connections only while no other target is in good standing",
   expect(balancer.pick(later)!.slot).not.toBe(0);
 });
 
-test("where all fail, the least bad is tried first", () => {
+test("the balancer tries the target with the fewest failures first when all fail, and backups after the others", () => {
   const balancer = of([{}, {}, { backup: true }, {}, { backup: true }]);
   fail(balancer, 0, 2, 0, 5);
   fail(balancer, 1, 1, 0, 5);
@@ -138,17 +140,17 @@ test("where all fail, the least bad is tried first", () => {
   expect([...tried]).toEqual([1, 2, 0, 4, 3]);
 });
 
-test("a target ejected from a number of failures in a row on, and that is answered once", () => {
+test("a target is ejected after `fall` failures in a row, and only the last of them reports it", () => {
   const balancer = equal(2);
   expect(fail(balancer, 0, 2, 0, 2)).toEqual([false, false]);
   expect(balancer.health(0, 0)).toBe("suspect");
-  expect(balancer.health(0, PENALTY)).toBe("up");
+  expect(balancer.health(0, PENALTY_MS)).toBe("up");
   expect(fail(balancer, 0, 3, 0, 2)).toEqual([true, false, false]);
   expect(balancer.health(0, later)).toBe("ejected");
   expect(balancer.health(1, 0)).toBe("up");
 });
 
-test("an answer clears the failures, and says once where the target was out", () => {
+test("a target that answers has its failures cleared, and its return is reported once", () => {
   const balancer = equal(1);
   fail(balancer, 0, 2, 0, 1);
   expect(balancer.pick(0)!.succeeded(0)).toBe(false);
@@ -160,7 +162,7 @@ test("an answer clears the failures, and says once where the target was out", ()
   expect(balancer.health(0, 0)).toBe("up");
 });
 
-test("a lease that is over has no say any more", () => {
+test("a target lease that is over changes nothing any more", () => {
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   const [released, failed] = [balancer.pick(0)!, balancer.pick(0)!];
   released.release();
@@ -174,21 +176,21 @@ test("a lease that is over has no say any more", () => {
 });
 
 test.each([
-  [1, PENALTY],
-  [2, PENALTY],
-  [3, PENALTY],
-  [4, 2 * PENALTY],
-  [5, 4 * PENALTY],
-  [7, 16 * PENALTY],
+  [1, PENALTY_MS],
+  [2, PENALTY_MS],
+  [3, PENALTY_MS],
+  [4, 2 * PENALTY_MS],
+  [5, 4 * PENALTY_MS],
+  [7, 16 * PENALTY_MS],
   [8, 60_000],
   [5_000, 60_000],
-])("after %d failures in a row a target is tried last for %d ms", (times, penalty) => {
+])("a target with %d failures in a row is tried last for %d ms", (times, penalty) => {
   const balancer = equal(2);
   fail(balancer, 0, times, 0, 2);
   balancer.pick(0);
   expect(balancer.pick(penalty - 1)!.slot).toBe(1);
   expect(balancer.pick(penalty)!.slot).toBe(0);
-  // And for as long again while that connection finds out.
+  // It is tried last for as long again while that connection is being dialled.
   expect(balancer.pick(2 * penalty - 1)!.slot).toBe(1);
   expect(balancer.pick(2 * penalty)!.slot).toBe(0);
 });
@@ -201,11 +203,11 @@ test("a target that comes back grows from a tenth of its weight to all of it", (
   expect(probe.succeeded(0)).toBe(true);
   expect(balancer.health(0, 999)).toBe("starting");
   probe.release();
-  // One at a tenth of its weight is worth ten of the other's.
+  // At a tenth of its weight, one connection counts like ten of the other target's.
   expect(balancer.pick(0)!.slot).toBe(0);
   expect(balancer.pick(0)!.slot).toBe(1);
   expect(open(balancer, 2)).toEqual([1, 10]);
-  // At 0.55 of its weight 6 are worth a little less than 11, and at all of it as many are worth as many.
+  // At 0.55 of its weight, 6 connections count like slightly less than 11; at full weight they count the same.
   while (balancer.open(0) < 6) expect(balancer.pick(500)!.slot).toBe(0);
   expect(balancer.pick(500)!.slot).toBe(1);
   expect(balancer.health(0, 1_000)).toBe("up");
@@ -214,19 +216,19 @@ test("a target that comes back grows from a tenth of its weight to all of it", (
   for (const lease of leases) lease.release();
 });
 
-test("what was under way when a target went out does not make its outage longer, what came after does", () => {
+test("an ejected target's outage does not grow by failures of connections that were already being dialled", () => {
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   const together = Array.from({ length: 8 }, () => balancer.pick(0)!);
   expect(together.map((lease) => lease.failed(10))).toEqual([true, ...Array<boolean>(7).fill(false)]);
-  expect(balancer.health(0, 10 + PENALTY - 1)).toBe("ejected");
+  expect(balancer.health(0, 10 + PENALTY_MS - 1)).toBe("ejected");
   const second = equal(2, { fall: 1, slowStart: 0 });
   const all = Array.from({ length: 16 }, () => second.pick(0)!);
   for (const lease of all.filter(({ slot }) => slot === 0)) lease.failed(10);
-  // Out for the shortest time, and then it is tried again.
-  expect(second.pick(10 + PENALTY)!.slot).toBe(0);
+  // The target is out for the shortest time, and is then tried again.
+  expect(second.pick(10 + PENALTY_MS)!.slot).toBe(0);
 });
 
-test("a check's verdict counts once; coming up forgets failures and begins the slow start", () => {
+test("a health check reports a change once; coming up clears failures and begins the slow start", () => {
   const balancer = equal(2, { fall: 1, slowStart: 1_000 });
   expect(balancer.mark(0, true, 0)).toBe(false);
   expect(balancer.health(0, 0)).toBe("up");
@@ -239,21 +241,21 @@ test("a check's verdict counts once; coming up forgets failures and begins the s
   expect(balancer.health(0, later + 1_000)).toBe("up");
 });
 
-test("a target that is checked down stays so when a connection to it is answered", () => {
+test("a target that its health check found down stays down when a connection to it succeeds", () => {
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   balancer.mark(0, false, 0);
   balancer.pick(0)!.succeeded(0);
   expect(balancer.health(0, 0)).toBe("down");
 });
 
-test("a check that succeeds does not bring back a target that connections fail to reach", () => {
+test("a health check that succeeds does not bring back a target that connections cannot reach", () => {
   const balancer = equal(1, { fall: 1, slowStart: 0 });
   fail(balancer, 0, 1, 0, 1);
   expect(balancer.mark(0, true, 0)).toBe(false);
   expect(balancer.health(0, 0)).toBe("ejected");
 });
 
-test("over an update what is known of a target stays, and leases of those gone are good", () => {
+test("the balancer keeps a target's state over an update, and leases of removed targets stay valid", () => {
   const balancer = equal(2);
   const [gone, stays] = [balancer.pick(0)!, balancer.pick(0)!];
   fail(balancer, 1, 1, 0, 2);
@@ -264,7 +266,7 @@ test("over an update what is known of a target stays, and leases of those gone a
   expect(open(balancer, 6)).toEqual([0, 0, 0, 0, 0, 3]);
 });
 
-test("threads see each other's connections, failures, turns and checks", () => {
+test("balancers in several threads share connections, failures, turns and health checks", () => {
   const supervisor = small({ workers: 2 });
   const targets = rules([{}, {}]);
   const [a, b] = [0, 1].map(
@@ -279,7 +281,7 @@ test("threads see each other's connections, failures, turns and checks", () => {
   expect(a.health(1, 0)).toBe("down");
 });
 
-test("over random schedules counts are those of the living leases, and zero at rest", () => {
+test("the balancer's counts equal the open leases over random schedules, and are zero at rest", () => {
   for (let seed = 1; seed <= 100; seed++) {
     const random = new Random(seed);
     const count = random.int(1, 6);
@@ -291,7 +293,7 @@ test("over random schedules counts are those of the living leases, and zero at r
     const living: TargetLease[] = [];
     let now = 0;
     for (let step = 0; step < 500; step++) {
-      now += random.int(0, PENALTY / 3);
+      now += random.int(0, PENALTY_MS / 3);
       if (random.int(0, 9) === 0) balancer.mark(random.int(0, count - 1), random.int(0, 1) === 0, now);
       if (living.length === 0 || random.int(0, 1) === 0) {
         const before = open(balancer, count);
@@ -325,7 +327,7 @@ test("over random schedules counts are those of the living leases, and zero at r
   }
 });
 
-test("with every target in good standing the choice is always one of the least", () => {
+test("the balancer always picks one of the least loaded targets while all are healthy", () => {
   for (let seed = 1; seed <= 50; seed++) {
     const random = new Random(seed);
     const count = random.int(1, 6);

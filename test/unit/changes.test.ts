@@ -1,3 +1,5 @@
+// Which keys a reload has changed, as its log line lists them.
+
 import { expect, test } from "bun:test";
 import { changedKeys, listed } from "../../src/config/changes.ts";
 import type { Config, ProxyConfig } from "../../src/config/config.ts";
@@ -25,8 +27,13 @@ function resolved(input: ProxyConfig): Config {
 }
 
 test.each<[string, ProxyConfig, ProxyConfig, string[]]>([
-  ["nothing", before, structuredClone(before), []],
-  ["the same in other words", { ...before, timeout: "5m" }, { ...before, timeout: 300_000 }, []],
+  ["none where nothing has changed", before, structuredClone(before), []],
+  [
+    "none where the same values are written differently",
+    { ...before, timeout: "5m" },
+    { ...before, timeout: 300_000 },
+    [],
+  ],
   [
     "values at every level",
     before,
@@ -52,7 +59,7 @@ test.each<[string, ProxyConfig, ProxyConfig, string[]]>([
     ],
   ],
   [
-    "tables that come, and tables that change",
+    "a table that is added, and a table that changes",
     { upstreams: [db, { ...cache, tls: { ca: "a" } }] },
     {
       upstreams: [
@@ -63,31 +70,31 @@ test.each<[string, ProxyConfig, ProxyConfig, string[]]>([
     ["upstreams[0].healthCheck", "upstreams[1].tls.ca"],
   ],
   [
-    "a value within a health check, which is not said twice",
+    "a value within a health check, reported once",
     { upstreams: [{ ...db, healthCheck: { fall: 8 } }] },
     { upstreams: [{ ...db, healthCheck: { fall: 9 } }] },
     ["upstreams[0].healthCheck.fall"],
   ],
   [
-    "an upstream that goes, beside one that changes its place and its groups",
+    "an upstream that is removed, beside one that changes its place and its groups",
     before,
     { upstreams: [{ ...cache, authorizedGroups: ["ops"] }] },
     ["upstreams", "upstreams[0].authorizedGroups"],
   ],
-  ["an upstream that comes", { upstreams: [cache] }, before, ["upstreams"]],
+  ["an upstream that is added", { upstreams: [cache] }, before, ["upstreams"]],
   ["a name", before, { upstreams: [db, { ...cache, name: "redis" }] }, ["upstreams[1].name"]],
   [
-    "a listener that goes, beside one that changes",
+    "a listener that is removed, beside one that changes",
     many,
     { ...many, listeners: [at(1), at(3, { ca: "z" })] },
     ["listeners", "listeners[1].ca"],
   ],
   ["an address in a list", many, { ...many, listeners: [at(1), at(9), at(3)] }, ["listeners[1].address"]],
-])("what has changed: %s", (_, from, to, keys) => {
+])("the changed keys of two configurations: %s", (_, from, to, keys) => {
   expect(changedKeys(resolved(from), resolved(to))).toEqual(keys);
 });
 
-test("a list of names is one text, and a long one is cut", () => {
+test("a list of changed keys is one text, and a long list is cut short", () => {
   expect(listed([])).toBe("none");
   expect(listed(["a"])).toBe("a");
   expect(listed(["a", "b"])).toBe("a,b");

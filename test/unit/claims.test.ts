@@ -1,3 +1,5 @@
+// What a refusal shows of a certificate that proves nothing: escaped and short, whatever is in its fields.
+
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { claimsOf } from "../../src/auth/claims.ts";
@@ -19,13 +21,13 @@ test.each([
   ["hostile-two-cns", /^[^,]+, [^,]+$/],
   ["hostile-newline", /\\u000a/],
   ["hostile-bidi", /\\u202e/],
-])("%s is shown escaped", (name, claimed) => {
+])("a certificate's claims are escaped: %s", (name, claimed) => {
   const shown = claimsOf(new X509Certificate(cert(`${name}.crt`))).claimed!;
   expect(shown).toMatch(claimed);
   expect(shown).toMatch(/^[\x20-\x7e]*$/);
 });
 
-test("a certificate with names of 60,000 bytes is shown in little", () => {
+test("a certificate's claims are cut short where names have 60,000 bytes", () => {
   const huge = makeAuthority([["O", "\u202e".repeat(500)]]);
   const { cert: pem } = issue("x".repeat(60_000), huge);
   const claims = claimsOf(new X509Certificate(pem));
@@ -33,7 +35,7 @@ test("a certificate with names of 60,000 bytes is shown in little", () => {
   expect(claims.claimed).toBe(`${"x".repeat(256)}…`);
 });
 
-test("what is missing or cannot be read is left out", () => {
+test("a certificate's claims leave out what is missing or cannot be read", () => {
   expect(claimsOf(undefined)).toEqual({});
   expect(claimsOf(new X509Certificate(cert("hostile-no-cn.crt"))).claimed).toBeUndefined();
   const odd = {
@@ -47,7 +49,7 @@ test("what is missing or cannot be read is left out", () => {
   expect(claimsOf(odd)).toEqual({ claimed: undefined, serial: "01", issuer: undefined, notAfter: "never" });
 });
 
-describe("the fault of", () => {
+describe("identityFault", () => {
   test.each([
     [undefined, "no Common Name"],
     ["O=alice@admin", "no Common Name"],
@@ -59,7 +61,7 @@ describe("the fault of", () => {
     ["CN=ali\u200bce@admin", "the forbidden character U+200B"],
     ["CN=al ice@admin", "the forbidden character U+0020"],
     ["CN=alice@admin\\0A", "the forbidden character U+000A"],
-  ])("%j is %j", (subject, fault) => {
+  ])("the identity fault of the subject %p is %p", (subject, fault) => {
     expect(identityFault(subject)).toBe(fault);
   });
 });

@@ -1,7 +1,9 @@
+// The monotonic clock. These tests read the real time, so that they allow for a slow machine.
+
 import { expect, test } from "bun:test";
 import { monotonic } from "../../src/lib/clock.ts";
 
-test("goes forward, a millisecond at a time", async () => {
+test("the monotonic clock goes forward in whole milliseconds", async () => {
   const [before, start] = [monotonic(), performance.now()];
   await Bun.sleep(60);
   const [took, real] = [monotonic() - before, performance.now() - start];
@@ -10,7 +12,7 @@ test("goes forward, a millisecond at a time", async () => {
   expect(took).toBeLessThanOrEqual(real + 2);
 });
 
-test("of a thread that begins later is that of the first, but for the moment it took to tell", async () => {
+test("the monotonic clock of a thread that starts later agrees with that of the first thread", async () => {
   await Bun.sleep(50);
   const thread = new Worker(new URL("../support/clock.ts", import.meta.url));
   const next = () =>
@@ -23,6 +25,7 @@ test("of a thread that begins later is that of the first, but for the moment it 
     return answer;
   };
   await next();
+  // The thread sets its clock when the message arrives, so it lags by the time that the message took.
   const told = monotonic();
   await ask(told);
   const late = monotonic() - told + 1;
@@ -35,7 +38,7 @@ test("of a thread that begins later is that of the first, but for the moment it 
   thread.terminate();
 });
 
-test("goes on while it is asked all the time", () => {
+test("the monotonic clock goes on while it is read in a tight loop", () => {
   const start = performance.now();
   const first = monotonic();
   let last = first;

@@ -2,11 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { bashScript, fishScript, zshScript } from "../../src/cli/completion-scripts.ts";
-import { COMMANDS } from "../../src/cli/dispatch.ts";
-import { run } from "../../src/cli/run.ts";
+import { commandLine } from "../../src/cli/dispatch.ts";
 import { Folder } from "../support/folder.ts";
 
-const line = { run, commands: COMMANDS };
+const line = await commandLine();
+const { run, commands: COMMANDS } = line;
 const everywhere = ["--help", "--version"];
 
 /** The words of a line, the last of which is half written, and what is offered among other things, or alone. */

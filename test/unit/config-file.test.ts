@@ -1,4 +1,4 @@
-// What is wrong with a file, and where: said each time, also when it is broken again elsewhere. Keys that are given twice.
+// A configuration file's errors name the line each time that it is read, and keys that are given twice are faults.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ let folder: string;
 beforeAll(() => void (folder = mkdtempSync(`${tmpdir()}/tcpproxy-file-`)));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** What is said of a text, or nothing where it can be read. */
+/** The error for a text, or undefined where it can be read. */
 async function saidOf(extension: string, text: string): Promise<string | undefined> {
   const path = `${folder}/config.${extension}`;
   writeFileSync(path, text);
@@ -24,7 +24,7 @@ test.each([
   ["yaml", "timeout: 1m\n", "timeout: [\n", "\n\n\ntimeout: {\n"],
   ["json", "{}", '{\n "timeout" 1}', '\n\n\n\n{ "timeout": }'],
 ])(
-  "%s that is broken, mended, and broken in another way has its line named each time",
+  "a configuration file in %s that is broken, mended and broken again has its line named each time",
   async (extension, good, bad, worse) => {
     expect(await saidOf(extension, bad)).toMatch(/config\.\w+: line [12], column \d+: /);
     expect(await saidOf(extension, good)).toBeUndefined();
@@ -32,7 +32,8 @@ test.each([
   },
 );
 
-test("a comment in JSON, which the module loader takes, does not hide the lines of later faults", async () => {
+test("a configuration file in json with a comment does not hide the lines of later faults", async () => {
+  // Bun's module loader, which finds the line of a fault, accepts comments in JSON and caches what it has read.
   expect(await saidOf("json", "{\n // a comment\n}")).toMatch(/config\.json: .*Unrecognized token/);
   expect(await saidOf("json", '{\n\n "timeout" 1}')).toMatch(/config\.json: line 3, column \d+: /);
 });
@@ -44,11 +45,11 @@ test.each([
   ["yml", "rateLimit:\n  capacity: 1\n  fillRate: 1s\n  capacity: 2\n"],
   ["json", '{ "timeout": "1m", "timeout": "2m" }'],
   ["json", '{ "rateLimit": { "capacity": 1, "c\\u0061pacity": 2 } }'],
-])("a key that is given twice in %s is a fault", async (extension, text) => {
+])("a configuration file in %s with a key that is given twice is refused", async (extension, text) => {
   expect(await saidOf(extension, text)).toMatch(/config\.\w+: line \d.*(given twice|redefine)/i);
 });
 
-test("what a parser shows of a file is escaped, and short", async () => {
+test("a configuration file's error is short, and escapes what it quotes", async () => {
   const said = (await saidOf("json", '{ "timeout": \u000b\u001b[31m'))!;
   expect(said).toMatch(/Unrecognized token '\\u000b'$/);
   expect((await saidOf("json", `{ "timeout": ${"x".repeat(5_000)} }`))!.length).toBeLessThan(400);
@@ -58,13 +59,13 @@ test.each<[string, string]>([
   ["json", '{ "$schema": "./proxy.schema.json", "timeout": "1s" }'],
   ["yaml", '$schema: ./proxy.schema.json\ntimeout: "1s"\n'],
   ["toml", '"$schema" = "./proxy.schema.json"\ntimeout = "1s"\n'],
-])("in %s, $schema is for the editor and no key", async (extension, text) => {
+])("a configuration file in %s may have $schema for editors", async (extension, text) => {
   const path = `${folder}/schema.${extension}`;
   writeFileSync(path, text);
   expect(await readConfigFile(path)).toEqual({ timeout: "1s" });
 });
 
-test("a $schema that is no text stays, and the resolver refuses it", async () => {
+test("a configuration file's $schema that is not text stays, so that the resolver refuses it", async () => {
   const path = `${folder}/odd.json`;
   writeFileSync(path, '{ "$schema": 1 }');
   expect(await readConfigFile(path)).toEqual({ $schema: 1 });

@@ -1,3 +1,5 @@
+// How a configuration resolves, and every fault that it may have.
+
 import { describe, expect, test } from "bun:test";
 import { BUILT_IN, type Config, type ProxyConfig } from "../../src/config/config.ts";
 import type { Fault } from "../../src/lib/errors.ts";
@@ -14,7 +16,7 @@ function keys(input: unknown): string[] {
 
 const upstream = { name: "db", targets: ["10.0.0.5:5432"], authorizedGroups: ["dba"] };
 
-/** An upstream of which nothing but the name, the targets and the groups was said. */
+/** What an upstream has where only its name, targets and groups are configured. */
 const plainUpstream = {
   serverNames: undefined,
   healthCheck: undefined,
@@ -24,7 +26,7 @@ const plainUpstream = {
   proxyProtocol: undefined,
 };
 
-test("nothing at all is the built-in configuration", () => {
+test("an empty configuration resolves to the built-in one", () => {
   const { config, faults } = resolved({}, "/somewhere");
   expect(faults).toEqual([]);
   expect(config).toEqual({
@@ -70,7 +72,7 @@ test("nothing at all is the built-in configuration", () => {
   });
 });
 
-test("the faults of handshakes say what would be right", () => {
+test("a fault in the handshakes table says what would be right", () => {
   const handshakes = { max: 11, exempt: ["10.0.0.0/33"] };
   const { faults } = resolved({ maxConnections: 10, handshakes });
   expect(faults.map(({ key, problem }) => `${key}: ${problem}`)).toEqual([
@@ -81,7 +83,7 @@ test("the faults of handshakes say what would be right", () => {
   expect(resolved({ handshakes: { max: 1_000_000 } }).faults).toEqual([]);
 });
 
-test("every key is understood", () => {
+test("a configuration with every key resolves", () => {
   const { config, faults } = resolved({
     timeout: "1m30s",
     handshakeTimeout: 250,
@@ -195,7 +197,7 @@ test("every key is understood", () => {
   });
 });
 
-test("what was put in is left alone, what comes out is frozen", () => {
+test("a resolved configuration is frozen, and its input is left as it was", () => {
   const input = structuredClone(BUILT_IN);
   const { config } = resolved(input);
   expect(Object.isFrozen(config)).toBe(true);
@@ -204,13 +206,13 @@ test("what was put in is left alone, what comes out is frozen", () => {
   expect(input).toEqual(BUILT_IN);
 });
 
-describe("faults", () => {
+describe("faults of a configuration", () => {
   test.each<[string, unknown, string[]]>([
-    ["no table", null, ["configuration"]],
-    ["a list", [], ["configuration"]],
-    ["a text", "timeout", ["configuration"]],
+    ["null instead of a table", null, ["configuration"]],
+    ["a list instead of a table", [], ["configuration"]],
+    ["a text instead of a table", "timeout", ["configuration"]],
     [
-      "unknown keys that would spoil a line",
+      "unknown keys with control characters",
       { "a\nproxy: all is well": 1, rateLimit: { "\u001b[31m": 1, "x y": 1 } },
       ['"a\\nproxy: all is well"', 'rateLimit."\\u001b[31m"', 'rateLimit."x y"'],
     ],
@@ -232,7 +234,7 @@ describe("faults", () => {
       ],
     ],
     [
-      "__proto__",
+      "the key __proto__",
       JSON.parse('{"__proto__": {}, "listener": {"__proto__": 1}}'),
       ["__proto__", "listener.__proto__"],
     ],
@@ -241,7 +243,7 @@ describe("faults", () => {
       { timeout: 0, handshakeTimeout: "0s", connectTimeout: -1, shutdownTimeout: NaN },
       ["timeout", "handshakeTimeout", "connectTimeout", "shutdownTimeout"],
     ],
-    ["a number without unit in a text", { timeout: "60" }, ["timeout"]],
+    ["a duration without a unit", { timeout: "60" }, ["timeout"]],
     [
       "handshakes out of range",
       {
@@ -264,12 +266,12 @@ describe("faults", () => {
       ],
     ],
     [
-      "ranges that are none",
+      "invalid address ranges",
       { handshakes: { exempt: ["10.0.0.0/8", "10.0.0.0/33", "db.example", 8, null, Object.create(null)] } },
       [1, 2, 3, 4, 5].map((i) => `handshakes.exempt[${i}]`),
     ],
     ["more handshakes than connections", { maxConnections: 10, handshakes: { max: 11 } }, ["handshakes.max"]],
-    ["connections", { maxConnections: 0 }, ["maxConnections"]],
+    ["no connections", { maxConnections: 0 }, ["maxConnections"]],
     ["a fraction of a connection", { maxConnections: 1.5 }, ["maxConnections"]],
     ["a number as text", { rateLimit: { capacity: "10" } }, ["rateLimit.capacity"]],
     [
@@ -278,26 +280,30 @@ describe("faults", () => {
       ["rateLimit.capacity", "rateLimit.fillRate", "rateLimit.maxConnections"],
     ],
     [
-      "null is not the built-in value",
+      "null instead of a value",
       { listener: null, rateLimit: null, timeout: null },
       ["timeout", "listener", "rateLimit"],
     ],
     [
-      "paths",
+      "invalid paths",
       { listener: { ca: "", certificate: 1, privateKey: "a\0b", crl: {} } },
       ["listener.ca", "listener.certificate", "listener.privateKey", "listener.crl"],
     ],
-    ["an address", { listener: { address: "5000" } }, ["listener.address"]],
-    ["no upstream", { upstreams: [] }, ["upstreams"]],
+    ["an address without a colon", { listener: { address: "5000" } }, ["listener.address"]],
+    ["no upstreams", { upstreams: [] }, ["upstreams"]],
     ["upstreams as a table", { upstreams: upstream }, ["upstreams"]],
-    ["two upstreams for the same", { upstreams: [upstream, { ...upstream, name: "b" }] }, ["upstreams"]],
     [
-      "two upstreams of one name",
+      "two upstreams without server names",
+      { upstreams: [upstream, { ...upstream, name: "b" }] },
+      ["upstreams"],
+    ],
+    [
+      "two upstreams with the same name",
       { upstreams: [upstream, { ...upstream, serverNames: ["a.b"] }] },
       ["upstreams[1].name"],
     ],
     [
-      "a server name in two places",
+      "a server name that is given twice",
       {
         upstreams: [
           { ...upstream, serverNames: ["a.b", "*.a.b", "A.b."] },
@@ -307,19 +313,19 @@ describe("faults", () => {
       ["upstreams[0].serverNames[2]", "upstreams[1].serverNames[1]"],
     ],
     [
-      "server names",
+      "invalid server names",
       {
         upstreams: [{ ...upstream, serverNames: ["a..b", "*", "*.*.a", "a.*", "10.0.0.1", "a b", 1, "-a"] }],
       },
       [0, 1, 2, 3, 4, 5, 6, 7].map((i) => `upstreams[0].serverNames[${i}]`),
     ],
     [
-      "no server name at all",
+      "an empty list of server names",
       { upstreams: [{ ...upstream, serverNames: [] }] },
       ["upstreams[0].serverNames"],
     ],
     [
-      "target tables",
+      "invalid target tables",
       {
         upstreams: [
           {
@@ -348,7 +354,7 @@ describe("faults", () => {
       ],
     ],
     [
-      "health checks",
+      "health checks out of range",
       {
         upstreams: [
           { ...upstream, healthCheck: { interval: 0, timeout: "x", rise: 0, fall: 101 }, slowStart: -1 },
@@ -363,34 +369,38 @@ describe("faults", () => {
       ],
     ],
     [
-      "a health check that is none",
+      "a health check that is not a table",
       { upstreams: [{ ...upstream, healthCheck: true }] },
       ["upstreams[0].healthCheck"],
     ],
     ["TLS without a CA", { upstreams: [{ ...upstream, tls: {} }] }, ["upstreams[0].tls.ca"]],
     [
-      "half a pair, and a name that is none",
+      "a certificate without its key, and an invalid server name",
       { upstreams: [{ ...upstream, tls: { ca: "a", certificate: "b", serverName: "*.a" } }] },
       ["upstreams[0].tls.serverName", "upstreams[0].tls"],
     ],
     [
-      "a socket in the file system whose certificate nobody could check",
+      "a Unix socket with TLS and no server name to check",
       { upstreams: [{ ...upstream, targets: ["unix:/run/a"], tls: { ca: "a" } }] },
       ["upstreams[0].tls.serverName"],
     ],
-    ["a PROXY protocol", { upstreams: [{ ...upstream, proxyProtocol: 2 }] }, ["upstreams[0].proxyProtocol"]],
     [
-      "listener and listeners",
+      "an unknown version of the PROXY protocol",
+      { upstreams: [{ ...upstream, proxyProtocol: 2 }] },
+      ["upstreams[0].proxyProtocol"],
+    ],
+    [
+      "both listener and listeners",
       { listener: {}, listeners: [{ address: ":1", ca: "a", certificate: "b", privateKey: "c" }] },
       ["listeners"],
     ],
     [
-      "nothing that identifies a listener is built in within the list",
+      "a listener in the list without address, CA, certificate and key",
       { listeners: [{}] },
       ["address", "ca", "certificate", "privateKey"].map((key) => `listeners[0].${key}`),
     ],
     [
-      "one address twice",
+      "an address that two listeners share",
       {
         listeners: [":1", ":0", ":0", ":1"].map((address) => ({
           address,
@@ -401,29 +411,33 @@ describe("faults", () => {
       },
       ["listeners[3].address"],
     ],
-    ["a pin to nowhere", { listener: { upstream: "nowhere" } }, ["listener.upstream"]],
     [
-      "switches that are none",
+      "a listener pinned to an upstream that does not exist",
+      { listener: { upstream: "nowhere" } },
+      ["listener.upstream"],
+    ],
+    [
+      "switches that are not true or false",
       { disconnectExpired: 1, watch: "yes", listener: { sessionTickets: 0, reusePort: null } },
       ["disconnectExpired", "watch", "listener.sessionTickets", "listener.reusePort"],
     ],
-    ["workers", { workers: 0 }, ["workers"]],
-    ["workers of a kind", { workers: "all" }, ["workers"]],
-    ["a log level", { logLevel: "loud" }, ["logLevel"]],
-    ["no time for a connection", { maxConnectionDuration: 0 }, ["maxConnectionDuration"]],
-    ["a grace", { revocationGrace: "soon" }, ["revocationGrace"]],
+    ["no workers", { workers: 0 }, ["workers"]],
+    ["a number of workers as an unknown word", { workers: "all" }, ["workers"]],
+    ["an unknown log level", { logLevel: "loud" }, ["logLevel"]],
+    ["a maximum connection duration of zero", { maxConnectionDuration: 0 }, ["maxConnectionDuration"]],
+    ["a revocation grace that is not a duration", { revocationGrace: "soon" }, ["revocationGrace"]],
     [
-      "nothing is built in within an upstream",
+      "an upstream without name, targets and groups",
       { upstreams: [{}] },
       ["upstreams[0].name", "upstreams[0].targets", "upstreams[0].authorizedGroups"],
     ],
     [
-      "empty lists",
+      "an upstream with an empty name and empty lists",
       { upstreams: [{ name: "", targets: [], authorizedGroups: [] }] },
       ["upstreams[0].name", "upstreams[0].targets", "upstreams[0].authorizedGroups"],
     ],
     [
-      "targets",
+      "invalid targets",
       { upstreams: [{ ...upstream, targets: ["a:1", "b", ":1", 1, "a:1"] }] },
       [
         "upstreams[0].targets[1]",
@@ -433,7 +447,7 @@ describe("faults", () => {
       ],
     ],
     [
-      "groups",
+      "invalid groups",
       { upstreams: [{ ...upstream, authorizedGroups: ["a", "", "b c", "x@y", 1, "*", "a"] }] },
       [
         "upstreams[0].authorizedGroups[1]",
@@ -444,11 +458,11 @@ describe("faults", () => {
         "upstreams[0].authorizedGroups[6]",
       ],
     ],
-  ])("%s", (_, input, expected) => {
+  ])("a configuration is refused for %s", (_, input, expected) => {
     expect(keys(input)).toEqual(expected);
   });
 
-  test("each says what is wrong and what would be right", () => {
+  test("a fault says what is wrong and what would be right", () => {
     const { faults } = resolved({
       timeout: "soon",
       Listener: {},
@@ -473,23 +487,23 @@ describe("faults", () => {
     ]);
   });
 
-  test("a pattern is not a group, and the fault says that there are none", () => {
+  test("a pattern is not a group, and its fault says that there are no patterns", () => {
     for (const group of ["*", "team-*"]) {
       const { faults } = resolved({ upstreams: [{ ...upstream, authorizedGroups: [group] }] });
       expect(faults.map(({ problem }) => problem)).toEqual([
-        `"${group}" is not a group; a group cannot be called so, and there are no patterns: list each group by its name`,
+        `"${group}" is not a group; a group cannot have this name, and there are no patterns: list each group by its name`,
       ]);
     }
   });
 
-  test("a number in a text has no unit, in a library's configuration too", () => {
+  test("a duration as text needs a unit, also in the library's configuration", () => {
     expect(resolved({ timeout: "60" }).faults).toEqual([
       { key: "timeout", problem: '"60" is not a duration; it has no unit: write "60s" or "60ms"' },
     ]);
   });
 });
 
-test('a capacity of "unlimited" is no limit', () => {
+test('a capacity of "unlimited" resolves to no limit', () => {
   const { config, faults } = resolved({ rateLimit: { capacity: "unlimited" } });
   expect(faults).toEqual([]);
   expect(config.rateLimit.capacity).toBe(Infinity);
@@ -503,22 +517,25 @@ describe("a configuration from a file", () => {
     return { config, faults: faults.map(({ key, problem }) => `${key}: ${problem}`) };
   };
 
-  test.each([{}, { listener: {} }])("has nothing of the demonstration: %p", (input) => {
-    expect(fromFile(input).faults).toEqual([
-      "listener.ca: is missing; it is the path of a PEM file",
-      "listener.certificate: is missing; it is the path of a PEM file",
-      "listener.privateKey: is missing; it is the path of a PEM file",
-      "upstreams: is missing; it is a list; at least one upstream is needed",
-    ]);
-  });
+  test.each([{}, { listener: {} }])(
+    "a configuration from a file takes nothing from the demonstration: %j",
+    (input) => {
+      expect(fromFile(input).faults).toEqual([
+        "listener.ca: is missing; it is the path of a PEM file",
+        "listener.certificate: is missing; it is the path of a PEM file",
+        "listener.privateKey: is missing; it is the path of a PEM file",
+        "upstreams: is missing; it is a list; at least one upstream is needed",
+      ]);
+    },
+  );
 
-  test("lacks one file: that one is named, and the demonstration's does not take its place", () => {
+  test("a configuration from a file without a CA is a fault, and the demonstration's CA does not replace it", () => {
     const { config, faults } = fromFile({ listener: { ...files, ca: undefined }, upstreams: [upstream] });
     expect(faults).toEqual(["listener.ca: is missing; it is the path of a PEM file"]);
     expect(config.listeners[0]?.ca).toBe("");
   });
 
-  test("has the other built-in values", () => {
+  test("a configuration from a file has the other built-in values", () => {
     const { config, faults } = fromFile({ listener: files, upstreams: [upstream] });
     expect(faults).toEqual([]);
     expect(config).toMatchObject({
@@ -529,7 +546,7 @@ describe("a configuration from a file", () => {
     });
   });
 
-  test.each([60, "60"])("has no duration without a unit: %p", (value) => {
+  test.each([60, "60"])("a configuration from a file has no duration without a unit: %p", (value) => {
     const said = `${JSON.stringify(value)} is not a duration; it has no unit: write "60s" or "60ms"`;
     const { faults } = fromFile({
       ...{ timeout: value, handshakeTimeout: value, connectTimeout: value, shutdownTimeout: value },
@@ -547,13 +564,16 @@ describe("a configuration from a file", () => {
     );
   });
 
-  test.each([0, "0", "0s", "0ms"])("may say %p where no time at all is a choice", (none) => {
-    const input = { revocationGrace: none, listener: files, upstreams: [{ ...upstream, slowStart: none }] };
-    expect(fromFile(input).faults).toEqual([]);
-    expect(fromFile({ ...input, timeout: none }).faults).toEqual([
-      expect.stringMatching(/^timeout: "?0m?s?"? is not a duration; write it like "250ms", "60s"/),
-    ]);
-  });
+  test.each([0, "0", "0s", "0ms"])(
+    "a configuration from a file may have the duration %p only where zero is allowed",
+    (none) => {
+      const input = { revocationGrace: none, listener: files, upstreams: [{ ...upstream, slowStart: none }] };
+      expect(fromFile(input).faults).toEqual([]);
+      expect(fromFile({ ...input, timeout: none }).faults).toEqual([
+        expect.stringMatching(/^timeout: "?0m?s?"? is not a duration; write it like "250ms", "60s"/),
+      ]);
+    },
+  );
 });
 
 test.each<[boolean, ProxyConfig]>([
@@ -562,11 +582,11 @@ test.each<[boolean, ProxyConfig]>([
   [true, { listener: { ca: "a", certificate: "b" } }],
   [false, { listener: { ca: "a", certificate: "b", privateKey: "c" } }],
   [false, { listeners: [{ address: ":1" }] }],
-])("whether a file is left to the demonstration's: %p in %p", (uses, input) => {
+])("usesDemonstration returns %j for %j", (uses, input) => {
   expect(usesDemonstration(input)).toBe(uses);
 });
 
-describe("the upstream that takes the rest", () => {
+describe("the fallback upstream", () => {
   const other = { ...upstream, name: "b" };
   const at = (port: number, over = {}) => ({
     address: `:${port}`,
@@ -576,24 +596,28 @@ describe("the upstream that takes the rest", () => {
     ...over,
   });
   test.each<[string, unknown, string | undefined]>([
-    ["is the only one, pinned or not", { listener: { upstream: "db" }, upstreams: [upstream] }, "db"],
-    ["is the one without server names", { upstreams: [{ ...other, serverNames: ["a.b"] }, upstream] }, "db"],
+    ["is the only upstream, pinned or not", { listener: { upstream: "db" }, upstreams: [upstream] }, "db"],
     [
-      "is nobody where all have server names",
+      "is the upstream without server names",
+      { upstreams: [{ ...other, serverNames: ["a.b"] }, upstream] },
+      "db",
+    ],
+    [
+      "is undefined where all have server names",
       { upstreams: [{ ...upstream, serverNames: ["a.b"] }] },
       undefined,
     ],
     [
-      "is the one that no listener is pinned to",
+      "is the upstream that no listener is pinned to",
       { listeners: [at(1, { upstream: "b" }), at(2)], upstreams: [upstream, other] },
       "db",
     ],
     [
-      "is nobody where listeners are pinned to all",
+      "is undefined where listeners are pinned to all upstreams",
       { listeners: [at(1, { upstream: "b" }), at(2, { upstream: "db" })], upstreams: [upstream, other] },
       undefined,
     ],
-  ])("%s", (_, input, rest) => {
+  ])("the fallback upstream %s", (_, input, rest) => {
     expect(resolved(input).faults).toEqual([]);
     expect(resolved(input).config.fallback).toBe(rest);
   });

@@ -1,4 +1,4 @@
-// The files of a configuration: what is refused before it locks everybody out, and what is warned of.
+// The PEM files of a configuration: which are refused, before they lock out every client, and which cause a warning.
 
 import { describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
@@ -38,7 +38,7 @@ function load(files: Partial<Record<"ca" | "certificate" | "privateKey" | "crl",
   };
 }
 
-describe("a file that was cut short", () => {
+describe("truncated files", () => {
   const files = {
     ca: `${cert("ca.crt")}${cert("ca2.crt")}`,
     certificate: cert("server.crt"),
@@ -46,25 +46,28 @@ describe("a file that was cut short", () => {
     crl: cert("crl.pem"),
   };
 
-  test.each(Object.entries(files))("is a fault that names the file and the line: %s", (key, text) => {
-    for (const missing of [2, 30, 200]) {
-      const { faults } = load({ [key]: text.slice(0, -missing) });
-      expect(faults).toHaveLength(1);
-      expect(faults[0]).toMatch(new RegExp(`^listener\\.${key}: ".*/${key}\\.pem", line \\d+: `));
-    }
-  });
+  test.each(Object.entries(files))(
+    "a truncated file is a fault that names the file and the line: %s",
+    (key, text) => {
+      for (const missing of [2, 30, 200]) {
+        const { faults } = load({ [key]: text.slice(0, -missing) });
+        expect(faults).toHaveLength(1);
+        expect(faults[0]).toMatch(new RegExp(`^listener\\.${key}: ".*/${key}\\.pem", line \\d+: `));
+      }
+    },
+  );
 
-  test.each(Object.keys(files))("down to nothing is a fault: %s", (key) => {
+  test.each(Object.keys(files))("an empty file is a fault: %s", (key) => {
     expect(load({ [key]: "" }).faults).toHaveLength(1);
   });
 });
 
-test("a CA under a label of other programs is a fault: it would be passed over", () => {
+test("a CA under a PEM label that TLS would skip is a fault", () => {
   const trusted = cert("ca2.crt").replaceAll("CERTIFICATE", "TRUSTED CERTIFICATE");
   expect(load({ ca: `${cert("ca.crt")}${trusted}` }).faults).toEqual([expect.stringContaining("should be")]);
 });
 
-describe("a revocation list", () => {
+describe("revocation lists", () => {
   const root = certify(undefined, {
     subject: [["CN", "root"]],
     extensions: { basic: ext.basic(true), usage: ext.usage(6) },
@@ -77,23 +80,23 @@ describe("a revocation list", () => {
   const { scope, flag, point } = listExt;
 
   test.each<[string, OddListChoices, RegExp | undefined]>([
-    ["that is plain", {}, undefined],
-    ["that is outdated", { nextUpdate: new Date("2025-01-01") }, undefined],
-    ["of another key", { signer: other.key }, /not signed by the CA/],
-    ["that is forged", { forged: true }, /not signed by the CA/],
-    ["that is a delta", { extensions: [listExt.delta()] }, /delta/],
-    ["that is indirect", { extensions: [scope(flag(4))] }, /scope/],
-    ["for CAs only", { extensions: [scope(flag(2))] }, /scope/],
-    ["for clients only", { extensions: [scope(flag(1))] }, /scope/],
-    ["for a distribution point", { extensions: [scope(point("http://x"))] }, /scope/],
-    ["with an unknown critical extension", { extensions: [ext.unknown(true)] }, /1\.2\.3\.4\.5/],
+    ["is loaded", {}, undefined],
+    ["is loaded although it is outdated", { nextUpdate: new Date("2025-01-01") }, undefined],
+    ["is refused when another key signed it", { signer: other.key }, /not signed by the CA/],
+    ["is refused when it is forged", { forged: true }, /not signed by the CA/],
+    ["is refused when it is a delta list", { extensions: [listExt.delta()] }, /delta/],
+    ["is refused when it is indirect", { extensions: [scope(flag(4))] }, /scope/],
+    ["is refused when it is for CAs only", { extensions: [scope(flag(2))] }, /scope/],
+    ["is refused when it is for clients only", { extensions: [scope(flag(1))] }, /scope/],
+    ["is refused when it is for one distribution point", { extensions: [scope(point("http://x"))] }, /scope/],
+    ["is refused with an unknown critical extension", { extensions: [ext.unknown(true)] }, /1\.2\.3\.4\.5/],
     [
-      "of entries with critical extensions",
+      "is refused when an entry has a critical extension",
       { serials: [{ serial: 1, extensions: [ext.unknown(true)] }] },
       /entry/,
     ],
-    ["of another name", { issuer: other.subject }, /no list of a CA in ca/],
-  ])("%s", (_, choices, problem) => {
+    ["is refused when its issuer is not in ca", { issuer: other.subject }, /no list of a CA in ca/],
+  ])("a revocation list %s", (_, choices, problem) => {
     const { faults } = load({ ca: root.pem, crl: list(root, choices) });
     if (problem === undefined) expect(faults).toEqual([]);
     else {
@@ -103,24 +106,24 @@ describe("a revocation list", () => {
     }
   });
 
-  test("of a CA that may not sign any is a fault", () => {
+  test("a revocation list of a CA that may not sign lists is a fault", () => {
     expect(load({ ca: mute.pem, crl: list(mute) }).faults).toEqual([expect.stringContaining("cRLSign")]);
   });
 
-  test("that is missing for one of two CAs is a warning", () => {
+  test("a revocation list that is missing for one of two CAs is a warning", () => {
     const { faults, warnings } = load({ ca: cert("ca.crt") + cert("ca2.crt"), crl: revoke([]) });
     expect([faults.length, warnings.length]).toEqual([0, 1]);
     expect(warnings[0]).toContain("tcpproxy second CA");
   });
 
-  test("of an authority that only clients have stands beside one of a CA", () => {
+  test("a revocation list of an intermediate CA that only clients send is kept beside the root's list", () => {
     const middle = makeAuthority([["CN", "middle"]], testAuthority);
     const { faults, credentials } = load({ crl: revoke([]) + revoke([], middle) });
     expect(faults).toEqual([]);
     expect(credentials.crl?.map(({ signers }) => signers.length)).toEqual([1, 0]);
   });
 
-  test("of 100,000 entries is indexed in many small steps", () => {
+  test("a revocation list of 100,000 entries is indexed in many small steps", () => {
     const [der] = blocksOf(revoke(Array.from({ length: 100_000 }, (_, i) => 1_000_000 + i)));
     const steps = readRevocationList(der!);
     let count = 0;
@@ -129,7 +132,7 @@ describe("a revocation list", () => {
   });
 });
 
-test.skipIf(process.platform === "win32")("a private key that others can read is a warning", () => {
+test.skipIf(process.platform === "win32")("a private key that other users can read is a warning", () => {
   using folder = new Folder();
   const privateKey = folder.path("key.pem");
   copyFileSync(certPath("key.pem"), privateKey);
@@ -148,7 +151,7 @@ test.skipIf(process.platform === "win32")("a private key that others can read is
   }
 });
 
-test("a certificate for servers is none for the CA", () => {
+test("a leaf certificate in the place of the CA is a fault", () => {
   expect(load({ ca: issue("alice@admin").cert }).faults).toEqual([
     expect.stringContaining("not that of a CA"),
   ]);

@@ -1,4 +1,4 @@
-// When a connection's time is up, and why.
+// When a connection has to end, and why.
 
 import { describe, expect, test } from "bun:test";
 import { Deadlines, type Due, type Phase, type Timeouts } from "../../src/connection/deadlines.ts";
@@ -20,7 +20,7 @@ function admitted(over: Partial<Timeouts> = {}, random = 0): Deadlines {
   return deadlines;
 }
 
-describe("a deadline", () => {
+describe("deadlines", () => {
   test.each<[Phase, number, Due | undefined]>([
     ["handshake", 209, undefined],
     ["handshake", 210, "handshake_timeout"],
@@ -31,11 +31,11 @@ describe("a deadline", () => {
     ["closing", 229, undefined],
     ["closing", 230, "idle_timeout"],
     ["over", 10_000_000, undefined],
-  ])("in %s is, at %d, %p", (phase, now, due) => {
+  ])("the deadline that is due in the phase %s at %d is %p", (phase, now, due) => {
     expect(admitted().due(phase, { now, date: 0 }, 0, config)).toBe(due as Due);
   });
 
-  test("for idle time starts anew with every byte", () => {
+  test("the idle deadline starts anew with every byte", () => {
     const deadlines = admitted();
     expect(deadlines.due("relaying", { now: 229, date: 0 }, 1, config)).toBeUndefined();
     expect(deadlines.due("relaying", { now: 258, date: 0 }, 1, config)).toBeUndefined();
@@ -43,13 +43,13 @@ describe("a deadline", () => {
   });
 
   test.each<Phase>(["dialing", "relaying", "closing"])(
-    "for the whole connection comes first in %s",
+    "the deadline of the whole connection comes first in the phase %s",
     (phase) => {
       expect(admitted().due(phase, { now: 1_100, date: 9_999 }, 0, config)).toBe("max_duration");
     },
   );
 
-  test("for the whole connection is shortened by a tenth at most, and is none where none is configured", () => {
+  test("the deadline of the whole connection is shortened by a tenth at most, and is optional", () => {
     const due = (now: number, over: Partial<Timeouts>, random: number) =>
       admitted(over, random).due("relaying", { now, date: 0 }, 1, config);
     expect(due(999, {}, 1)).toBeUndefined();
@@ -57,14 +57,14 @@ describe("a deadline", () => {
     expect(due(1e12, { maxConnectionDuration: undefined }, 1)).toBeUndefined();
   });
 
-  test("for a certificate counts only where expired certificates end connections", () => {
+  test("a certificate's deadline counts only where expired certificates end connections", () => {
     const late = { now: 201, date: 5_000 };
     expect(admitted().due("relaying", { now: 201, date: 4_999 }, 0, config)).toBeUndefined();
     expect(admitted().due("relaying", late, 0, config)).toBe("certificate_expired");
     expect(admitted().due("relaying", late, 0, { ...config, disconnectExpired: false })).toBeUndefined();
   });
 
-  test("before admission is the handshake's alone", () => {
+  test("the handshake's deadline is the only one before admission", () => {
     expect(new Deadlines(100).due("handshake", { now: 109, date: 1e15 }, 0, config)).toBeUndefined();
     expect(new Deadlines(100).due("handshake", { now: 110, date: 1e15 }, 0, config)).toBe(
       "handshake_timeout",
@@ -72,10 +72,10 @@ describe("a deadline", () => {
   });
 });
 
-describe("a lost authorization", () => {
+describe("deadlines after a lost authorization", () => {
   const at = (deadlines: Deadlines, now: number) => deadlines.due("relaying", { now, date: 0 }, now, config);
 
-  test("ends the connection within the grace, and says why", () => {
+  test("a lost authorization ends the connection within the grace, and keeps the reason", () => {
     const deadlines = admitted();
     deadlines.revoke({ now: 300, grace: 100, why: "group_not_authorized", random: 0.5 });
     expect(deadlines.revokedFor).toBe("group_not_authorized");
@@ -83,7 +83,7 @@ describe("a lost authorization", () => {
     expect(at(deadlines, 350)).toBe("authorization_revoked");
   });
 
-  test("is not put off by another one, and is brought forward by a shorter grace", () => {
+  test("a lost authorization is not postponed by another one, and a shorter grace brings it forward", () => {
     const deadlines = admitted();
     deadlines.revoke({ now: 300, grace: 100, why: "a", random: 0.5 });
     deadlines.revoke({ now: 310, grace: 100, why: "b", random: 1 });
@@ -94,14 +94,14 @@ describe("a lost authorization", () => {
     expect(at(deadlines, 330)).toBe("authorization_revoked");
   });
 
-  test("does not outlast the whole connection", () => {
+  test("a lost authorization does not outlast the connection's own deadline", () => {
     const deadlines = admitted();
     deadlines.revoke({ now: 300, grace: 1e9, why: "a", random: 1 });
     expect(at(deadlines, 1_099)).toBeUndefined();
     expect(at(deadlines, 1_100)).toBe("authorization_revoked");
   });
 
-  test("is forgotten once the connection is authorized again", () => {
+  test("a lost authorization is forgotten once the connection is authorized again", () => {
     const deadlines = admitted();
     deadlines.revoke({ now: 300, grace: 100, why: "a", random: 1 });
     deadlines.limit(config, 0);

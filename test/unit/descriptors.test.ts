@@ -1,3 +1,5 @@
+// How many descriptors a proxy needs, and how many connections they leave room for.
+
 import { expect, test } from "bun:test";
 import { DescriptorBudget, descriptorShortage, heldBy, mostConnections } from "../../src/lib/descriptors.ts";
 
@@ -7,11 +9,11 @@ test.each([
   [{ workers: 2, listeners: 1, checks: 0 }, 7],
   [{ workers: 64, listeners: 1, checks: 0 }, 193],
   [{ workers: 4, listeners: 2, checks: 10 }, 28],
-])("%j holds %i descriptors beside its connections", (holding, held) => {
+])("a proxy with %j holds %i descriptors beside its connections", (holding, held) => {
   expect(heldBy(holding)).toBe(held);
 });
 
-test("what a small proxy holds is kept free anyway; beyond that it is counted, over all proxies, and comes back", () => {
+test("the descriptor budget counts what proxies hold beyond the reserve, over all proxies, until they give it back", () => {
   const budget = new DescriptorBudget(100);
   budget.hold(10);
   expect(budget.used).toBe(0);
@@ -27,7 +29,7 @@ test("what a small proxy holds is kept free anyway; beyond that it is counted, o
   expect(budget.take(100)).toBe(true);
 });
 
-test("health checks are taken out of the connections, down to a shortage", () => {
+test("the connection limit is lowered by many health checks, until descriptors run short", () => {
   const holding = (checks: number) => ({ workers: 1, listeners: 1, checks });
   const most = mostConnections(holding(0));
   expect(mostConnections(holding(15))).toBe(most);

@@ -1,4 +1,4 @@
-// Keys that are given twice: none passes, wherever it is and however it is written; and what has none is let be.
+// Keys that are given twice are refused, wherever they are and however they are written; other texts pass.
 
 import { expect, test } from "bun:test";
 import { DuplicateError, refuseDuplicates } from "../../src/config/duplicates.ts";
@@ -6,7 +6,7 @@ import { Random } from "../support/random.ts";
 
 const PARSERS = { yaml: Bun.YAML.parse, json: (text: string): unknown => JSON.parse(text) };
 
-/** What is said of a text; undefined where it is let be. */
+/** The error for a text; undefined where it passes. */
 function saidOf(language: keyof typeof PARSERS, text: string): string | undefined {
   const parse = PARSERS[language];
   try {
@@ -42,7 +42,7 @@ test.each<[keyof typeof PARSERS, string, string]>([
   ["json", '{\n"a":1,\n"\\u0061"\n:\n2}', 'line 4: "a" is given twice'],
   ["json", '{"x":[{"y":1,"z":{"y":1,"y":1}}]}', 'line 1: "y" is given twice'],
   ["json", '{"__proto__":1,"__proto__":2}', 'line 1: "__proto__" is given twice'],
-])("in %s, %j: %s", (language, text, said) => {
+])("refuseDuplicates refuses, in %s, %j: %s", (language, text, said) => {
   expect(saidOf(language, text)).toBe(said);
 });
 
@@ -55,9 +55,12 @@ test.each<[keyof typeof PARSERS, string]>([
   ["yaml", '"a\\"": 1\n"a\\"": 2'],
   ["yaml", "~: 1\nnull: 2"],
   ["json", '{"a\\\\":1,"a\\\\":2}'],
-])("in %s, %j, where it cannot be told, is refused all the same", (language, text) => {
-  expect(saidOf(language, text)).toMatch(/could be missed|given twice/);
-});
+])(
+  "refuseDuplicates refuses, in %s, %j, where it cannot tell whether a key is given twice",
+  (language, text) => {
+    expect(saidOf(language, text)).toMatch(/could hide a duplicate key|given twice/);
+  },
+);
 
 test.each<[keyof typeof PARSERS, string]>([
   ["yaml", ""],
@@ -72,15 +75,15 @@ test.each<[keyof typeof PARSERS, string]>([
   ["json", "null"],
   ["json", '{"a":"\\"b\\": c","c":"x\\\\","d" : [":5000", "a:1", ",:", "\\":"]}'],
   ["json", '{"a":"b:","c":"d: ","e":": f","g":{"a":{"a":1}}}'],
-])("in %s, %j has none", (language, text) => {
+])("refuseDuplicates accepts, in %s, %j", (language, text) => {
   expect(saidOf(language, text)).toBeUndefined();
 });
 
-test("a text that has the characters of the marks is refused", () => {
-  expect(saidOf("yaml", "a: \uE000")).toMatch(/private use/);
+test("refuseDuplicates refuses a text with the private characters that it uses as marks", () => {
+  expect(saidOf("yaml", "a: \uE000")).toMatch(/private-use/);
 });
 
-test("any table, written in any way, passes until one of its keys is written again", () => {
+test("refuseDuplicates accepts random tables in every notation, until one of their keys is repeated", () => {
   const texts = [
     ":5000",
     "[::1]:80",

@@ -1,3 +1,5 @@
+// The flags of the command line: which are refused, what they set, and how a fault refers to them.
+
 import { describe, expect, test } from "bun:test";
 import { BUILT_IN } from "../../src/config/config.ts";
 import {
@@ -10,7 +12,7 @@ import {
   positionals,
 } from "../../src/cli/flags.ts";
 
-describe("what citty lets pass", () => {
+describe("checkFlags", () => {
   test.each([
     ["--frob x", 'unknown flag "--frob"'],
     ["--fillRate 1s", 'unknown flag "--fillRate"; did you mean --fill-rate?'],
@@ -21,21 +23,21 @@ describe("what citty lets pass", () => {
     ["--ca=", "--ca needs a value"],
     ["--ca --cert x", "--ca needs a value"],
     ["--ca x --ca y", "--ca is given twice"],
-  ])("%s", (line, message) => {
+  ])("checkFlags refuses what citty lets pass: %s", (line, message) => {
     expect(() => checkFlags(line.split(" "), FLAGS)).toThrow(new UsageError(message));
   });
 
-  test("good ones pass", () => {
+  test("checkFlags accepts known flags with values", () => {
     checkFlags([":5000", "--ca", "x", "--timeout=1s", "--", "--frob"], FLAGS);
   });
 });
 
-test("positionals are what is neither flag nor value", () => {
+test("positionals are the words that are neither flags nor their values", () => {
   const words = ["--ca", "check", "check", "--timeout=1s", ":5000", "--", "--x"];
   expect(positionals(words, FLAGS).map(({ value }) => value)).toEqual(["check", ":5000", "--x"]);
 });
 
-test("a choice is one of a few", () => {
+test("a flag with fixed choices accepts only those", () => {
   expect(choose("log-level", "warn", ["info", "warn"])).toBe("warn");
   expect(choose("log-level", undefined, ["info", "warn"])).toBeUndefined();
   expect(() => choose("log-level", "loud", ["info", "warn"])).toThrow(
@@ -43,8 +45,8 @@ test("a choice is one of a few", () => {
   );
 });
 
-describe("flags over a configuration", () => {
-  test("each sets its key, and paths are taken from where one stands", () => {
+describe("applyFlags", () => {
+  test("a flag sets its key, and relative paths start at the working directory", () => {
     const flags = {
       address: ":1",
       ca: "a.crt",
@@ -66,7 +68,7 @@ describe("flags over a configuration", () => {
     });
   });
 
-  test("they win over the file, and leave the rest of it", () => {
+  test("flags win over the file, and leave its other keys", () => {
     const file = {
       timeout: "1s",
       listener: { ca: "file.crt", address: ":9" },
@@ -81,7 +83,7 @@ describe("flags over a configuration", () => {
     });
   });
 
-  test("no flags change nothing", () => {
+  test("flags that are not given leave the configuration as it is", () => {
     expect(applyFlags({ timeout: "1s" }, {}, "/here")).toEqual({
       timeout: "1s",
       listener: {},
@@ -90,26 +92,26 @@ describe("flags over a configuration", () => {
     });
   });
 
-  test("over a file that has no upstream give it no name, and no others' targets or groups", () => {
+  test("flags give a file without upstreams neither a name nor the built-in targets and groups", () => {
     expect(applyFlags({}, { config: "p.toml", targets: "x:1" }, "/here")).toMatchObject({
       upstreams: [{ targets: ["x:1"] }],
     });
     expect(applyFlags({}, { config: "p.toml", ca: "x" }, "/here")).toMatchObject({ upstreams: undefined });
   });
 
-  test('a capacity may be "unlimited"', () => {
+  test('the capacity flag may be "unlimited"', () => {
     expect(applyFlags({}, { capacity: "unlimited" }, "/here")).toMatchObject({
       rateLimit: { capacity: "unlimited" },
     });
   });
 
-  test("what is no table is left for the resolver to refuse", () => {
+  test("flags leave what is not a table for the resolver to refuse", () => {
     expect(applyFlags(null, { ca: "x" }, "/")).toBeNull();
     const odd = { listener: 5, upstreams: "x", rateLimit: [] };
     expect(applyFlags(odd, { ca: "x", targets: "x:1", capacity: "1" }, "/")).toEqual(odd);
   });
 
-  test("a number that is none is left as it was written", () => {
+  test("a flag that is not a number is left as text for the resolver to refuse", () => {
     expect(applyFlags({}, { capacity: "-1", "max-connections": "1e3" }, "/")).toMatchObject({
       maxConnections: "1e3",
       rateLimit: { capacity: "-1" },
@@ -117,17 +119,17 @@ describe("flags over a configuration", () => {
   });
 });
 
-describe("where a fault is", () => {
+describe("locate", () => {
   const fault = { key: "upstreams[0].targets[1]", problem: "" };
-  test("the flag that set the value", () => {
+  test("a fault's place is the flag that set the value", () => {
     expect(locate(fault, { targets: "x" }, "p.toml")).toBe("--targets");
     expect(locate({ key: "listener.address", problem: "" }, { address: "x" }, undefined)).toBe("address");
   });
-  test("the file and the key", () => {
+  test("a fault's place is the file and the key where a file set it", () => {
     expect(locate(fault, {}, "p.toml")).toBe("p.toml: upstreams[0].targets[1]");
     expect(locate({ key: "p.toml", problem: "" }, {}, "p.toml")).toBe("p.toml");
   });
-  test("the key and the flag that would set it", () => {
+  test("a fault's place is the key, and the flag that would set it, where neither did", () => {
     expect(locate({ key: "listener.ca", problem: "" }, {}, undefined)).toBe("listener.ca (--ca)");
     expect(locate({ key: "handshakeTimeout", problem: "" }, {}, undefined)).toBe("handshakeTimeout");
   });

@@ -1,10 +1,12 @@
+// The handshake queue under many clients at once, with the real rules for sources.
+
 import { expect, test } from "bun:test";
 import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
 import { Ticket } from "../../src/connection/ticket.ts";
 import { Sources } from "../../src/state/sources.ts";
 import { small } from "../support/ledger.ts";
 
-/** Clients that have all sent something, each from a source of its own, and what TLS was let read of whom. */
+/** Clients that have all sent something, each from its own source, and the sources from which TLS was allowed to read. */
 class Flood {
   now = 1_000;
   cpu = 0;
@@ -23,7 +25,7 @@ class Flood {
     return this.sources.enter({ family: 4, high: 0, low: source }, this.now) as number;
   }
 
-  /** @param leaves whether the client is gone as soon as TLS has read, after so many milliseconds of processor time */
+  /** @param leaves milliseconds of processor time after which the client leaves, once TLS has read; undefined if it stays */
   enter(row: number, leaves?: number): void {
     const resume = () => {
       this.read.push(row);
@@ -38,7 +40,7 @@ class Flood {
     this.queue.enter(ticket);
   }
 
-  /** Turns of the event loop, of a millisecond each. */
+  /** Runs turns of the event loop, each of one millisecond. */
   turns(count: number): void {
     for (let i = 0; i < count; i++) {
       for (const turn of this.#scheduled.splice(0)) turn();
@@ -55,21 +57,21 @@ test("a proven source does not wait behind a thousand strangers", () => {
   flood.enter(proven);
   flood.turns(8);
   expect(flood.read).toContain(proven);
-  // Nor does it keep them from their turns.
+  // The proven source does not take the strangers' turns either.
   for (let i = 0; i < 20; i++) flood.enter(proven);
   flood.read.length = 0;
   flood.turns(40);
   expect(new Set(flood.read).size).toBeGreaterThan(5);
 });
 
-test("strangers that leave at once do not make others wait longer than they took", () => {
+test("strangers that leave at once delay others only by the time that their handshakes took", () => {
   const flood = new Flood();
   for (let source = 1; source < 100; source++) flood.enter(flood.rowOf(source), 0.05);
   flood.turns(250);
   expect(flood.read.length).toBe(99);
 });
 
-test("a client that resets while it waits has failed, if it had sent something", () => {
+test("a client that resets while it waits counts as a failure if it had sent something", () => {
   const flood = new Flood();
   const row = flood.rowOf(1);
   const socket = { fd: 3, pause() {}, resume() {} };

@@ -1,3 +1,5 @@
+// The order in which handshakes may go on, and what failures cost a source. Time, processor and event loop are simulated.
+
 import { describe, expect, test } from "bun:test";
 import { worthOfBytes, worthOfTime } from "../../src/connection/handshake-cost.ts";
 import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
@@ -16,7 +18,7 @@ class Client implements HandshakeSocket, HandshakeOwner {
   /** Bytes that it has sent, and that TLS has read. */
   sent = 0;
   read = 0;
-  /** How often TLS was let read. */
+  /** How often TLS was allowed to read. */
   turns = 0;
   refused: string | undefined;
   readonly ticket: Ticket;
@@ -67,7 +69,7 @@ class House {
   readonly sources: Sources;
   readonly queue: HandshakeQueue;
   readonly clients = new Map<number, Client>();
-  /** Rows that anybody had: to add up the whole table takes milliseconds. */
+  /** Rows that were in use. Adding up the whole table would take milliseconds. */
   readonly #rows = new Set<number>([SHARED_ROW]);
   #scheduled: (() => void)[] = [];
   #sleeping: { at: number; wake: () => void }[] = [];
@@ -88,7 +90,7 @@ class House {
     });
   }
 
-  /** A connection from a source; undefined where it is refused at the door. */
+  /** A connection from a source; undefined where the source is refused before its handshake. */
   tryEnter(source: number | undefined): Client | undefined {
     const row = source === undefined ? undefined : this.sources.enter(key(source), this.now);
     if (source !== undefined && row === undefined) return undefined;
@@ -101,11 +103,11 @@ class House {
 
   enter(source: number | undefined): Client {
     const client = this.tryEnter(source);
-    if (client === undefined) throw new Error("refused at the door");
+    if (client === undefined) throw new Error("refused before the handshake");
     return client;
   }
 
-  /** Makes a source one that had a client admitted lately. */
+  /** Makes a source proven, by `times` clients that were admitted. Each one widens the source's window by one. */
   prove(source: number, times = 1): number {
     const row = this.sources.enter(key(source), this.now) as number;
     for (let i = 0; i < times; i++) {
@@ -148,12 +150,12 @@ class House {
     for (let i = 0; i < count; i++) this.turn(ms);
   }
 
-  /** Neither anything scheduled nor a timer. */
+  /** Whether neither a turn nor a timer is pending. */
   get idle(): boolean {
     return this.#scheduled.length + this.#sleeping.length === 0;
   }
 
-  /** All that is counted of sources. */
+  /** The sums of all counts of sources. */
   get counted(): { held: number; active: number; open: number } {
     const sum = (counts: Int32Array) => [...this.#rows].reduce((all, row) => all + counts[row]!, 0);
     const { held, active, open } = this.ledger.sources;
@@ -164,8 +166,8 @@ class House {
 const ZERO = { held: 0, active: 0, open: 0 };
 const running = (clients: readonly Client[]) => clients.filter(({ paused }) => !paused).length;
 
-describe("turns", () => {
-  test("one handshake begins every other turn", () => {
+describe("turns of the handshake queue", () => {
+  test("a handshake begins every other turn of the event loop", () => {
     const house = new House();
     house.prove(1, 60);
     const clients = Array.from({ length: 10 }, () => house.enter(1).send(300));
@@ -179,7 +181,7 @@ describe("turns", () => {
     for (let i = 1; i < counts.length; i++) expect(counts[i]! - (counts[i - 2] ?? 0)).toBeLessThanOrEqual(1);
   });
 
-  test("a source with a hundred waiting does not hold up one with a single client", () => {
+  test("a source with a hundred clients waiting does not delay one with a single client", () => {
     const house = new House();
     house.prove(1, 60);
     house.prove(2);
@@ -190,7 +192,7 @@ describe("turns", () => {
     expect(single.paused).toBe(false);
   });
 
-  test("no more than the most are under way at a time, and one that ends makes room", () => {
+  test("the handshake queue runs at most `max` handshakes at a time, and one that ends makes room", () => {
     const house = new House({ max: 3 });
     house.prove(1, 60);
     const clients = Array.from({ length: 6 }, () => house.enter(1).send(300));
@@ -201,7 +203,7 @@ describe("turns", () => {
     expect(clients.filter(({ paused, fd }) => !paused && house.clients.has(fd))).toHaveLength(3);
   });
 
-  test("silent clients make way for those that wait", () => {
+  test("silent clients give up their turns for clients that wait", () => {
     const house = new House({ max: 2 });
     house.prove(1, 60);
     const silent = [house.enter(undefined), house.enter(undefined)];
@@ -211,12 +213,12 @@ describe("turns", () => {
     house.turns(30, 2);
     expect(good.turns).toBeGreaterThan(0);
     good.finish();
-    // They are let go on afterwards.
+    // The silent clients go on afterwards.
     house.turns(10, 2);
     expect(running(silent)).toBe(2);
   });
 
-  test("a trickling client does not hold its neighbours up", () => {
+  test("a client that sends byte by byte does not delay other clients", () => {
     const house = new House({ max: 2 });
     house.prove(1, 60);
     const trickling = [house.enter(1).send(1), house.enter(1).send(1)];
@@ -232,7 +234,7 @@ describe("turns", () => {
     expect(good.turns).toBeGreaterThan(0);
   });
 
-  test("a handshake that ends while its socket is paused is not left so", () => {
+  test("a socket that is paused when its handshake ends is resumed", () => {
     const house = new House();
     const client = house.enter(1).send(300);
     house.turns(10);
@@ -242,7 +244,7 @@ describe("turns", () => {
     expect(house.counted).toEqual(ZERO);
   });
 
-  test("nothing is scheduled, and no timer runs, once nobody waits", () => {
+  test("the handshake queue schedules nothing and runs no timer once no client waits", () => {
     const house = new House();
     const clients = [house.enter(1), house.enter(2).send(300), house.enter(undefined).send(300)];
     house.turns(20, 1);
@@ -254,10 +256,10 @@ describe("turns", () => {
   });
 });
 
-describe("those whose source is not counted", () => {
-  test("are neither refused nor counted for what shares the common row", () => {
+describe("exempt clients", () => {
+  test("exempt clients are neither refused nor counted for the shared row's debt", () => {
     const house = new House();
-    // The row of all that found no other is in debt.
+    // The row that is shared by all sources without one of their own is in debt.
     house.sources.failed(SHARED_ROW, 100, house.now);
     house.ledger.sources.held.add(SHARED_ROW, 1);
     const stranger = new Client(house, 9_999, SHARED_ROW);
@@ -271,7 +273,7 @@ describe("those whose source is not counted", () => {
     expect(house.counted).toEqual(ZERO);
   });
 
-  test("take turns: those that have begun are not held up by ever new ones", () => {
+  test("exempt clients take turns, so that new ones do not delay handshakes that have begun", () => {
     const house = new House({ max: 4 });
     const first = house.enter(undefined).send(300);
     house.turns(4);
@@ -283,7 +285,7 @@ describe("those whose source is not counted", () => {
     expect(first.turns).toBeGreaterThan(1);
   });
 
-  test("are not taken to be greedy", () => {
+  test("exempt clients are not evicted as one greedy source", () => {
     const house = new House({ max: 1 });
     house.enter(undefined).send(300);
     house.turns(2);
@@ -293,8 +295,8 @@ describe("those whose source is not counted", () => {
   });
 });
 
-describe("strangers", () => {
-  test("are read a flight at a time", () => {
+describe("strangers in the handshake queue", () => {
+  test("strangers are read one flight at a time", () => {
     const house = new House();
     const client = house.enter(1).send(300);
     house.turns(10);
@@ -304,7 +306,7 @@ describe("strangers", () => {
     expect([client.read, client.paused, client.turns]).toEqual([2_300, true, 2]);
   });
 
-  test("are read again only once a flight is whole: the same at two looks", () => {
+  test("strangers are read again only once a flight is whole: its size is the same at two checks", () => {
     const house = new House();
     const client = house.enter(1).send(300);
     house.turns(10);
@@ -317,7 +319,7 @@ describe("strangers", () => {
     expect(client.read).toBe(700);
   });
 
-  test("are not read while they are silent", () => {
+  test("strangers are not read while they are silent", () => {
     const house = new House();
     const client = house.enter(1);
     house.turns(100, 5);
@@ -327,7 +329,7 @@ describe("strangers", () => {
     expect(client.turns).toBe(1);
   });
 
-  test("have four large flights read at once, and then one every five seconds", () => {
+  test("strangers have four large flights read at once, and then one every five seconds", () => {
     const house = new House();
     const clients = Array.from({ length: 7 }, (_, i) => house.enter(i).send(300));
     house.turns(60, 2);
@@ -342,7 +344,7 @@ describe("strangers", () => {
     expect(large()).toBe(6);
   });
 
-  test("with a large flight do not hold up those with a small one", () => {
+  test("strangers with a large flight do not delay those with a small one", () => {
     const house = new House();
     const large = Array.from({ length: 20 }, (_, i) => house.enter(i).send(30_000));
     house.turns(100, 2);
@@ -352,7 +354,7 @@ describe("strangers", () => {
     expect(good.read).toBe(300);
   });
 
-  test("wait after a costly failure, and a cheap one after it does not cut that short", () => {
+  test("strangers wait after a costly failure, and a cheap one after it does not shorten the wait", () => {
     const house = new House();
     const [costly, cheap] = [house.enter(1).send(300), house.enter(2).send(300)];
     house.turns(8);
@@ -369,7 +371,7 @@ describe("strangers", () => {
     expect(next.turns).toBe(1);
   });
 
-  test("are read without measuring where nothing can be measured", () => {
+  test("strangers are read at once where received bytes cannot be measured", () => {
     const house = new House();
     house.measures = false;
     const client = house.enter(1);
@@ -385,7 +387,7 @@ test("a client of a proven source that hangs in its handshake does not keep the 
   house.prove(1, 5);
   const hanging = house.enter(1).send(300);
   house.turns(4);
-  // It makes way for a neighbour, and is then the only one that waits.
+  // The hanging client is paused for its neighbours, and is then the only one that waits.
   const neighbours = [house.enter(1), house.enter(1)];
   house.turns(60, 1);
   expect(hanging.paused).toBe(true);
@@ -398,13 +400,15 @@ test("a client of a proven source that hangs in its handshake does not keep the 
   expect(hanging.turns).toBeGreaterThan(turns);
 });
 
-describe("what a failure is worth", () => {
+describe("the cost of failed handshakes", () => {
   test.each([
     [0, 1],
     [4.9, 1],
     [5, 2],
     [84.2, 81],
-  ])("%p ms of the processor are %p failures", (ms, worth) => expect(worthOfTime(ms)).toBe(worth));
+  ])("a failure that took %p ms of the processor counts as %p failures", (ms, worth) =>
+    expect(worthOfTime(ms)).toBe(worth),
+  );
 
   test.each([
     [-1, 1],
@@ -413,12 +417,14 @@ describe("what a failure is worth", () => {
     [8_192, 9],
     [102_400, 193],
     [1e9, 193],
-  ])("%p bytes are %p failures", (bytes, worth) => expect(worthOfBytes(bytes)).toBe(worth));
+  ])("a failure with %p bytes counts as %p failures", (bytes, worth) =>
+    expect(worthOfBytes(bytes)).toBe(worth),
+  );
 
   const owed = (house: House, client: Client) =>
     Math.max(0, (house.ledger.sources.forgivenAt[client.ticket.row!] as number) - house.now) / 1_000;
 
-  test("a stranger's is charged by the time it took the processor", () => {
+  test("a stranger's failure is charged by its processor time", () => {
     const house = new House();
     const client = house.enter(1).send(300);
     house.turn();
@@ -429,7 +435,7 @@ describe("what a failure is worth", () => {
     expect(owed(house, client)).toBe(11);
   });
 
-  test("a proven source's is charged by its bytes", () => {
+  test("a proven source's failure is charged by its bytes", () => {
     const house = new House();
     house.prove(1);
     const client = house.enter(1).send(5_120);
@@ -451,7 +457,7 @@ describe("what a failure is worth", () => {
     expect(owed(house, client)).toBe(0);
   });
 
-  test("a client that was verified is no failure, and what it was charged is forgiven", () => {
+  test("a verified client that fails is not charged, and its earlier charge is forgiven", () => {
     const house = new House();
     const client = house.enter(1).send(300);
     while (client.paused) house.turn();
@@ -461,7 +467,7 @@ describe("what a failure is worth", () => {
     expect(owed(house, client)).toBe(0);
   });
 
-  test("a client that leaves before TLS has read anything is no failure", () => {
+  test("a client that leaves before TLS has read anything is not charged", () => {
     const house = new House();
     const client = house.enter(1);
     house.turns(10, 10);
@@ -471,7 +477,7 @@ describe("what a failure is worth", () => {
 });
 
 describe("a source in debt", () => {
-  test("has handshakes refused that it was not charged for, and one that it was charged for may end", () => {
+  test("a source in debt has new handshakes refused, and may finish one that was already charged", () => {
     const house = new House();
     const begun = house.enter(1).send(300);
     while (begun.paused) house.turn();
@@ -489,7 +495,7 @@ describe("a source in debt", () => {
     expect(house.counted).toEqual(ZERO);
   });
 
-  test("is let in again once enough is forgiven", () => {
+  test("a source in debt is accepted again once enough is forgiven", () => {
     const house = new House();
     house.charge(1, 20);
     expect(house.tryEnter(1)).toBeUndefined();
@@ -497,7 +503,7 @@ describe("a source in debt", () => {
     expect(house.tryEnter(1)).toBeDefined();
   });
 
-  test("is paced, not refused, where somebody was admitted lately", () => {
+  test("a source in debt is slowed down, not refused, where a client was admitted recently", () => {
     const house = new House();
     house.prove(1, 60);
     house.charge(1, 40);
@@ -514,7 +520,7 @@ describe("a source in debt", () => {
 });
 
 describe("eviction", () => {
-  test("takes the newest of the source that has most waiting", () => {
+  test("eviction takes the newest client of the source with the most clients waiting", () => {
     const house = new House({ max: 1 });
     house.enter(undefined);
     house.turns(2);
@@ -525,13 +531,13 @@ describe("eviction", () => {
     expect(other.map(({ refused }) => refused)).toEqual([undefined, undefined]);
   });
 
-  test("takes nobody's place where the newcomer's own source has as many waiting", () => {
+  test("eviction takes no client where the newcomer's own source has as many waiting", () => {
     const house = new House();
     const clients = [1, 2, 3].map(() => house.enter(1).send(300));
     expect(house.queue.evict(clients[0]!.ticket.row)).toBe(false);
   });
 
-  test("then takes the oldest that is silent, and never one that has bytes waiting", () => {
+  test("eviction then takes silent clients, and never one that has bytes waiting", () => {
     const house = new House();
     const [ready, silent, later] = [house.enter(1), house.enter(2), house.enter(3)];
     house.now += 100;
@@ -546,7 +552,7 @@ describe("eviction", () => {
     ]);
   });
 
-  test("takes one that has been let go on and does not", () => {
+  test("eviction takes a client whose handshake was started and then hangs", () => {
     const house = new House();
     house.prove(1, 60);
     const hanging = house.enter(1).send(300);
@@ -559,7 +565,7 @@ describe("eviction", () => {
     expect(house.counted).toEqual(ZERO);
   });
 
-  test("spares those that have just come", () => {
+  test("eviction spares clients that have just arrived", () => {
     const house = new House();
     house.enter(1);
     house.now += 99;
@@ -568,7 +574,7 @@ describe("eviction", () => {
 });
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])(
-  "a random schedule keeps every count, and starves nobody (seed %p)",
+  "the handshake queue keeps every count and serves every client over random schedules, seed %p",
   (seed) => {
     const random = new Random(seed);
     const max = random.int(1, 6);
@@ -607,7 +613,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       expect(held).toBe(now.filter(({ ticket }) => ticket.row !== undefined).length);
       expect(active).toBe(now.filter(({ ticket, paused }) => ticket.row !== undefined && !paused).length);
     }
-    // From here on everybody means well: all that are not refused are served in the end.
+    // From here on all clients behave well, and all that are not refused are served in the end.
     for (const client of house.clients.values()) client.send(300);
     for (let i = 0; i < 20_000 && house.clients.size > 0; i++) {
       house.turn(10);

@@ -1,3 +1,5 @@
+// Which reason and which detail the log gives for a failed handshake.
+
 import { expect, test } from "bun:test";
 import { handshakeRefusal } from "../../src/auth/tls-failure.ts";
 
@@ -14,9 +16,9 @@ test.each([
   [true, error("x", "CERT_REVOKED"), ["certificate_revoked", "CERT_REVOKED"]],
   [true, error("x", "INVALID_PURPOSE"), ["certificate_untrusted", "INVALID_PURPOSE"]],
   [true, error("x", "SOMETHING_NEW"), ["certificate_untrusted", "SOMETHING_NEW"]],
-  // The handshake succeeded and there is no error, and yet the socket is not authorized: nobody to trust.
+  // The handshake succeeded without an error, but the socket is not authorized.
   [true, null, ["certificate_untrusted", undefined]],
-] as const)("success %p, error %#", (success, verdict, expected) => {
+] as const)("the refusal reason of a handshake with success %p, error %#", (success, verdict, expected) => {
   expect(handshakeRefusal(success, verdict)).toEqual([...expected]);
 });
 
@@ -36,14 +38,17 @@ test.each([
   ],
   ["SSLV3_ALERT_HANDSHAKE_FAILURE", true, "SSLV3_ALERT_HANDSHAKE_FAILURE"],
   ["BAD_PACKET_LENGTH", true, MOST_LIKELY],
-  // Before the proxy's certificate was sent it is garbage.
+  // Before the proxy's certificate was sent, such a packet is garbage.
   ["BAD_PACKET_LENGTH", false, "BAD_PACKET_LENGTH"],
-])("%s, when the client had its answer: %p, is told as it is meant", (word, answered, detail) => {
-  expect(handshakeRefusal(false, boring(word), answered)).toEqual(["handshake_failed", detail]);
-});
+])(
+  "the refusal detail explains %s, where the client had the proxy's answer: %p",
+  (word, answered, detail) => {
+    expect(handshakeRefusal(false, boring(word), answered)).toEqual(["handshake_failed", detail]);
+  },
+);
 
-test("a client that leaves at the proxy's certificate may not trust it; one that leaves before has not seen it", () => {
+test("the refusal detail of a client that leaves names the proxy's certificate only once the client has seen it", () => {
   const left = error("the socket was closed", "ECONNRESET");
-  expect(handshakeRefusal(false, left, true)[1]).toMatch(/had seen the proxy's certificate.*ECONNRESET/);
+  expect(handshakeRefusal(false, left, true)[1]).toMatch(/saw the proxy's certificate.*ECONNRESET/);
   expect(handshakeRefusal(false, left, false)[1]).toBe("ECONNRESET");
 });

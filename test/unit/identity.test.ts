@@ -1,3 +1,5 @@
+// The client's identity from a certificate's subject. Anything but one Common Name user@group is no identity.
+
 import { X509Certificate } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { identify, isGroupName } from "../../src/auth/identity.ts";
@@ -5,7 +7,7 @@ import { INVISIBLE } from "../support/invisible.ts";
 import { issue } from "../support/issue.ts";
 import { cert } from "../support/peer.ts";
 
-describe("subjects as they are printed", () => {
+describe("identify on printed subjects", () => {
   test.each([
     ["CN=alice@admin", "alice@admin"],
     ["O=Example\nOU=platform\nCN=alice@admin", "alice@admin"],
@@ -17,7 +19,7 @@ describe("subjects as they are printed", () => {
     ["OU=x \\+ CN=alice@admin\nCN=mallory@guest", "mallory@guest"],
     ["CN=jürgen@größe", "jürgen@größe"],
     ["C=DE + CN=alice@admin", "alice@admin"],
-  ])("%j is %j", (subject, client) => {
+  ])("the identity in the subject %p is %p", (subject, client) => {
     expect(identify(subject)?.client).toBe(client);
   });
 
@@ -50,16 +52,16 @@ describe("subjects as they are printed", () => {
     "cn=alice@admin",
     " CN=alice@admin",
     "serialNumber=CN=alice@admin",
-  ])("%j is nobody", (subject) => {
+  ])("the identity in the subject %p is undefined", (subject) => {
     expect(identify(subject)).toBeUndefined();
   });
 });
 
-test("user and group are the two sides of the @", () => {
+test("an identity's user and group are the two sides of the @", () => {
   expect(identify("CN=alice@admin")).toEqual({ client: "alice@admin", user: "alice", group: "admin" });
 });
 
-describe("certificates", () => {
+describe("identify on certificates", () => {
   test.each([
     ["alice", "alice@admin"],
     ["dave", "dave@admin"],
@@ -74,18 +76,18 @@ describe("certificates", () => {
     ["hostile-newline-in-o", undefined],
     ["hostile-nbsp", undefined],
     ["hostile-bidi", undefined],
-  ])("%s is %p", (name, client) => {
+  ])("the identity in the certificate %s is %p", (name, client) => {
     const certificate = new X509Certificate(cert(`${name}.crt`));
     expect(identify(certificate.subject)?.client).toBe(client!);
   });
 
-  test.each(INVISIBLE)("a name with %j in it is nobody's", (char) => {
+  test.each(INVISIBLE)("a certificate whose name contains %j has no identity", (char) => {
     const certificate = new X509Certificate(issue(`ali${char}ce@admin`).cert);
     expect(certificate.subject).toContain("@admin");
     expect(identify(certificate.subject)).toBeUndefined();
   });
 
-  test("where one is found, the parsed certificate has that one Common Name too", () => {
+  test("an identity is the only Common Name of the certificate as node:crypto parses it", () => {
     for (const name of ["alice", "dave", "ecdsa", "lookalike-escaped", "lookalike-newline-in-o"]) {
       const certificate = new X509Certificate(cert(`${name}.crt`));
       const { subject } = certificate.toLegacyObject() as { subject: { CN: string } };
@@ -102,6 +104,12 @@ test.each([
   ["a b", false],
   ["a\n", false],
   ["a\u200b", false],
-])("%j can be a group: %p", (name, can) => {
+])("the name %j can be a group: %p", (name, can) => {
   expect(isGroupName(name)).toBe(can);
+});
+
+test("of ASCII, every visible character but @ and * can be in a group", () => {
+  const all = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
+  const visible = all.slice(33, 127).filter((char) => char !== "@" && char !== "*");
+  expect(all.filter((char) => isGroupName(`a${char}b`))).toEqual(visible);
 });

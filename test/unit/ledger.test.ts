@@ -1,3 +1,5 @@
+// The counts that threads share: exact when a thread dies, even in the middle of a change.
+
 import { expect, test } from "bun:test";
 import { Balancer } from "../../src/state/balancer.ts";
 import { ClientTable, keyOf } from "../../src/state/client-table.ts";
@@ -8,7 +10,7 @@ import { Layout } from "../../src/state/memory.ts";
 import { small } from "../support/ledger.ts";
 import { Random } from "../support/random.ts";
 
-test("one worker's memory is its own, that of several is shared", () => {
+test("the ledger of one worker has memory of its own, that of several is shared", () => {
   const [one, two] = [small(), small({ workers: 2 })];
   expect(one.memory.buffer).toBeInstanceOf(ArrayBuffer);
   expect(one.worker).toBe(0);
@@ -17,7 +19,7 @@ test("one worker's memory is its own, that of several is shared", () => {
   expect(Ledger.attach(two.memory, 1).worker).toBe(1);
 });
 
-test("connections are counted over all workers, up to the most", () => {
+test("the ledger counts connections over all workers, up to the limit", () => {
   const supervisor = small({ workers: 2 });
   const [a, b] = [Ledger.attach(supervisor.memory, 0), Ledger.attach(supervisor.memory, 1)];
   expect([a.takeConnection(2), b.takeConnection(2), a.takeConnection(2)]).toEqual([true, true, false]);
@@ -25,7 +27,7 @@ test("connections are counted over all workers, up to the most", () => {
   expect(supervisor.connections()).toBe(1);
 });
 
-test("what a dead worker held is given back, and what the others hold is not", () => {
+test("the ledger gives back what a dead worker held, and keeps what the others hold", () => {
   const supervisor = small({ workers: 2 });
   const workers = [0, 1].map((worker) => {
     const ledger = Ledger.attach(supervisor.memory, worker);
@@ -48,14 +50,14 @@ test("what a dead worker held is given back, and what the others hold is not", (
   expect(limits.size).toBe(0);
 });
 
-test("a worker may die in the middle of a change: the lock is freed, and the totals are right again", () => {
+test("the ledger frees the lock and corrects the totals when a worker died in the middle of a change", () => {
   const supervisor = small({ workers: 2 });
   const [a, b] = [Ledger.attach(supervisor.memory, 0), Ledger.attach(supervisor.memory, 1)];
   const limits = new Limits(a, { capacity: 1, fillRate: 1_000 });
   limits.admit("a@x", 0);
   a.targets.open.add(0, 1);
   b.lock();
-  // As if it had stopped between the total and its own count.
+  // As if the worker had stopped between changing the total and changing its own count.
   b.targets.open.total[0]!++;
   b.clients.open.total[0]!--;
   supervisor.forget(1);
@@ -64,7 +66,7 @@ test("a worker may die in the middle of a change: the lock is freed, and the tot
   expect(a.takeConnection(1)).toBe(true);
 });
 
-test("a dead worker's lock is not taken from the worker that holds it now", () => {
+test("the lock of a dead worker is not taken from the worker that holds it now", () => {
   const word = new Int32Array(new SharedArrayBuffer(4));
   const [supervisor, owner] = [new Lock(word, 0), new Lock(word, 2)];
   supervisor.takeFrom(1);
@@ -81,7 +83,7 @@ test("a dead worker's lock is not taken from the worker that holds it now", () =
   expect(word[0]).toBe(0);
 });
 
-test("the table's index and order are rebuilt from its rows, whatever is left of them", () => {
+test("the client table rebuilds its index and order from its rows, however damaged they are", () => {
   for (let seed = 1; seed <= 50; seed++) {
     const random = new Random(seed);
     const { table, arrays } = openTable(32);
@@ -109,7 +111,7 @@ test("the table's index and order are rebuilt from its rows, whatever is left of
   }
 });
 
-/** A table in memory of its own, and the arrays of whole numbers that it is made of, in the order of their cutting. */
+/** A table in memory of its own, and its arrays of whole numbers in the order of their allocation. */
 function openTable(rows: number): { table: ClientTable; arrays: Int32Array[] } {
   const arrays: Int32Array[] = [];
   class Watched extends Layout {

@@ -1,3 +1,5 @@
+// Each client's token bucket and open connections, and the bounded table of clients. Time is an argument.
+
 import { expect, test } from "bun:test";
 import { Ledger } from "../../src/state/ledger.ts";
 import { ClientLease, Limits } from "../../src/state/limits.ts";
@@ -12,14 +14,14 @@ function admitted(result: ReturnType<Limits["admit"]>): ClientLease {
   return result;
 }
 
-test("clients do not pay for each other", () => {
+test("each client has a token bucket of its own", () => {
   const limits = new Limits(small(), { capacity: 1, fillRate: hour });
   admitted(limits.admit("alice@admin", 0));
   admitted(limits.admit("alice@ops", 0));
   expect(limits.admit("alice@admin", 0)).toBe("rate_limited");
 });
 
-test("the cap on open connections is judged before the bucket, and its refusal takes no token", () => {
+test("the cap on open connections is checked before the bucket, and its refusal takes no token", () => {
   const limits = new Limits(small(), { capacity: 2, fillRate: hour, maxConnections: 1 });
   const first = admitted(limits.admit("alice@admin", 0));
   for (let i = 0; i < 10; i++) expect(limits.admit("alice@admin", 0)).toBe("connection_limit");
@@ -28,7 +30,7 @@ test("the cap on open connections is judged before the bucket, and its refusal t
   expect(limits.admit("alice@admin", 0)).toBe("rate_limited");
 });
 
-test("a lease released twice counts once", () => {
+test("a client lease that is released twice counts once", () => {
   const limits = new Limits(small(), { capacity: 9, fillRate: 1, maxConnections: 2 });
   const [a] = [admitted(limits.admit("a@x", 0)), admitted(limits.admit("a@x", 0))];
   a.release();
@@ -37,7 +39,7 @@ test("a lease released twice counts once", () => {
   expect(limits.open("a@x")).toBe(1);
 });
 
-test("a cancelled lease gives back its token, once", () => {
+test("a cancelled client lease gives back its token, once", () => {
   const limits = new Limits(small(), { capacity: 1, fillRate: hour });
   const lease = admitted(limits.admit("a@x", 0));
   lease.cancel();
@@ -46,7 +48,7 @@ test("a cancelled lease gives back its token, once", () => {
   expect(limits.admit("a@x", 0)).toBe("rate_limited");
 });
 
-test("a token that came back late fills the bucket no further than full", () => {
+test("a token that is given back late fills the bucket no further than its capacity", () => {
   const limits = new Limits(small(), { capacity: 2, fillRate: 100 });
   const lease = admitted(limits.admit("a@x", 0));
   lease.cancel();
@@ -54,7 +56,7 @@ test("a token that came back late fills the bucket no further than full", () => 
   expect(limits.admit("a@x", 10_000)).toBe("rate_limited");
 });
 
-test("a client back at a full bucket with nothing open is forgotten", () => {
+test("a client with a full bucket and nothing open is forgotten", () => {
   const limits = new Limits(small(), { capacity: 10, fillRate: 1_000 });
   const leases = Array.from({ length: 1_000 }, (_, i) => admitted(limits.admit(`user${i}@x`, 0)));
   for (const lease of leases.slice(1)) lease.release();
@@ -67,7 +69,7 @@ test("a client back at a full bucket with nothing open is forgotten", () => {
   expect(limits.size).toBe(0);
 });
 
-test("over random schedules counts are never negative or above the cap, and zero at rest", () => {
+test("the counts of clients are never negative or above the cap over random schedules, and zero at rest", () => {
   for (let seed = 1; seed <= 100; seed++) {
     const random = new Random(seed);
     const maxConnections = random.pick([undefined, 1, 2, 5]);
@@ -103,7 +105,7 @@ test("over random schedules counts are never negative or above the cap, and zero
   }
 });
 
-test("where there is no room for one more client a newcomer is refused, those known are not", () => {
+test("a new client is refused when the table is full, known clients are not", () => {
   const limits = new Limits(small({ clients: 3 }), { capacity: 2, fillRate: 100 });
   const leases = ["a@x", "b@x", "c@x"].map((name) => admitted(limits.admit(name, 0)));
   expect(limits.admit("d@x", 0)).toBe("overloaded");
@@ -117,10 +119,11 @@ test("where there is no room for one more client a newcomer is refused, those kn
   expect(limits.open("c@x")).toBe(1);
 });
 
-test("a flood of newcomers does not sweep a large full table over and over", () => {
+test("a large full table is not swept again for every new client in a flood", () => {
   const clients = 3 * 4_096;
   const limits = new Limits(small({ clients }), { capacity: 1, fillRate: 1 });
   const leases = Array.from({ length: clients }, (_, i) => admitted(limits.admit(`user${i}@x`, 0)));
+  // This refusal sweeps the table. The next sweep of so large a table may follow after 3 ms at the earliest.
   expect(limits.admit("late@x", 10)).toBe("overloaded");
   leases[0]!.release();
   expect(limits.admit("late@x", 12)).toBe("overloaded");
@@ -132,22 +135,19 @@ test.each([
   ["slower", { capacity: 4, fillRate: 5_000 }, 1, [1, 5_000, 10_000, 15_000]],
   ["a larger bucket", { capacity: 6, fillRate: 1_000 }, 3, [3, 1_000, 2_000, 3_000]],
   ["a smaller bucket", { capacity: 2, fillRate: 1_000 }, 0, [0, 1_000, 2_000]],
-])(
-  "a new rule leaves as many tokens missing, and no more than it has room for: %s",
-  (_, rule, left, times) => {
-    const limits = new Limits(small(), { capacity: 4, fillRate: 1_000 });
-    for (let i = 0; i < 3; i++) admitted(limits.admit("a@x", 0));
-    limits.setRule(rule, 0);
-    for (let i = 0; i < left; i++) admitted(limits.admit("a@x", 0));
-    expect(limits.admit("a@x", 0)).toBe("rate_limited");
-    for (const time of times.slice(1)) {
-      expect(limits.admit("a@x", time - 1)).toBe("rate_limited");
-      admitted(limits.admit("a@x", time));
-    }
-  },
-);
+])("a new rule keeps the number of missing tokens, up to its capacity: %s", (_, rule, left, times) => {
+  const limits = new Limits(small(), { capacity: 4, fillRate: 1_000 });
+  for (let i = 0; i < 3; i++) admitted(limits.admit("a@x", 0));
+  limits.setRule(rule, 0);
+  for (let i = 0; i < left; i++) admitted(limits.admit("a@x", 0));
+  expect(limits.admit("a@x", 0)).toBe("rate_limited");
+  for (const time of times.slice(1)) {
+    expect(limits.admit("a@x", time - 1)).toBe("rate_limited");
+    admitted(limits.admit("a@x", time));
+  }
+});
 
-test("a new rule leaves a full bucket full, and the open connections counted", () => {
+test("a new rule keeps a full bucket full, and open connections counted", () => {
   const limits = new Limits(small(), { capacity: 1, fillRate: 10 });
   const lease = admitted(limits.admit("a@x", 0));
   limits.setRule({ capacity: 3, fillRate: hour, maxConnections: 3 }, 10);
@@ -159,7 +159,7 @@ test("a new rule leaves a full bucket full, and the open connections counted", (
   expect(limits.admit("a@x", 10)).toBe("rate_limited");
 });
 
-test("a token comes back by the rule in force", () => {
+test("a token that is given back counts by the rule in force", () => {
   const limits = new Limits(small(), { capacity: 2, fillRate: 1_000 });
   const lease = admitted(limits.admit("a@x", 0));
   admitted(limits.admit("a@x", 0));
@@ -170,7 +170,7 @@ test("a token comes back by the rule in force", () => {
   admitted(limits.admit("a@x", 10));
 });
 
-test("several threads that change to the same rule change the buckets once", () => {
+test("a new rule that several threads set changes the buckets once", () => {
   const supervisor = small({ workers: 2 });
   const rule = { capacity: 2, fillRate: 1_000 };
   const workers = [0, 1].map((worker) => new Limits(Ledger.attach(supervisor.memory, worker), rule));
@@ -178,13 +178,13 @@ test("several threads that change to the same rule change the buckets once", () 
   for (const limits of workers) limits.setRule({ capacity: 2, fillRate: 100 }, 0);
   for (const limits of workers) expect(limits.admit("a@x", 99)).toBe("rate_limited");
   admitted(workers[1]!.admit("a@x", 100));
-  // A thread that comes later, with whatever rule, finds the one in force.
+  // A thread that starts later uses the rule in force, whatever its own is.
   const late = new Limits(Ledger.attach(supervisor.memory, 0), rule);
   expect(late.admit("a@x", 199)).toBe("rate_limited");
   admitted(late.admit("a@x", 200));
 });
 
-test("over random schedules the table is as good as a Map, however crowded", () => {
+test("the client table behaves as a Map over random schedules, however full it is", () => {
   for (let seed = 1; seed <= 60; seed++) {
     const random = new Random(seed);
     const clients = random.pick([1, 2, 7, 16, 40]);
@@ -248,7 +248,7 @@ test("over random schedules the table is as good as a Map, however crowded", () 
   }
 });
 
-test("without a rate limit open connections are still counted and capped, and clients are forgotten", () => {
+test("an unlimited rate still counts and caps open connections, and forgets clients", () => {
   const limits = new Limits(small(), { capacity: Infinity, fillRate: hour, maxConnections: 100 });
   const leases = Array.from({ length: 100 }, () => admitted(limits.admit("a@x", 0)));
   expect(limits.admit("a@x", 0)).toBe("connection_limit");
@@ -258,7 +258,7 @@ test("without a rate limit open connections are still counted and capped, and cl
   expect(limits.size).toBe(0);
 });
 
-test("a rate limit that is switched off and on again, in every thread, begins with full buckets", () => {
+test("a rate limit that every thread switches off and on again begins with full buckets", () => {
   const ledger = Ledger.make({ workers: 2, targets: 1, clients: 16 });
   const rule = { capacity: 2, fillRate: hour };
   const [one, two] = [0, 1].map((worker) => new Limits(Ledger.attach(ledger.memory, worker), rule));

@@ -1,4 +1,4 @@
-// The two lock files: npm reads one, Bun the other, and both stand for the same packages.
+// The two lock files, one for npm and one for Bun, pin the same packages.
 
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -22,7 +22,7 @@ const npm = Object.entries((JSON.parse(read("package-lock.json")) as NpmLock).pa
 );
 const bun = Object.entries((Bun.JSONC.parse(read("bun.lock")) as BunLock).packages);
 
-test("both lock files have the same packages, in the same versions, with the same digests", () => {
+test("the two lock files have the same packages, in the same versions, with the same digests", () => {
   const byNpm = npm.map(([path, { version, integrity }]) => {
     const name = path.replace("node_modules/", "");
     return `${name}: ${name}@${version} ${integrity}`;
@@ -32,7 +32,7 @@ test("both lock files have the same packages, in the same versions, with the sam
 });
 
 test("npm's lock file names no registry but the public one", () => {
-  // npm leaves `resolved` out where it is told to; what it installs is pinned by the digest.
+  // npm can be configured to leave out `resolved`; the digest still pins what it installs.
   for (const [, { resolved = "https://registry.npmjs.org/" }] of npm) {
     expect(resolved).toStartWith("https://registry.npmjs.org/");
   }

@@ -1,3 +1,5 @@
+// The two log formats. Values that come from a peer must not break a line or reach a terminal unescaped.
+
 import { describe, expect, test } from "bun:test";
 import { createLogger, type LogLevel } from "../../src/lib/log.ts";
 
@@ -10,8 +12,8 @@ function lines(
   return written;
 }
 
-describe("json", () => {
-  test("is one object a line: time, level, msg, then the fields that have a value", () => {
+describe("the JSON log", () => {
+  test("the JSON log has one object a line: time, level, msg, then the fields that have a value", () => {
     const [line] = lines({ format: "json" }, (log) =>
       log.info("closed", { client: "a@x", bytesIn: 1, target: undefined }),
     );
@@ -22,7 +24,7 @@ describe("json", () => {
     expect(new Date(record.time).toISOString()).toBe(record.time);
   });
 
-  test("hostile values stay on their line and come back as they were", () => {
+  test("the JSON log keeps hostile values on one line of printable ASCII, and they parse back unchanged", () => {
     const hostile = 'x\n{"level":"info"}\r\x1b[31m\x9b31m\u202e\u2028\u200b"\\\ud800';
     const [line, ...more] = lines({ format: "json" }, (log) => log.warn("refused", { client: hostile }));
     expect(more).toEqual([]);
@@ -31,8 +33,8 @@ describe("json", () => {
   });
 });
 
-describe("pretty", () => {
-  test("is time, level, message and fields", () => {
+describe("the pretty log", () => {
+  test("the pretty log has time, level, message and fields", () => {
     const [line] = lines({ format: "pretty" }, (log) =>
       log.warn("refused", { remote: "[::1]:5", reason: "rate_limited", detail: "a b", upstream: undefined }),
     );
@@ -41,7 +43,7 @@ describe("pretty", () => {
     );
   });
 
-  test("hostile values stay on their line", () => {
+  test("the pretty log keeps hostile values on one line of printable ASCII", () => {
     const [line] = lines({ format: "pretty" }, (log) =>
       log.warn("refused", { client: "a\n\x1b[31m\u202e b\x9b" }),
     );
@@ -55,14 +57,14 @@ test.each<[LogLevel, string[]]>([
   ["warn", ["warn", "error"]],
   ["error", ["error"]],
   ["silent", []],
-])("at level %s it writes %p", (level, expected) => {
+])("the log at level %s writes %p", (level, expected) => {
   const written = lines({ level, format: "json" }, (log) => {
     for (const each of ["debug", "info", "warn", "error"] as const) log[each]("x", {});
   });
   expect(written.map((line) => JSON.parse(line).level)).toEqual(expected);
 });
 
-test("a thousand equal lines are a thousand lines", () => {
+test("the log writes a thousand equal lines as a thousand lines", () => {
   expect(
     lines({ format: "json" }, (log) => {
       for (let i = 0; i < 1_000; i++) log.warn("refused", { reason: "rate_limited" });

@@ -1,3 +1,5 @@
+// PEM files: a damaged block is an error, as TLS would skip it without a word.
+
 import { describe, expect, test } from "bun:test";
 import { readPem } from "../../src/auth/pem.ts";
 import { cert } from "../support/peer.ts";
@@ -5,8 +7,8 @@ import { cert } from "../support/peer.ts";
 const one = cert("ca.crt").trim();
 const two = cert("ca2.crt").trim();
 
-describe("a PEM text", () => {
-  test("has its blocks, and the lines on which they begin", () => {
+describe("readPem", () => {
+  test("a PEM text has its blocks, and the lines on which they begin", () => {
     const { blocks, damage } = readPem(`Some CA:\n${one}\n\n# another -----\n---\n${two}\n`);
     expect(damage).toBeUndefined();
     const second = one.split("\n").length + 5;
@@ -17,25 +19,25 @@ describe("a PEM text", () => {
     expect(blocks.map(({ pem }) => pem)).toEqual([one, two]);
   });
 
-  test("may have been written on Windows", () => {
+  test("a PEM text may have Windows line ends", () => {
     const { blocks, damage } = readPem(`${one}\n${two}\n`.replaceAll("\n", "\r\n"));
     expect(damage).toBeUndefined();
     expect(blocks.map(({ der }) => der)).toEqual(readPem(`${one}\n${two}`).blocks.map(({ der }) => der));
   });
 
-  test("of nothing has no blocks and no damage", () => {
+  test("a PEM text without blocks has no damage", () => {
     expect(readPem("")).toEqual({ blocks: [], damage: undefined });
     expect(readPem("text\n")).toEqual({ blocks: [], damage: undefined });
   });
 
-  test("that is cut short within a block is damaged, wherever that is", () => {
+  test("a PEM text that is cut short anywhere within a block is damaged", () => {
     const text = `${one}\n${two}`;
     for (let length = one.length + 2; length < text.length; length++) {
       expect([length, readPem(text.slice(0, length)).damage === undefined]).toEqual([length, false]);
     }
   });
 
-  test("whose beginning is missing is damaged, wherever it begins", () => {
+  test("a PEM text whose beginning is missing is damaged, wherever it begins", () => {
     for (let from = 1; from < one.lastIndexOf("\n"); from += 7) {
       expect(readPem(`${one.slice(from)}\n${two}\n`).damage).toBeDefined();
     }
@@ -55,7 +57,7 @@ describe("a PEM text", () => {
     ["with two boundaries on a line", `${one}${two}\n`, first.length, /neither/],
     ["with a boundary that is indented", `text\n  ${one}\n`, 2, /does not begin its line/],
     ["with the beginning of a boundary at its end", `${one}\n---`, first.length + 1, /cut short/],
-  ])("%s is damaged", (_, text, line, problem) => {
+  ])("a PEM text %s is damaged", (_, text, line, problem) => {
     const { damage } = readPem(text);
     expect(damage?.problem).toMatch(problem);
     if (line > 0) expect(damage?.line).toBe(line);

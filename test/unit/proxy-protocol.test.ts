@@ -1,5 +1,7 @@
+// PROXY protocol headers, byte by byte, and the values for which none is written.
+
 import { describe, expect, test } from "bun:test";
-import { encodeProxyHeader, LONGEST_HEADER, type Caller } from "../../src/upstreams/proxy-protocol.ts";
+import { encodeProxyHeader, MAX_HEADER_BYTES, type Caller } from "../../src/upstreams/proxy-protocol.ts";
 import { Random } from "../support/random.ts";
 
 const caller: Caller = {
@@ -23,7 +25,7 @@ function between(source: string, destination: string, over: Partial<Caller> = {}
   };
 }
 
-describe("version 1 is a line", () => {
+describe("PROXY protocol, version 1", () => {
   test.each([
     ["192.0.2.1", "198.51.100.7", "PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n"],
     ["255.255.255.255", "0.0.0.0", "PROXY TCP4 255.255.255.255 0.0.0.0 56324 443\r\n"],
@@ -33,16 +35,16 @@ describe("version 1 is a line", () => {
     ["2001:db8:0:0:1:0:0:1", "::", "PROXY TCP6 2001:db8::1:0:0:1 :: 56324 443\r\n"],
     ["1:0:2:3:4:5:6:7", "1::", "PROXY TCP6 1:0:2:3:4:5:6:7 1:: 56324 443\r\n"],
     ["fe80::1%eth0", "fe80::2%2", "PROXY TCP6 fe80::1 fe80::2 56324 443\r\n"],
-    // Of two families: IPv4 as mapped IPv6, in the hexadecimal groups that version 1 wants.
+    // Two address families: IPv4 becomes mapped IPv6, in hexadecimal groups as version 1 requires.
     ["192.0.2.1", "2001:db8::1", "PROXY TCP6 ::ffff:c000:201 2001:db8::1 56324 443\r\n"],
     ["2001:db8::1", "::ffff:192.0.2.1", "PROXY TCP6 2001:db8::1 ::ffff:c000:201 56324 443\r\n"],
-    // Not mapped, only alike.
+    // These look like mapped addresses, but are not.
     ["::1.2.3.4", "::ffff:0:1.2.3.4", "PROXY TCP6 ::102:304 ::ffff:0:102:304 56324 443\r\n"],
-  ])("from %s to %s", (source, destination, line) => {
+  ])("a version 1 header is a line, from %s to %s", (source, destination, line) => {
     expect(text(encodeProxyHeader("v1", between(source, destination)))).toBe(line);
   });
 
-  test("the longest has 104 bytes, of the 107 that a receiver takes", () => {
+  test("a version 1 header has at most 104 bytes, of the 107 that a receiver accepts", () => {
     const longest = "1111:2222:3333:4444:5555:6666:7777:8888";
     const end = { hostname: longest, port: 65_535 };
     const header = encodeProxyHeader("v1", { ...caller, source: end, destination: end });
@@ -50,13 +52,13 @@ describe("version 1 is a line", () => {
     expect(header!.length).toBe(104);
   });
 
-  test("names have no place in it, and no say", () => {
+  test("a version 1 header carries no names, and invalid names do not prevent it", () => {
     const header = encodeProxyHeader("v1", { ...caller, client: "a\n@b", uniqueId: "x".repeat(200) });
     expect(text(header)).toBe("PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n");
   });
 });
 
-describe("version 2 is binary", () => {
+describe("PROXY protocol, version 2", () => {
   const signature = "0d0a0d0a 000d0a51 5549540a";
   // 0x20 with 5 + 10 + 14 + 25 bytes: client bits 7, verify 0; 0x21 "TLSv1.3"; 0x22 "alice@admin";
   // 0x23 "TLS_AES_128_GCM_SHA256".
@@ -71,13 +73,13 @@ describe("version 2 is binary", () => {
        05 0003 632d31 ${ssl}`,
     ],
     [
-      "IPv4 that came mapped",
+      "IPv4 that was mapped to IPv6",
       between("::ffff:192.0.2.1", "::ffff:198.51.100.7"),
       `21 11 004b c0000201 c6336407 dc04 01bb
        05 0003 632d31 ${ssl}`,
     ],
     [
-      "IPv6, a zone left out",
+      "IPv6, without the zone",
       between("2001:db8::1", "fe80::2%eth0"),
       `21 21 0063 20010db8000000000000000000000001 fe800000000000000000000000000002 dc04 01bb
        05 0003 632d31 ${ssl}`,
@@ -102,12 +104,12 @@ describe("version 2 is binary", () => {
        20 0030 07 00000000 21 0007 544c5376312e33 22 0005 c3b640cf80
        23 0016 544c535f4145535f3132385f47434d5f534841323536`,
     ],
-  ])("%s", (_, each, hex) => {
+  ])("a version 2 header encodes %s", (_, each, hex) => {
     const expected = `${signature} ${hex}`.replace(/\s/g, "");
     expect(Buffer.from(encodeProxyHeader("v2", each)!).toString("hex")).toBe(expected);
   });
 
-  test("an independent decoder reads back what was written, whatever it was", () => {
+  test("a version 2 header of random values is read back by an independent decoder", () => {
     const random = new Random(1);
     const word = (longest: number) =>
       Array.from({ length: random.int(1, longest) }, () => String.fromCharCode(random.int(0x21, 0x7e))).join(
@@ -147,7 +149,7 @@ describe("version 2 is binary", () => {
   });
 });
 
-describe("what cannot be said is not said", () => {
+describe("limits of PROXY headers", () => {
   test.each([
     "",
     "localhost",
@@ -164,14 +166,14 @@ describe("what cannot be said is not said", () => {
     "::1 ",
     "1.2.3.4\r\n",
     "/run/socket",
-  ])("the address %j", (hostname) => {
+  ])("a PROXY header is not written for the address %j", (hostname) => {
     for (const version of ["v1", "v2"] as const) {
       expect(encodeProxyHeader(version, between(hostname, "1.2.3.4"))).toBeUndefined();
       expect(encodeProxyHeader(version, between("1.2.3.4", hostname))).toBeUndefined();
     }
   });
 
-  test.each([-1, 65_536, 1.5, NaN, Infinity])("the port %p", (port) => {
+  test.each([-1, 65_536, 1.5, NaN, Infinity])("a PROXY header is not written for the port %p", (port) => {
     for (const version of ["v1", "v2"] as const) {
       for (const end of ["source", "destination"] as const) {
         const each = { ...caller, [end]: { hostname: "1.2.3.4", port } };
@@ -184,31 +186,31 @@ describe("what cannot be said is not said", () => {
   const notAscii = ["é", "漢"];
 
   test.each<[keyof Caller, string[]]>([
-    ["client", [...control, "a".repeat(LONGEST_HEADER)]],
+    ["client", [...control, "a".repeat(MAX_HEADER_BYTES)]],
     ["serverName", [...control, "a".repeat(256), `${"a".repeat(254)}é`]],
     ["alpn", [...control, ...notAscii, "a".repeat(256)]],
     ["uniqueId", [...control, ...notAscii, "a".repeat(129)]],
-    ["tlsVersion", [...control, ...notAscii, "a".repeat(LONGEST_HEADER)]],
-    ["cipher", [...control, ...notAscii, "a".repeat(LONGEST_HEADER)]],
-  ])("%s", (field, values) => {
+    ["tlsVersion", [...control, ...notAscii, "a".repeat(MAX_HEADER_BYTES)]],
+    ["cipher", [...control, ...notAscii, "a".repeat(MAX_HEADER_BYTES)]],
+  ])("a version 2 header is not written for invalid values of %s", (field, values) => {
     for (const value of values) {
       expect([value, encodeProxyHeader("v2", { ...caller, [field]: value })]).toEqual([value, undefined]);
     }
   });
 
-  test("a client of half a million characters", () => {
+  test("a version 2 header is not written for a client name of half a million characters", () => {
     expect(encodeProxyHeader("v2", { ...caller, client: "a@".repeat(250_000) })).toBeUndefined();
   });
 
-  test("a header of 1024 bytes is the longest", () => {
+  test("a version 2 header has at most 1024 bytes", () => {
     const length = encodeProxyHeader("v2", { ...caller, client: "a" })!.length;
-    const room = LONGEST_HEADER - length + 1;
+    const room = MAX_HEADER_BYTES - length + 1;
     expect(encodeProxyHeader("v2", { ...caller, client: "a".repeat(room) })).toHaveLength(1_024);
     expect(encodeProxyHeader("v2", { ...caller, client: "a".repeat(room + 1) })).toBeUndefined();
     expect(encodeProxyHeader("v2", { ...caller, client: "é".repeat(room / 2 + 1) })).toBeUndefined();
   });
 
-  test("the longest of everything leaves 273 bytes for the client: 64 characters of any script", () => {
+  test("a version 2 header with the longest other fields has room for a client of 273 bytes", () => {
     const longest: Caller = {
       ...between("2001:db8::1", "2001:db8::2"),
       cipher: "TLS_CHACHA20_POLY1305_SHA256",
@@ -232,7 +234,7 @@ function mapped(hostname: string): string {
   return `0:0:0:0:0:ffff:${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
 }
 
-/** Reads a header of version 2, strictly: nothing may be left over, and the client has to be a verified one. */
+/** Reads a header of version 2 strictly: no byte may be left over, and the client must be verified. */
 function decode(header: Uint8Array): Caller {
   const view = new DataView(header.buffer, header.byteOffset, header.length);
   if (text(header.subarray(0, 12)) !== "\r\n\r\n\0\r\nQUIT\n") throw new Error("no signature");
@@ -257,7 +259,7 @@ function decode(header: Uint8Array): Caller {
   };
   const outer = values(16 + 2 * size + 4, header.length);
   const [ssl, end] = outer.get(0x20)!;
-  // PP2_CLIENT_SSL and _CERT_SESS; _CERT_CONN only where the certificate came with this connection.
+  // Bits PP2_CLIENT_SSL and _CERT_SESS; _CERT_CONN is set only where the client sent its certificate on this connection.
   const resumed = view.getUint8(ssl) === 5;
   if ((!resumed && view.getUint8(ssl) !== 7) || view.getUint32(ssl + 1) !== 0)
     throw new Error("not verified");

@@ -1,4 +1,4 @@
-// The documentation agrees with the code: its configurations resolve, its command lines parse, its tables and links hold.
+// The documentation agrees with the code: configurations resolve, command lines parse, tables and links are right.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
@@ -39,7 +39,7 @@ function blocks(language: string): { page: string; text: string }[] {
   );
 }
 
-/** What stands between backticks, outside of fenced blocks. */
+/** The texts between backticks, outside of fenced blocks. */
 function inlineCode(text: string): string[] {
   return [...text.replace(/^```.*?^```$/gms, "").matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!);
 }
@@ -65,8 +65,8 @@ function faultsOf(input: unknown): Fault[] {
   return faults;
 }
 
-describe("configurations", () => {
-  /** A listener and upstreams for blocks that show something else only; every upstream that a listener may name. */
+describe("configurations in the documentation", () => {
+  /** A listener and upstreams for blocks that show only other tables. The upstreams are those that blocks pin listeners to. */
   const listener = { ca: "a", certificate: "b", privateKey: "c" };
   const upstreams = ["orders", "cache"].map((name) => ({
     name,
@@ -75,14 +75,14 @@ describe("configurations", () => {
     serverNames: [`${name}.example`],
   }));
 
-  test("the README has one, and it is whole", () => {
+  test("the README has a complete configuration", () => {
     const [first] = blocks("toml");
     expect(first!.page).toBe("README.md");
     expect(faultsOf(Bun.TOML.parse(first!.text))).toEqual([]);
   });
 
   test.each(blocks("toml").map((block, i) => ({ ...block, i })))(
-    "block $i, on $page, resolves",
+    "the TOML block $i, on $page, resolves",
     ({ text }) => {
       const block = Bun.TOML.parse(text) as Table;
       if ("tunnels" in block) return expect(faultsOf(block)).toEqual([]);
@@ -95,7 +95,7 @@ describe("configurations", () => {
     inlineCode(all).filter((code) => /^(listener|upstreams\[\d?\]|rateLimit|handshakes)\.[\w.]+$/.test(code)),
   );
 
-  test.each([...keys])("the key %s exists", (key) => {
+  test.each([...keys])("the documented key %s exists", (key) => {
     const input: Table = {};
     const path = key.replace("[]", "[0]").split(/\.|(?=\[)/);
     path.reduce<Table>((table, step, i) => {
@@ -107,8 +107,8 @@ describe("configurations", () => {
   });
 });
 
-describe("command lines", () => {
-  /** Pages that `proxy help` prints and that are made from the code or stand elsewhere. */
+describe("command lines in the documentation", () => {
+  /** Everything that `proxy help` prints: the generated pages, the one on certificates, and the topics. */
   const topics = [
     "config",
     "reasons",
@@ -126,11 +126,11 @@ describe("command lines", () => {
     .filter((line) => /^\S*\bproxy(?= |$)/.test(line) && !/^proxy[.:]/.test(line))
     .filter((line) => !/\[(address|flags)/.test(line) && !/^proxy$/.test(line));
 
-  test("the pages have some", () => {
+  test("the documentation has command lines", () => {
     expect(calls.length).toBeGreaterThan(5);
   });
 
-  test.each([...new Set(calls)])("%s parses", (line) => {
+  test.each([...new Set(calls)])("the documented command line parses: %s", (line) => {
     const [, ...words] = line.split(/\s+/);
     if (words[0] === "--help" || words[0] === "--version") return;
     if (words[0] === "help") {
@@ -158,7 +158,7 @@ describe("command lines", () => {
     ).toEqual(topics.sort());
   });
 
-  test("the table of flags has every flag once", () => {
+  test("the documented table of flags has every flag once", () => {
     const named = rows(texts.get("src/cli/topics/operations.md")!, "flag").flatMap(([flag]) =>
       [...flag!.matchAll(/`--([\w-]+)/g)].map(([, name]) => name!),
     );
@@ -166,8 +166,8 @@ describe("command lines", () => {
   });
 });
 
-describe("reasons and messages", () => {
-  // The compiler holds these to the code's own lists, so that none is missing and none too many.
+describe("documented reasons and messages", () => {
+  // The compiler compares these with the code's own types: none is missing and none is unknown.
   const refusals: Record<RefusalReason, true> = {
     handshake_failed: true,
     handshake_timeout: true,
@@ -199,19 +199,19 @@ describe("reasons and messages", () => {
     internal_error: true,
   };
 
-  test("the README's reasons of refusals exist, each once", () => {
+  test("the README's table of refusals has every reason once", () => {
     const named = rows(readme, "reason").flatMap(([cell]) => inlineCode(cell!));
     expect(new Set(named).size).toBe(named.length);
-    // A client's name that does not fit into a PROXY header is rare, and explained where that header is.
+    // A client's name that does not fit into a PROXY header is rare; the page on that header explains it.
     expect([...named, "proxy_header"].sort()).toEqual(Object.keys(refusals).sort());
   });
 
-  test("the log's page has every reason of an end", () => {
+  test("the page on the log has every reason for which connections close", () => {
     const named = rows(texts.get("src/cli/topics/log.md")!, "reason").flatMap(([cell]) => inlineCode(cell!));
     expect(named.sort()).toEqual(Object.keys(closes).sort());
   });
 
-  test("the log's page has every message that the proxy writes, and the tunnel's page the others", () => {
+  test("the page on the log has every message that the proxy writes, and the page on the tunnel the others", () => {
     const source = new Map(
       readdirSync(`${ROOT}src`, { recursive: true, encoding: "utf8" })
         .filter((name) => name.endsWith(".ts"))
@@ -224,7 +224,7 @@ describe("reasons and messages", () => {
     for (const message of named) expect(code).toContain(`"${message}"`);
     const written = [...code.matchAll(/\b(?:log|logger)\.(?:debug|info|warn|error)\(\s*"([^"]+)"/gi)];
     expect(written.length).toBeGreaterThan(5);
-    // What the echo servers of the demonstration say is no part of the proxy's log.
+    // Messages of the demonstration's echo servers are not part of the proxy's log.
     const missing = written
       .map(([, message]) => message!)
       .filter((message) => !page.includes(`\`${message}\``));
@@ -259,12 +259,12 @@ test("the README's example of the library is TypeScript, and the library has wha
   for (const name of names!.split(", ")) expect(Object.keys(library)).toContain(name);
 });
 
-describe("links", () => {
+describe("links in the documentation", () => {
   const links = [...texts].flatMap(([page, text]) =>
     [...text.matchAll(/\]\((?!https?:)([^)]+)\)/g)].map(([, to]) => ({ page, to: to! })),
   );
 
-  test.each(links)("the link of $page to $to leads somewhere", ({ page, to }) => {
+  test.each(links)("the link on $page to $to leads to a file and a title that exist", ({ page, to }) => {
     const [path, anchor] = to.split("#") as [string, string?];
     const file = path === "" ? ROOT + page : `${dirname(ROOT + page)}/${path}`;
     expect(existsSync(file)).toBe(true);

@@ -1,4 +1,4 @@
-// The declarations of keys and reasons, and all that is made from them: files, help texts, the JSON Schema, the resolver.
+// What is generated from the declarations of keys and reasons (files, help texts, JSON Schema) agrees with the resolver.
 
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -15,39 +15,39 @@ import { isValid } from "../support/json-schema.ts";
 
 const ROOT = `${import.meta.dir}/../..`;
 
-test.each(Object.entries(GENERATED_FILES))("the file %s is what the declarations say", (path, text) => {
+test.each(Object.entries(GENERATED_FILES))("the generated file %s is up to date", (path, text) => {
   const said = readFileSync(`${ROOT}/${path}`, "utf8");
   expect(said === text() || `${path} is out of date: run bun src/config/reference.ts`).toBe(true);
 });
 
-describe("help", () => {
+describe("help topics", () => {
   test.each([
     ["config", configHelp()],
     ["reasons", reasonsHelp()],
-  ])("of %s fits 80 columns and has no trailing space and no Markdown", (_, text) => {
+  ])("the help on %s fits 80 columns and has no trailing space and no Markdown", (_, text) => {
     const lines = text.split("\n");
     expect(lines.filter((line) => line.length > 80)).toEqual([]);
     expect(lines.filter((line) => line !== line.trimEnd())).toEqual([]);
     expect(text).not.toContain("`");
   });
 
-  test("of config has every key at the start of a line, once", () => {
+  test("the help on config has every key at the start of a line, once", () => {
     const lines = configHelp().split("\n");
     for (const { key } of rows()) expect(lines.filter((line) => line === key)).toEqual([key]);
   });
 
-  test("of config has the line for each kind of editor", () => {
+  test("the help on config has the line for each kind of editor", () => {
     for (const [, line] of EDITORS) expect(configHelp()).toContain(line);
   });
 
-  test("of reasons has every reason", () => {
+  test("the help on reasons has every reason", () => {
     const lines = reasonsHelp().split("\n");
     for (const code of [...Object.keys(REFUSAL_REASONS), ...Object.keys(CLOSE_REASONS)])
       expect(lines).toContain(code);
   });
 });
 
-test("every meaning and remedy is made of sentences", () => {
+test("the declared meanings and remedies consist of sentences", () => {
   const reasons = [...Object.values(REFUSAL_REASONS), ...Object.values(CLOSE_REASONS)];
   const texts = [...rows().map(({ meaning }) => meaning), ...reasons.flatMap((each) => Object.values(each))];
   for (const text of texts) expect(text).toMatch(/^[A-Z`"].*\.$/);
@@ -95,7 +95,7 @@ describe("the JSON Schema", () => {
     { unknown: 1 },
   ];
 
-  /** Values that only the resolver can refuse: what a pattern does not tell, and what follows from other keys. */
+  /** Keys and values that only the resolver can refuse: a pattern cannot check them, or they depend on other keys. */
   const ONLY_RESOLVER = new Set([
     'handshakes.exempt=["x"]',
     'handshakes.exempt=["a:1"]',
@@ -109,7 +109,7 @@ describe("the JSON Schema", () => {
     "upstreams[].targets",
   ]);
 
-  test.each(rows().map(({ key }) => key))("and the resolver agree on %s", (key) => {
+  test.each(rows().map(({ key }) => key))("the JSON Schema and the resolver agree on %s", (key) => {
     for (const value of PROBES) {
       const input = having(key, value);
       const told = `${key}=${JSON.stringify(value)}`;
@@ -119,7 +119,7 @@ describe("the JSON Schema", () => {
     }
   });
 
-  test("and the resolver refuse a file in which something required is missing", () => {
+  test("the JSON Schema and the resolver refuse a file in which a required key is missing", () => {
     const { listener, upstreams } = whole;
     expect([isValid(schema, whole), resolves(whole)]).toEqual([true, true]);
     for (const input of [
@@ -135,7 +135,7 @@ describe("the JSON Schema", () => {
     }
   });
 
-  test("has the dialect, and the built-in values as defaults", () => {
+  test("the JSON Schema names its dialect, and has the built-in values as defaults", () => {
     expect(schema).toMatchObject({
       $schema: "https://json-schema.org/draft/2020-12/schema",
       properties: {
@@ -145,13 +145,13 @@ describe("the JSON Schema", () => {
     });
   });
 
-  test("can be written as JSON", () => {
+  test("the JSON Schema can be written as JSON", () => {
     expect(JSON.parse(JSON.stringify(schema))).toEqual(schema);
   });
 });
 
-describe("text is wrapped", () => {
-  test("between words, with an indent, and a long word has its own line", () => {
+describe("wrap", () => {
+  test("wrapped text breaks between words, with an indent, and a long word has its own line", () => {
     expect(wrap("one two three", 2, 9)).toBe("  one two\n  three");
     expect(wrap("a verylongword b", 0, 5)).toBe("a\nverylongword\nb");
   });

@@ -1,11 +1,13 @@
-import { describe, expect, test } from "bun:test";
+// The refusal log: a flood of refusals is few lines, and their counts add up.
+
+import { expect, test } from "bun:test";
 import type { RefusalReason } from "../../src/lib/errors.ts";
 import type { Fields } from "../../src/lib/log.ts";
-import { RefusalLog, sourceOf } from "../../src/connection/refusal-log.ts";
+import { RefusalLog } from "../../src/connection/refusal-log.ts";
 import { Random } from "../support/random.ts";
 
-/** A log in a time of its own. */
-function world(options: { keys?: number } = {}) {
+/** A refusal log with a clock and a timer of the test's own. */
+function world(options: { keys?: number; interval?: number } = {}) {
   let now = 1_000;
   let timer: { call: () => void; at: number } | undefined;
   const lines: (Fields & { at: number })[] = [];
@@ -46,7 +48,7 @@ function world(options: { keys?: number } = {}) {
   };
 }
 
-test("the first refusal is written at once, those after it as one line with count and since", () => {
+test("the refusal log writes the first refusal at once, and later ones as one line with count and since", () => {
   const { add, lines, pass, waits } = world();
   add("handshake_failed", "10.0.0.1:1");
   expect(lines).toEqual([{ at: 1_000, client: undefined, remote: "10.0.0.1:1", reason: "handshake_failed" }]);
@@ -68,7 +70,7 @@ test("the first refusal is written at once, those after it as one line with coun
   expect(waits()).toBe(false);
 });
 
-test("a flood of one key is a line every five seconds, and costs two descriptions a line at most", () => {
+test("the refusal log writes a flood of one client as one line every five seconds, and builds no other lines", () => {
   const { add, lines, pass, sum, log, described } = world();
   for (let i = 0; i < 60_000; i++) {
     add("rate_limited", `10.0.0.${i % 200}:${i}`, "alice@admin");
@@ -77,13 +79,14 @@ test("a flood of one key is a line every five seconds, and costs two description
   log.flush();
   expect(sum()).toBe(60_000);
   expect(lines.length).toBeLessThanOrEqual(14);
+  // A line's fields are built only when it is written, not for each refusal.
   expect(described()).toBeLessThanOrEqual(lines.length);
   for (const [i, { at }] of lines.entries()) {
     if (i > 0 && i < lines.length - 1) expect(at - lines[i - 1]!.at).toBeGreaterThanOrEqual(5_000);
   }
 });
 
-test("sources, clients and reasons are told apart; ports and the last 64 bits of IPv6 are not", () => {
+test("the refusal log separates sources, clients and reasons, but not ports or addresses of one IPv6 /64", () => {
   const { add, lines } = world();
   add("handshake_failed", "10.0.0.1:1");
   add("handshake_timeout", "10.0.0.1:1");
@@ -99,7 +102,7 @@ test("sources, clients and reasons are told apart; ports and the last 64 bits of
   expect(lines).toHaveLength(7);
 });
 
-test("a flood of sources takes bounded memory and lines, and hides no client", () => {
+test("the refusal log needs bounded memory and lines for a flood of sources, and still shows clients", () => {
   const { add, lines, pass, sum, log } = world({ keys: 16 });
   for (let i = 0; i < 50_000; i++) add("handshake_failed", `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}:1`);
   expect(lines).toHaveLength(9);
@@ -109,7 +112,7 @@ test("a flood of sources takes bounded memory and lines, and hides no client", (
   pass(6_000);
   expect(lines.at(-1)).toMatchObject({ remote: "various", reason: "handshake_failed", count: 49_991 });
   expect(sum()).toBe(50_001);
-  // Once the flood is over, sources are told apart again.
+  // Once the flood is over, sources have lines of their own again.
   pass(60_000);
   add("handshake_failed", "192.0.2.1:1");
   expect(lines.at(-1)).toMatchObject({ remote: "192.0.2.1:1" });
@@ -118,7 +121,7 @@ test("a flood of sources takes bounded memory and lines, and hides no client", (
 });
 
 test.each(Array.from({ length: 20 }, (_, seed) => seed))(
-  "sums are exact whatever happens, seed %i",
+  "the refusal log's counts add up exactly over random schedules, seed %i",
   (seed) => {
     const random = new Random(seed);
     const { add, lines, pass, log, waits } = world({ keys: random.int(2, 40) });
@@ -143,18 +146,28 @@ test.each(Array.from({ length: 20 }, (_, seed) => seed))(
   },
 );
 
-describe("the source of", () => {
-  test.each([
-    ["10.0.0.1:5000", "10.0.0.1"],
-    ["[::ffff:10.0.0.1]:5000", "10.0.0.1"],
-    ["unknown", "unknown"],
-    ["[::1]:1", "0:0:0:0::/64"],
-    ["[::]:1", "0:0:0:0::/64"],
-    ["[2001:db8::1]:1", "2001:db8:0:0::/64"],
-    ["[2001:db8:1:2::]:1", "2001:db8:1:2::/64"],
-    ["[2001:db8:1:2:3:4:5:6]:1", "2001:db8:1:2::/64"],
-    ["[fe80::1%eth0]:1", "fe80:0:0:0::/64"],
-  ])("%s is %s", (remote, source) => {
-    expect(sourceOf(remote)).toBe(source);
-  });
+test.each([
+  ["10.0.0.1:5000", "10.0.0.1:6000", 1],
+  ["10.0.0.1:5000", "[::ffff:10.0.0.1]:5000", 1],
+  ["10.0.0.1:5000", "10.0.0.2:5000", 2],
+  ["unknown", "unknown", 1],
+  ["unknown", "0.0.0.0:1", 2],
+  ["[::1]:1", "[::]:1", 1],
+  ["[::1]:1", "0.0.0.0:1", 2],
+  ["[2001:db8::1]:1", "[2001:db8:0:0:ffff::]:1", 1],
+  ["[2001:db8::1]:1", "[2001:db8:0:1::1]:1", 2],
+  ["[2001:db8:1:2::]:1", "[2001:db8:1:2:3:4:5:6]:1", 1],
+  ["[fe80::1%eth0]:1", "[fe80::2%eth0]:1", 1],
+])("refusals of %s and %s are %i lines at first", (one, other, count) => {
+  const { add, lines } = world();
+  add("handshake_failed", one);
+  add("handshake_failed", other);
+  expect(lines).toHaveLength(count);
+});
+
+test("the interval between two lines can be given", () => {
+  const { add, lines, pass } = world({ interval: 50 });
+  for (let port = 1; port <= 3; port++) add("handshake_failed", `10.0.0.1:${port}`);
+  pass(60);
+  expect(lines.map(({ count }) => count)).toEqual([undefined, 2]);
 });

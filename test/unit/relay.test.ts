@@ -1,8 +1,10 @@
+// One direction of a relay, between simulated sockets.
+
 import { describe, expect, test } from "bun:test";
 import { Relay, type Stream } from "../../src/connection/relay.ts";
 import { Random } from "../support/random.ts";
 
-/** A sink that takes so much and no more, and a source that knows whether it is paused. */
+/** A sink that accepts `room` bytes, and a source that records whether it is paused. */
 class Fake implements Stream {
   taken: number[] = [];
   room = Infinity;
@@ -37,7 +39,7 @@ function make(): { relay: Relay; source: Fake; sink: Fake } {
 
 const bytes = (...values: number[]) => Uint8Array.from(values);
 
-test("what the sink takes is written at once and not held", () => {
+test("a relay writes at once what the sink accepts, and holds none of it", () => {
   const { relay, source, sink } = make();
   relay.push(bytes(1, 2, 3));
   expect(sink.taken).toEqual([1, 2, 3]);
@@ -45,7 +47,7 @@ test("what the sink takes is written at once and not held", () => {
   expect(relay.bytes).toBe(3);
 });
 
-test("what the sink does not take pauses the source, until the sink has taken all", () => {
+test("a relay pauses the source while the sink does not accept everything", () => {
   const { relay, source, sink } = make();
   sink.room = 1;
   relay.push(bytes(1, 2, 3));
@@ -61,7 +63,7 @@ test("what the sink does not take pauses the source, until the sink has taken al
   expect(relay.bytes).toBe(3);
 });
 
-test("chunks that come after the pause keep their order", () => {
+test("a relay keeps the order of chunks that arrive after the pause", () => {
   const { relay, sink } = make();
   sink.room = 0;
   relay.push(bytes(1));
@@ -73,7 +75,7 @@ test("chunks that come after the pause keep their order", () => {
   expect(sink.taken).toEqual([1, 2, 3]);
 });
 
-test("what comes before there is a sink waits for it", () => {
+test("a relay holds what arrives before it has a sink", () => {
   const { relay, source, sink } = make();
   relay.sink = undefined;
   relay.push(bytes(1));
@@ -86,7 +88,7 @@ test("what comes before there is a sink waits for it", () => {
   expect(relay.finished).toBe(true);
 });
 
-test("the end comes after the last byte, and once", () => {
+test("a relay ends the sink once, after the last byte", () => {
   const { relay, sink } = make();
   sink.room = 0;
   relay.push(bytes(1));
@@ -99,7 +101,7 @@ test("the end comes after the last byte, and once", () => {
   expect(sink.shut).toBe(1);
 });
 
-test("a closed sink counts nothing and loses nothing that could still be sent elsewhere", () => {
+test("a relay counts nothing that a closed sink refused, and can still send it to another sink", () => {
   const { relay, source, sink } = make();
   sink.closed = true;
   relay.push(bytes(1, 2));
@@ -111,8 +113,8 @@ test("a closed sink counts nothing and loses nothing that could still be sent el
   expect(other.taken).toEqual([1, 2]);
 });
 
-describe("over random schedules", () => {
-  test("every byte arrives, in order, then the end; no more than one chunk is held after a pause is heeded", () => {
+describe("a relay over random schedules", () => {
+  test("a relay delivers every byte in order, then the end, over random schedules", () => {
     for (let seed = 1; seed <= 300; seed++) {
       const random = new Random(seed);
       const { relay, source, sink } = make();

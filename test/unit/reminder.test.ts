@@ -1,3 +1,5 @@
+// The hourly repetition of a refused reload.
+
 import { afterEach, beforeEach, expect, jest, setSystemTime, test } from "bun:test";
 import { createProxy } from "tcpproxy";
 import { Reminder, type StillRefused } from "../../src/config/reminder.ts";
@@ -10,7 +12,7 @@ afterEach(() => {
   setSystemTime();
 });
 
-test("a refusal is said again every hour, with the first one's time and the last one's faults, until it is stopped", () => {
+test("the reminder repeats a refusal every hour, with the first refusal's time and the last one's faults, until stopped", () => {
   const said: StillRefused[] = [];
   const reminder = new Reminder((what) => said.push(what));
   const start = Date.now();
@@ -31,7 +33,7 @@ test("a refusal is said again every hour, with the first one's time and the last
   expect(said).toHaveLength(2);
 });
 
-test("a proxy reminds of what it has read and refused until something is in force, and not of what it was given", async () => {
+test("the reminder repeats refused files until a reload succeeds, and not configurations that a caller passed", async () => {
   const log = new Log();
   const good = testConfig(["127.0.0.1:1"]);
   let source = good;
@@ -41,6 +43,7 @@ test("a proxy reminds of what it has read and refused until something is in forc
     jest.advanceTimersByTime(HOUR);
     return log.lines.filter(({ msg }) => msg === "reload refused");
   };
+  // The caller passed this configuration and has the error, so the log does not repeat it.
   await expect(proxy.reload({ ...good, timeout: "soon" })).rejects.toThrow();
   expect(hour()).toEqual([]);
   source = { ...good, timeout: "soon", watch: 5 as never };

@@ -1,4 +1,4 @@
-// The architecture as a test: a file imports from its own room and from rows below, and the runtime's doors have one keeper each.
+// The architecture as a test: a file imports from its own room and from rows below, and few files use the system directly.
 
 import { expect, test } from "bun:test";
 import { readFileSync, readdirSync } from "node:fs";
@@ -31,12 +31,12 @@ function rowOf(name: string): number {
   return ROWS.findIndex((row) => row.includes(roomOf(name)));
 }
 
-/** Paths of imports, those of types included: a newcomer follows them all the same. */
+/** Paths of imports, including those of types: they are dependencies for a reader too. */
 function importsOf(name: string): string[] {
   return [...source.get(name)!.matchAll(/(?:from|import)\s*\(?"([^"]+)"/g)].map(([, path]) => path!);
 }
 
-/** What a file imports of this tree. */
+/** The files of this tree that a file imports. */
 function neighboursOf(name: string): string[] {
   return importsOf(name)
     .filter((path) => path.startsWith("."))
@@ -44,12 +44,12 @@ function neighboursOf(name: string): string[] {
     .filter((path) => path.endsWith(".ts"));
 }
 
-test("every file is in a room", () => {
+test("every source file is in a room", () => {
   expect(files.filter((name) => rowOf(name) === -1)).toEqual([]);
   expect(ROWS.flat().filter((room) => !files.some((name) => roomOf(name) === room))).toEqual([]);
 });
 
-test("imports go down only", () => {
+test("imports lead to lower rows only", () => {
   const upward = files.flatMap((name) =>
     neighboursOf(name)
       .filter((path) => roomOf(path) !== roomOf(name) && rowOf(path) <= rowOf(name))
@@ -58,7 +58,7 @@ test("imports go down only", () => {
   expect(upward).toEqual([]);
 });
 
-test("no import leads back to where it started", () => {
+test("imports have no cycles", () => {
   const done = new Set<string>();
   const walk = (name: string, path: readonly string[]): void => {
     if (path.includes(name)) throw new Error([...path, name].join(" imports "));
@@ -76,10 +76,14 @@ test.each<[string, RegExp, string[]]>([
     /\bBun\.listen\b/,
     ["cli/echo.ts", "listeners/listener.ts", "tunnel/listen.ts"],
   ],
-  ["only the command line ends the process", /\bprocess\.(exit|abort|kill)\b/, ["main.ts"]],
-  ["only the command line listens to signals", /\bprocess\.on\(/, ["cli/signals.ts"]],
   [
-    "only these touch the file system",
+    "process.exit, abort and kill are called by the command line only",
+    /\bprocess\.(exit|abort|kill)\b/,
+    ["main.ts"],
+  ],
+  ["signals are handled by the command line only", /\bprocess\.on\(/, ["cli/signals.ts"]],
+  [
+    "node:fs is imported by the files that load, watch and log only",
     /"node:fs"/,
     [
       "config/file.ts",
@@ -90,9 +94,14 @@ test.each<[string, RegExp, string[]]>([
       "tunnel/stdio.ts",
     ],
   ],
-  ["only one calls into the C library", /"bun:ffi"/, ["lib/libc.ts"]],
-  ["threads are started in one place", /\bnew Worker\(/, ["engine/worker-pool.ts"]],
-  ["only these know the packages", /"(citty|consola[^"]*)"/, ["cli/flags.ts", "lib/log.ts"]],
+  ["bun:ffi is imported in one place", /"bun:ffi"/, ["lib/libc.ts"]],
+  ["threads are started by the worker pool only", /\bnew Worker\(/, ["engine/worker-pool.ts"]],
+  ["no code loads the runtime's language tables, which take 2 MiB", /\bIntl\b|toLocale|localeCompare/, []],
+  [
+    "citty and consola are imported in one place each",
+    /"(citty|consola[^"]*)"/,
+    ["cli/flags.ts", "lib/log.ts"],
+  ],
 ])("%s", (_, pattern, expected) => {
   const without = (text: string) => text.replace(/^\s*(\/\/|\*|\/\*).*$/gm, "");
   expect(files.filter((name) => pattern.test(without(source.get(name)!))).sort()).toEqual(expected);
@@ -107,7 +116,36 @@ test("the tunnel shares the relay and the dial with the proxy, and none of its d
   expect([...new Set(shared)].sort()).toEqual(["connection/relay.ts", "upstreams/dial.ts"]);
 });
 
-test("state has no clock, no randomness and no runtime of its own", () => {
+/** All that is loaded with a file; what is imported by a call is loaded later, or never. */
+function loadedWith(name: string, all = new Set<string>()): Set<string> {
+  all.add(name);
+  for (const [, path] of source.get(name)!.matchAll(/^(?:import|export)\s(?!type\b)[^;]*?"(\.[^"]+)"/gm)) {
+    const next = new URL(path!, `file:///${name}`).pathname.slice(1);
+    if (!all.has(next)) next.endsWith(".ts") ? loadedWith(next, all) : all.add(next);
+  }
+  return all;
+}
+
+test("the proxy is loaded without what other commands print", () => {
+  const own = ["command", "dispatch", "flags", "open", "run", "signals"].map((name) => `cli/${name}.ts`);
+  const loaded = [...loadedWith("main.ts")];
+  expect(loaded).toContain("proxy.ts");
+  expect(loaded.filter((name) => name.startsWith("cli/")).sort()).toEqual(own);
+  const printed = ["help", "json-schema", "reference", "reference-types", "rows"].map(
+    (name) => `config/${name}.ts`,
+  );
+  expect(
+    loaded.filter((name) => [...printed, "lib/reasons.ts"].includes(name) || name.endsWith(".md")),
+  ).toEqual([]);
+});
+
+test("a worker thread is loaded without what reads a configuration", () => {
+  const loaded = [...loadedWith("worker.ts")];
+  expect(loaded).toContain("connection/connection.ts");
+  expect(loaded.filter((name) => /^(cli|config)\//.test(name))).toEqual([]);
+});
+
+test("state uses no clock, no randomness and no runtime", () => {
   for (const name of files.filter((each) => each.startsWith("state/"))) {
     expect(source.get(name)).not.toMatch(
       /Date|performance|Math\.random|\bBun\b|process|setTimeout|setInterval/,

@@ -1,10 +1,10 @@
-// Routing by server name, as a table; what clients send is any bytes at all.
+// Routing by server name, as tables. Clients may send any bytes.
 
 import { describe, expect, test } from "bun:test";
 import { parseServerName, restOf, Router } from "../../src/auth/server-name.ts";
 import { Random } from "../support/random.ts";
 
-describe("a server name in the configuration", () => {
+describe("parseServerName", () => {
   test.each([
     ["db.example.com", "db.example.com"],
     ["DB.Example.COM.", "db.example.com"],
@@ -15,7 +15,7 @@ describe("a server name in the configuration", () => {
     ["xn--bcher-kva.example", "xn--bcher-kva.example"],
     ["1and1.example", "1and1.example"],
     [`${"a".repeat(63)}.b`, `${"a".repeat(63)}.b`],
-  ])("%s is read", (text, name) => {
+  ])("the configured server name %s is accepted", (text, name) => {
     expect(parseServerName(text)).toBe(name);
   });
 
@@ -44,7 +44,7 @@ describe("a server name in the configuration", () => {
     "a.com:443",
     "https://a.com",
     "bücher.example",
-    // Letters that become a k, an s and an i with a dot when they are made small or big.
+    // Characters that become a k, an s or an i with a dot when their case is changed.
     "ban\u212a.com",
     "\u017ftate.com",
     "\u0130.com",
@@ -54,12 +54,12 @@ describe("a server name in the configuration", () => {
     null,
     undefined,
     {},
-  ])("%p is none", (text) => {
+  ])("the configured server name %p is refused", (text) => {
     expect(parseServerName(text)).toBeUndefined();
   });
 });
 
-describe("a connection", () => {
+describe("the router", () => {
   const router = new Router(
     [
       { name: "exact", serverNames: ["db.example.com", "example.com"] },
@@ -90,7 +90,7 @@ describe("a connection", () => {
     ["com", "others"],
     [undefined, "others"],
     ["", "others"],
-  ])("that asks for %p goes to %p", (asked, upstream) => {
+  ])("the router sends the server name %p to %p", (asked, upstream) => {
     expect(router.route(asked)).toBe(upstream);
   });
 
@@ -118,11 +118,11 @@ describe("a connection", () => {
     "a".repeat(100_000),
     "a.".repeat(50_000),
     "10.0.0.1",
-  ])("that asks for what is no host name goes where the rest goes: %p", (asked) => {
+  ])("the router sends what is not a host name to the fallback: %p", (asked) => {
     expect(router.route(asked)).toBe("others");
   });
 
-  test("goes nowhere where nobody takes the rest", () => {
+  test("the router has no upstream for other names where there is no fallback", () => {
     const strict = new Router([{ name: "db", serverNames: ["*.example.com"] }], undefined);
     expect(strict.route("a.example.com")).toBe("db");
     for (const asked of [undefined, "", "example.com", "*.example.com", "constructor"]) {
@@ -130,7 +130,7 @@ describe("a connection", () => {
     }
   });
 
-  test("goes where the longest suffix says, whatever the order in the configuration", () => {
+  test("the router picks the exact name or the longest suffix, whatever the order in the configuration", () => {
     const random = new Random(7);
     const label = () => random.pick(["a", "b", "c"]);
     const name = () => Array.from({ length: random.int(1, 5) }, label).join(".");
@@ -149,12 +149,17 @@ describe("a connection", () => {
   });
 });
 
-describe("the rest", () => {
+describe("restOf", () => {
   const none = { serverNames: undefined };
   test.each<[string, Parameters<typeof restOf>[0], string[], ReturnType<typeof restOf>]>([
-    ["is for nobody where all have names", [{ name: "a", serverNames: ["a.b"] }], [], undefined],
     [
-      "is for the one without names",
+      "is undefined where all upstreams have server names",
+      [{ name: "a", serverNames: ["a.b"] }],
+      [],
+      undefined,
+    ],
+    [
+      "is the upstream without server names",
       [
         { name: "a", serverNames: ["a.b"] },
         { name: "b", ...none },
@@ -162,9 +167,9 @@ describe("the rest", () => {
       [],
       "b",
     ],
-    ["is for the only one, pinned or not", [{ name: "a", ...none }], ["a"], "a"],
+    ["is the only upstream, pinned or not", [{ name: "a", ...none }], ["a"], "a"],
     [
-      "is for the one that is not pinned",
+      "is the upstream that is not pinned",
       [
         { name: "a", ...none },
         { name: "b", ...none },
@@ -173,7 +178,7 @@ describe("the rest", () => {
       "b",
     ],
     [
-      "is for nobody where all of several are pinned",
+      "is undefined where all of several are pinned",
       [
         { name: "a", ...none },
         { name: "b", ...none },
@@ -182,7 +187,7 @@ describe("the rest", () => {
       undefined,
     ],
     [
-      "cannot be for two",
+      "is a conflict where there are two",
       [
         { name: "a", ...none },
         { name: "b", ...none },
@@ -191,7 +196,7 @@ describe("the rest", () => {
       ["b"],
       ["a", "c"],
     ],
-  ])("%s", (_, routes, pinned, rest) => {
+  ])("the fallback upstream %s", (_, routes, pinned, rest) => {
     expect(restOf(routes, new Set(pinned))).toEqual(rest);
   });
 });

@@ -1,4 +1,4 @@
-// Which listener of a new configuration an open port goes on with.
+// After a reload, which listener of the new configuration each open port belongs to.
 
 import { describe, expect, test } from "bun:test";
 import { parseListenAddress } from "../../src/lib/address.ts";
@@ -28,53 +28,53 @@ function pair(open: string[], next: string[]): (number | undefined)[] {
   );
 }
 
-describe("ports are paired with listeners", () => {
+describe("pairPorts", () => {
   test.each<[string, string[], string[], (number | undefined)[]]>([
-    ["by address", ["1", "2"], ["1", "2"], [0, 1]],
-    ["by address, whatever the order", ["1", "2", "3"], ["3", "1", "2"], [1, 2, 0]],
-    ["one that changed its address with the one that is left", ["1", "2"], ["1", "9"], [0, 1]],
-    ["one that is new elsewhere in the list with none", ["1", "2"], ["9", "1"], [1, undefined]],
-    ["all that changed their address, in order", ["1", "2"], ["8", "9"], [0, 1]],
-    ["one that is new with none", ["1"], ["9", "1"], [1]],
-    ["one that is gone with nothing", ["1", "2"], ["2"], [undefined, 0]],
-    ["one that is gone with nothing, the last", ["1", "2"], ["1"], [0, undefined]],
-    ["one that was closed with nothing, though it is back", ["", "2"], ["1", "2"], [undefined, 1]],
-    ["one that was closed with nothing, though another is new", ["", "2"], ["2", "9"], [undefined, 0]],
-    ["several whose number the system picks, in order", ["0", "0"], ["0", "0"], [0, 1]],
+    ["the listeners of the same address", ["1", "2"], ["1", "2"], [0, 1]],
+    ["the listeners of the same address, in any order", ["1", "2", "3"], ["3", "1", "2"], [1, 2, 0]],
+    ["the only listener left, where one changed its address", ["1", "2"], ["1", "9"], [0, 1]],
+    ["no listener, where the new one is elsewhere in the list", ["1", "2"], ["9", "1"], [1, undefined]],
+    ["the listeners in order, where all changed their address", ["1", "2"], ["8", "9"], [0, 1]],
+    ["the listener of the same address, where one was added", ["1"], ["9", "1"], [1]],
+    ["no listener, where it was removed", ["1", "2"], ["2"], [undefined, 0]],
+    ["no listener, where the last one was removed", ["1", "2"], ["1"], [0, undefined]],
+    ["no listener, where the port was closed and its address is back", ["", "2"], ["1", "2"], [undefined, 1]],
+    ["no listener, where the port was closed and another one is new", ["", "2"], ["2", "9"], [undefined, 0]],
+    ["the listeners in order, where the system picks the port numbers", ["0", "0"], ["0", "0"], [0, 1]],
     [
-      "more that are gone than are new: those with nothing",
+      "no listener, where more were removed than added",
       ["1", "2", "3"],
       ["1", "9"],
       [0, undefined, undefined],
     ],
-    ["more that are new than are gone: those with nothing", ["1", "2"], ["1", "8", "9"], [0, undefined]],
-    ["the only one that is left, though others are new", ["1"], ["8", "9"], [0]],
-    ["the first one where all have changed and fewer are left", ["1", "2"], ["9"], [0, undefined]],
+    ["no listener, where more were added than removed", ["1", "2"], ["1", "8", "9"], [0, undefined]],
+    ["the first listener, where it is the only port and all are new", ["1"], ["8", "9"], [0]],
+    ["the first listener, where all changed and fewer are left", ["1", "2"], ["9"], [0, undefined]],
     [
-      "none where all have changed and their places are gone",
+      "no listener, where all changed and their places are gone",
       ["", "2", "3"],
       ["9"],
       [undefined, undefined, undefined],
     ],
-  ])("%s", (_, open, next, pairs) => {
+  ])("an open port is paired with %s", (_, open, next, pairs) => {
     expect(pair(open, next)).toEqual(pairs);
   });
 
-  test("no listener gets two ports", () => {
+  test("a listener is never paired with two ports", () => {
     for (const next of [["1"], ["2", "1"], ["3"], ["3", "1"], ["4", "3", "2", "1"]]) {
       const used = pair(["1", "2", "1"], next).filter((each) => each !== undefined);
       expect(new Set(used).size).toBe(used.length);
     }
   });
 
-  test("every interface is another address than one of them", () => {
+  test("a port on every interface is not paired with a listener on one interface", () => {
     expect(
       pairPorts([listener(":1"), listener("127.0.0.1:1")], [listener("127.0.0.1:1"), listener(":1")]),
     ).toEqual([1, 0]);
   });
 });
 
-test("the same address in two upstreams is two targets, and its weight does not make it another", () => {
+test("the key of a target is different in each upstream, and does not depend on its weight", () => {
   const keys = (weight: number) =>
     targetKeys(
       resolveConfig(

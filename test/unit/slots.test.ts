@@ -1,3 +1,5 @@
+// Which slot of the ledger a target has, over reloads.
+
 import { expect, test } from "bun:test";
 import { Balancer, type HealthRule } from "../../src/state/balancer.ts";
 import { Slots } from "../../src/state/slots.ts";
@@ -6,7 +8,7 @@ import { Random } from "../support/random.ts";
 
 const health: HealthRule = { fall: 1, slowStart: 0 };
 
-test("each target has a slot of its own, and the same key is the same target", () => {
+test("each target has a slot of its own, and a repeated key shares one slot", () => {
   const slots = new Slots(small()).assign(["a", "b", "a", "c"])!;
   expect([...slots]).toEqual([
     ["a", 0],
@@ -15,7 +17,7 @@ test("each target has a slot of its own, and the same key is the same target", (
   ]);
 });
 
-test("a target that stays keeps its slot and what is known of it", () => {
+test("a target that stays keeps its slot and its health", () => {
   const ledger = small();
   const slots = new Slots(ledger);
   const before = slots.assign(["a", "b"])!;
@@ -26,7 +28,7 @@ test("a target that stays keeps its slot and what is known of it", () => {
   expect(balancer.health(slot, 0)).toBe("ejected");
 });
 
-test("the slot of a target that is gone is kept for it until its connections are over", () => {
+test("the slot of a removed target is kept until the target's connections are over", () => {
   const ledger = small({ targets: 2 });
   const slots = new Slots(ledger);
   const slot = slots.assign(["a"])!.get("a")!;
@@ -50,7 +52,7 @@ test("a slot that has just become free is used last", () => {
   expect(slots.assign(["b", "c", "d"])!.get("d")).toBe(gone);
 });
 
-test("too many targets are refused, and nothing has changed", () => {
+test("slots for too many targets are refused, and nothing changes", () => {
   const slots = new Slots(small({ targets: 2 }));
   const before = slots.assign(["a", "b"])!;
   expect(slots.assign(["c", "d", "e"])).toBeUndefined();
@@ -58,7 +60,7 @@ test("too many targets are refused, and nothing has changed", () => {
   expect([...slots.assign(["c", "d"])!.values()].sort()).toEqual([0, 1]);
 });
 
-test("over random configurations no two living targets share a slot", () => {
+test("the slots of living targets are never shared over random configurations", () => {
   for (let seed = 1; seed <= 50; seed++) {
     const random = new Random(seed);
     const ledger = small({ targets: 6 });

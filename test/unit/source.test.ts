@@ -1,7 +1,9 @@
+// The source of a connection (an IPv4 address or an IPv6 /64), and address ranges.
+
 import { describe, expect, test } from "bun:test";
 import { parseRange, rangeList, sourceOf } from "../../src/lib/source.ts";
 
-describe("the source of a connection", () => {
+describe("sourceOf", () => {
   test.each([
     ["1.2.3.4", { family: 4, high: 0, low: 0x01020304 }],
     ["255.255.255.255", { family: 4, high: 0, low: -1 }],
@@ -10,20 +12,22 @@ describe("the source of a connection", () => {
     ["2001:db8:1:2::", { family: 6, high: 0x20010db8, low: 0x00010002 }],
     ["::1", { family: 6, high: 0, low: 0 }],
     ["fe80::1%eth0", { family: 6, high: 0xfe800000 | 0, low: 0 }],
-  ] as const)("%p is %p", (address, source) => expect(sourceOf(address)).toEqual(source));
+  ] as const)("the source of the address %p is its IPv4 address or IPv6 /64", (address, source) =>
+    expect(sourceOf(address)).toEqual(source),
+  );
 
   test.each([undefined, "", "unknown", "1.2.3", "1.2.3.4.5", "::ffff:1.2.3.400", "1:2:3"])(
-    "%p is none",
+    "the source of %p is undefined",
     (address) => expect(sourceOf(address)).toBeUndefined(),
   );
 
-  test("IPv6 addresses of one /64 are one source, those of two are two", () => {
+  test("the source of IPv6 addresses is their /64", () => {
     expect(sourceOf("2001:db8:0:1::1")).toEqual(sourceOf("2001:db8:0:1:ffff::9")!);
     expect(sourceOf("2001:db8:0:1::1")).not.toEqual(sourceOf("2001:db8:0:2::1")!);
   });
 });
 
-describe("a range", () => {
+describe("address ranges", () => {
   test.each([
     ["10.0.0.0/8", "10.0.0.0", 8, "ipv4"],
     ["0.0.0.0/0", "0.0.0.0", 0, "ipv4"],
@@ -31,11 +35,11 @@ describe("a range", () => {
     ["2001:db8::/32", "2001:db8::", 32, "ipv6"],
     ["::1", "::1", 128, "ipv6"],
     ["::/0", "::", 0, "ipv6"],
-  ] as const)("%p is read", (text, address, prefix, family) =>
+  ] as const)("the address range %p is parsed", (text, address, prefix, family) =>
     expect(parseRange(text)).toEqual({ address, prefix, family }),
   );
 
-  test("is nothing else, whatever it looks like", () => {
+  test("an address range in any other form is refused", () => {
     const texts = [
       ...[
         "",
@@ -83,12 +87,12 @@ describe("a range", () => {
     ["fe80::/10", "fe80::1%eth0", "fec0::1"],
     ["::/0", "2001:db8::1", "10.0.0.1"],
     ["::/0", "::1", "::ffff:10.0.0.1"],
-  ])("%p has %p in it, and %p not", (range, inside, outside) => {
+  ])("the address range %p contains %p, and not %p", (range, inside, outside) => {
     const isIn = rangeList(["198.51.100.0/24", range]);
     expect([isIn(inside), isIn(outside)]).toEqual([true, false]);
   });
 
-  test("of none, and where there is no address, nothing is in", () => {
+  test("an address range contains no unknown address, and an empty list contains none", () => {
     expect(rangeList([])("10.0.0.1")).toBe(false);
     expect(rangeList(["0.0.0.0/0", "::/0"])(undefined)).toBe(false);
     expect(rangeList(["0.0.0.0/0", "::/0"])("unknown")).toBe(false);

@@ -1,7 +1,9 @@
+// What one source may cost: its window of handshakes, its failures, and the bounded table of sources.
+
 import { describe, expect, test } from "bun:test";
 import { Ledger } from "../../src/state/ledger.ts";
 import { MAX_SOURCES, SHARED_ROW, type SourceKey } from "../../src/state/source-table.ts";
-import { FIRST_WINDOW, MAX_DEBT, PACE_MS, PROVEN_MS, Sources } from "../../src/state/sources.ts";
+import { FIRST_WINDOW, MAX_DEBT_BUCKETS, PACE_MS, PROVEN_MS, Sources } from "../../src/state/sources.ts";
 import { small } from "../support/ledger.ts";
 
 const RULE = { perSource: 8, failures: 4, failuresRefill: 1_000 };
@@ -21,8 +23,8 @@ function windowOf(sources: Sources, row: number, now = NOW): number {
   return count;
 }
 
-describe("the table", () => {
-  test("keeps what matters under a flood of a million sources, in the same memory", () => {
+describe("the source table", () => {
+  test("the source table keeps held, proven and open sources under a flood of a million others, in the same memory", () => {
     const { ledger, sources } = make();
     const { buffer } = ledger.memory;
     const size = buffer.byteLength;
@@ -42,17 +44,17 @@ describe("the table", () => {
     expect(buffer.byteLength).toBe(size);
   });
 
-  test("has a source in debt remembered longer than one that owes less", () => {
+  test("the source table remembers a source in debt longer than one that owes less", () => {
     const { ledger, sources } = make();
     const row = sources.enter(key(1), NOW)!;
     sources.failed(row, 3, NOW);
     sources.leave(row);
-    // Enough to go through every set, and few enough that no set is gone through eight times.
+    // Enough sources to reach every set of rows, and too few to replace all eight rows of a set.
     for (let i = 100; i < 20_000; i++) sources.leave(sources.enter(key(i), NOW)!);
     expect(ledger.sources.find(key(1))).toBe(row);
   });
 
-  test("lets sources that find no row share one, each other row being held", () => {
+  test("the source table has sources share one row when all other rows are held", () => {
     const { ledger, sources } = make();
     const rows = Array.from({ length: MAX_SOURCES * 2 }, (_, i) => sources.enter(key(i), NOW)!);
     const shared = rows.filter((row) => row === SHARED_ROW).length;
@@ -63,14 +65,14 @@ describe("the table", () => {
     expect(ledger.sources.held.total.every((count) => count === 0)).toBe(true);
   });
 
-  test("tells the families apart", () => {
+  test("the source table separates IPv4 and IPv6 sources", () => {
     const { sources } = make();
     expect(sources.enter(key(1, 4), NOW)).not.toBe(sources.enter(key(1, 6), NOW)!);
   });
 });
 
-describe("a window", () => {
-  test("begins small, grows with each client that is admitted, and is halved by a failure", () => {
+describe("the window of a source", () => {
+  test("a source's window starts small, grows with each admitted client, and is halved by a failure", () => {
     const { sources } = make();
     const row = sources.enter(key(1), NOW)!;
     const windows = [windowOf(sources, row)];
@@ -85,7 +87,7 @@ describe("a window", () => {
     expect(windowOf(sources, row)).toBe(FIRST_WINDOW + 2);
   });
 
-  test("is what the configuration says at most, also after it has changed", () => {
+  test("a source's window is at most the configured one, also after a change", () => {
     const { sources } = make({ ...RULE, perSource: 1 });
     const row = sources.enter(key(1), NOW)!;
     expect(windowOf(sources, row)).toBe(1);
@@ -95,8 +97,8 @@ describe("a window", () => {
   });
 });
 
-describe("failures", () => {
-  test("refuse a source once it has as many as it may, until one is forgiven", () => {
+describe("the failures of a source", () => {
+  test("a source is refused once it has reached the allowed failures, until one is forgiven", () => {
     const { sources } = make();
     const row = sources.enter(key(1), NOW)!;
     sources.failed(row, 3, NOW);
@@ -109,7 +111,7 @@ describe("failures", () => {
     expect(sources.enter(key(1), NOW + 1_000)).toBe(row);
   });
 
-  test("slow a proven source down, one handshake at a time, and do not refuse it", () => {
+  test("a proven source with failures is slowed down to one handshake at a time, and not refused", () => {
     const { sources } = make();
     const row = sources.enter(key(1), NOW)!;
     sources.admitted(row, NOW);
@@ -123,16 +125,16 @@ describe("failures", () => {
     expect(sources.start(row, NOW + 10 * PACE_MS, false)).toBe("later");
   });
 
-  test("that are worth much do not count for hours", () => {
+  test("a source's debt is bounded, so that it is not refused for hours", () => {
     const { sources } = make();
     const row = sources.enter(key(1), NOW)!;
     for (let i = 0; i < 1_000; i++) sources.failed(row, 200, NOW);
-    const last = NOW + (MAX_DEBT - 1) * RULE.failures * RULE.failuresRefill;
+    const last = NOW + (MAX_DEBT_BUCKETS - 1) * RULE.failures * RULE.failuresRefill;
     expect(sources.enter(key(1), last)).toBeUndefined();
     expect(sources.enter(key(1), last + RULE.failures * RULE.failuresRefill)).toBe(row);
   });
 
-  test("that are forgiven are as if they had not been", () => {
+  test("a source whose failures are forgiven is treated as before them", () => {
     const { sources } = make();
     const row = sources.enter(key(1), NOW)!;
     sources.failed(row, 30, NOW);
@@ -141,7 +143,7 @@ describe("failures", () => {
   });
 });
 
-test("a source is proven while a client is there, and for an hour after the last one left", () => {
+test("a source is proven while a client is connected, and for an hour after the last one left", () => {
   const { sources } = make();
   const row = sources.enter(key(1), NOW)!;
   const turn = (now: number) => {
@@ -157,7 +159,7 @@ test("a source is proven while a client is there, and for an hour after the last
   expect(turn(NOW + 3 * PROVEN_MS)).toBe("watched");
 });
 
-test("two threads see the same sources, and a dead one's counts are given back", () => {
+test("the source table is shared by threads, and a dead thread's counts are given back", () => {
   const supervisor = small({ workers: 2 });
   const ledgers = [0, 1].map((worker) => Ledger.attach(supervisor.memory, worker));
   const [a, b] = ledgers.map((ledger) => new Sources(ledger, RULE)) as [Sources, Sources];
@@ -181,7 +183,7 @@ test("two threads see the same sources, and a dead one's counts are given back",
   b.stop(row);
   b.leave(row);
   expect(counts()).toEqual([0, 0, 0]);
-  // What it has cost stays, and so does that a client was let in.
+  // The debt stays, and so does the fact that a client was admitted.
   expect(b.start(row, NOW, false)).toBe("later");
   expect(b.enter(key(1), NOW + PROVEN_MS)).toBe(row);
 });

@@ -1,4 +1,4 @@
-// Which name is suggested for one that is unknown.
+// Which known name is suggested for an unknown one.
 
 import { expect, test } from "bun:test";
 import { suggest } from "../../src/lib/suggest.ts";
@@ -28,14 +28,14 @@ test.each<[string, string | undefined]>([
   ["insecure", undefined],
   ["", undefined],
   ["x", undefined],
-])("an unknown name %j gets the suggestion %j", (name, expected) => {
+])("the suggestion for the unknown name %p is %p", (name, expected) => {
   expect(suggest(name, KNOWN)).toBe(expected);
 });
 
-test("a suggestion needs a known name", () => {
+test("the suggestion is undefined where no names are known", () => {
   expect(suggest("timeout", [])).toBeUndefined();
 });
 
-test("a very long name gets no suggestion", () => {
+test("the suggestion for a very long name is undefined", () => {
   expect(suggest("timeout".repeat(10_000), KNOWN)).toBeUndefined();
 });

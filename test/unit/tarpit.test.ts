@@ -1,3 +1,5 @@
+// The tarpit, which delays the reset of connections that are refused at accept.
+
 import { afterEach, expect, jest, test } from "bun:test";
 import { Tarpit, type HeldSocket } from "../../src/connection/tarpit.ts";
 
@@ -35,7 +37,7 @@ function tarpit(room = 1_000) {
 
 afterEach(() => void jest.useRealTimers());
 
-test("a connection is held for a second, unread, and then reset", () => {
+test("the tarpit holds a connection for a second, unread, and then resets it", () => {
   const { house, pit, advance } = tarpit();
   const socket = new Held();
   pit.hold(socket);
@@ -45,7 +47,7 @@ test("a connection is held for a second, unread, and then reset", () => {
   expect([socket.over, house.taken]).toEqual([true, 0]);
 });
 
-test("each connection has its own second", () => {
+test("the tarpit holds each connection for its own second", () => {
   const { house, pit, advance } = tarpit();
   const [first, second] = [new Held(), new Held()];
   pit.hold(first);
@@ -57,7 +59,7 @@ test("each connection has its own second", () => {
   expect([second.over, house.taken]).toEqual([true, 0]);
 });
 
-test("a client that leaves gives its descriptor back once", () => {
+test("the tarpit gives the descriptor of a client that leaves back once", () => {
   const { house, pit, advance } = tarpit();
   const socket = new Held();
   pit.hold(socket);
@@ -65,11 +67,12 @@ test("a client that leaves gives its descriptor back once", () => {
   pit.closed(socket);
   advance(1_000);
   expect([socket.over, house.taken]).toEqual([false, 0]);
+  // A socket that was never held gives nothing back.
   pit.closed(new Held());
   expect(house.taken).toBe(0);
 });
 
-test("no more than 256 are held; the next one is reset at once", () => {
+test("the tarpit holds at most 256 connections and resets the next one at once", () => {
   const { house, pit } = tarpit();
   const sockets = Array.from({ length: 257 }, () => new Held());
   for (const socket of sockets) pit.hold(socket);
@@ -77,7 +80,7 @@ test("no more than 256 are held; the next one is reset at once", () => {
   expect(house.taken).toBe(256);
 });
 
-test("without a descriptor to spare a connection is reset at once", () => {
+test("the tarpit resets a connection at once where no descriptor can be spared", () => {
   const { pit } = tarpit(1);
   const [first, second] = [new Held(), new Held()];
   pit.hold(first);
@@ -85,7 +88,7 @@ test("without a descriptor to spare a connection is reset at once", () => {
   expect([first.over, second.over]).toEqual([false, true]);
 });
 
-test("all are let go when it is cleared, and it holds again afterwards", () => {
+test("the tarpit resets all connections when it is cleared, and holds new ones afterwards", () => {
   const { house, pit, advance } = tarpit();
   const sockets = [new Held(), new Held()];
   for (const socket of sockets) pit.hold(socket);

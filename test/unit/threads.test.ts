@@ -1,10 +1,10 @@
-// The shared state under real threads: what single-threaded tests cannot show.
+// The shared state under real threads, which single-threaded tests cannot cover.
 
 import { expect, test } from "bun:test";
 import { Balancer } from "../../src/state/balancer.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import { Limits } from "../../src/state/limits.ts";
-import { CLIENTS, FLAG, MOST, RULE, type HammerOrder, type HammerReport } from "../support/hammer.ts";
+import { CLIENTS, FLAG, MAX, RULE, type HammerOrder, type HammerReport } from "../support/hammer.ts";
 
 const THREADS = 3;
 
@@ -27,14 +27,14 @@ async function end(thread: Worker): Promise<void> {
   await closed;
 }
 
-/** Waits until a thread has done so many more steps. */
+/** Waits until a thread has done `count` more steps. */
 async function steps(flags: Int32Array, worker: number, count: number): Promise<void> {
   const until = Atomics.load(flags, FLAG.steps + worker) + count;
   while (Atomics.load(flags, FLAG.steps + worker) < until) await Bun.sleep(1);
 }
 
-test("totals are exact over threads, some of which are ended in the middle", async () => {
-  const ledger = Ledger.make({ workers: THREADS, targets: MOST.targets, clients: MOST.clients });
+test("the ledger's totals are exact over threads, some of which are terminated in the middle", async () => {
+  const ledger = Ledger.make({ workers: THREADS, targets: MAX.targets, clients: MAX.clients });
   const flags = new Int32Array(new SharedArrayBuffer(4 * (FLAG.steps + THREADS)));
   const order = (worker: number): HammerOrder => ({ memory: ledger.memory, worker, flags });
   const threads = Array.from({ length: THREADS }, (_, worker) => start(order(worker)));
@@ -45,7 +45,7 @@ test("totals are exact over threads, some of which are ended in the middle", asy
   for (const victim of [1, 0, 1]) {
     await end(threads[victim]!);
     ledger.forget(victim);
-    // The others were held up at most until then.
+    // If the victim held the lock, the other threads go on now.
     await steps(flags, 2, 200);
     threads[victim] = start(order(victim));
     await steps(flags, victim, 200);
@@ -61,7 +61,7 @@ test("totals are exact over threads, some of which are ended in the middle", asy
   expect(Atomics.load(flags, FLAG.beyond)).toBe(0);
   expect(ledger.connections()).toBe(sum(({ connections }) => connections));
   for (const name of CLIENTS) expect(limits.open(name)).toBe(sum(({ clients }) => clients[name]!));
-  for (let slot = 0; slot < MOST.targets; slot++) {
+  for (let slot = 0; slot < MAX.targets; slot++) {
     expect(balancer.open(slot)).toBe(sum(({ targets }) => targets[slot]!));
   }
 
@@ -70,19 +70,20 @@ test("totals are exact over threads, some of which are ended in the middle", asy
   await Promise.all(released);
   for (const thread of living) thread.terminate();
   expect(ledger.connections()).toBe(0);
-  for (let slot = 0; slot < MOST.targets; slot++) expect(balancer.open(slot)).toBe(0);
+  for (let slot = 0; slot < MAX.targets; slot++) expect(balancer.open(slot)).toBe(0);
   limits.sweep(Number.MAX_SAFE_INTEGER);
   expect(limits.size).toBe(0);
 });
 
-test("a thread that is ended with the lock in its hands holds up the others only until it is forgotten", async () => {
-  const ledger = Ledger.make({ workers: 2, targets: MOST.targets, clients: MOST.clients });
+test("a thread that is terminated while it holds the lock blocks the others only until the ledger forgets it", async () => {
+  const ledger = Ledger.make({ workers: 2, targets: MAX.targets, clients: MAX.clients });
   const flags = new Int32Array(new SharedArrayBuffer(4 * (FLAG.steps + 2)));
   const order = (worker: number): HammerOrder => ({ memory: ledger.memory, worker, flags });
   const stuck = start({ ...order(1), stuck: true });
   await steps(flags, 1, 1);
   const other = start(order(0));
   await end(stuck);
+  // The other thread waits for the lock of the dead one, so it has finished one step at most.
   expect(Atomics.load(flags, FLAG.steps)).toBeLessThanOrEqual(1);
   ledger.forget(1);
   await steps(flags, 0, 200);

@@ -1,3 +1,5 @@
+// Revocation lists, and whether a chain would still pass a handshake under other CAs, lists and dates.
+
 import { X509Certificate, createPrivateKey } from "node:crypto";
 import { describe, expect, test } from "bun:test";
 import { atOnce } from "../../src/lib/portions.ts";
@@ -21,7 +23,7 @@ const list = (name: string) => listsOf(cert(name))[0]!;
 const now = new Date("2026-06-01");
 
 describe("revocation lists", () => {
-  test("have their issuer, what is revoked, and when the next one is due", () => {
+  test("a revocation list has its issuer, its serial numbers, and the date of the next list", () => {
     const revoked = certificateOf(cert("revoked.crt"));
     const read = list("crl.pem");
     expect(read.issuer).toBe(revoked.issuer);
@@ -32,14 +34,14 @@ describe("revocation lists", () => {
     expect(list("crl-outdated.pem").nextUpdate).toEqual(Date.UTC(2025, 0, 1));
   });
 
-  test("serial numbers are those that the runtime has for the certificate", () => {
+  test("a certificate's serial number is the one that the runtime reads", () => {
     for (const name of ["alice.crt", "revoked.crt", "ca.crt", "server.crt"]) {
       const { serial } = certificateOf(cert(name));
       expect(BigInt(`0x${serial}`)).toBe(BigInt(`0x${new X509Certificate(cert(name)).serialNumber}`));
     }
   });
 
-  test("find each of the numbers they hold, and no other", () => {
+  test("a revocation list finds each serial number that it has, and no other", () => {
     const random = new Random(2);
     for (let round = 0; round < 20; round++) {
       const held = new Set(Array.from({ length: random.int(0, 300) }, () => random.int(1, 2_000)));
@@ -52,14 +54,14 @@ describe("revocation lists", () => {
     }
   });
 
-  test("that end early are an exception, wherever they end", () => {
+  test("a revocation list that is cut short anywhere is refused with an exception", () => {
     const [good] = der("crl.pem");
     for (let length = 0; length < good!.length; length++) {
       expect(() => atOnce(readRevocationList(good!.subarray(0, length)))).toThrow();
     }
   });
 
-  test("that are damaged are read or are an exception, and nothing else; none is believed", () => {
+  test("a revocation list that is damaged is never accepted as signed", () => {
     const [good] = der("crl.pem");
     const random = new Random(1);
     let refused = 0;
@@ -81,85 +83,85 @@ describe("revocation lists", () => {
   });
 });
 
-describe("a chain that was good", () => {
+describe("the check of a known chain", () => {
   const one = trustOf([cert("ca.crt")]);
   const listed: Trust = { ...one, revocations: [list("crl.pem")] };
 
   test.each<[string, Uint8Array[], Trust, Date, string | undefined]>([
-    ["is good while nothing changes", der("alice.crt"), one, now, undefined],
+    ["is accepted while nothing changes", der("alice.crt"), one, now, undefined],
     [
-      "is good when its root is one of several",
+      "is accepted when its root is one of several",
       der("alice.crt"),
       trustOf([cert("ca2.crt"), cert("ca.crt")]),
       now,
       undefined,
     ],
     [
-      "is not trusted when its root is gone",
+      "is untrusted when its root was removed",
       der("alice.crt"),
       trustOf([cert("ca2.crt")]),
       now,
       "certificate_untrusted",
     ],
     [
-      "is not trusted when its root has the same name and another key",
+      "is untrusted when its root has the same name and another key",
       der("alice.crt"),
       trustOf([cert("stranger-ca.crt")]),
       now,
       "certificate_untrusted",
     ],
-    ["is not trusted when nobody is", der("alice.crt"), trustOf([]), now, "certificate_untrusted"],
-    ["is expired when its time is over", der("expired.crt"), one, now, "certificate_expired"],
-    ["is expired when its time has not come", der("not-yet-valid.crt"), one, now, "certificate_expired"],
+    ["is untrusted when there is no CA", der("alice.crt"), trustOf([]), now, "certificate_untrusted"],
+    ["is expired after its notAfter", der("expired.crt"), one, now, "certificate_expired"],
+    ["is expired before its notBefore", der("not-yet-valid.crt"), one, now, "certificate_expired"],
     ["is revoked when it is listed", der("revoked.crt"), listed, now, "certificate_revoked"],
-    ["is good when another is listed", der("alice.crt"), listed, now, undefined],
+    ["is accepted when another one is listed", der("alice.crt"), listed, now, undefined],
     [
-      "is not trusted when the list is outdated",
+      "is untrusted when the list is outdated",
       der("alice.crt"),
       { ...one, revocations: [list("crl-outdated.pem")] },
       now,
       "certificate_untrusted",
     ],
     [
-      "is revoked when it is listed, outdated or not",
+      "is revoked when an outdated list has it",
       der("revoked.crt"),
       { ...one, revocations: [list("crl-outdated.pem")] },
       now,
       "certificate_revoked",
     ],
     [
-      "is not trusted when there are lists, but none of its issuer",
+      "is untrusted when there are lists, but none of its issuer",
       der("second-root.crt"),
       trustOf([cert("ca2.crt")], [cert("crl.pem")]),
       now,
       "certificate_untrusted",
     ],
     [
-      "of three is good through the one in the middle",
+      "of three certificates is accepted through its intermediate CA",
       [...der("chained.crt"), ...der("ca.crt")],
       one,
       now,
       undefined,
     ],
     [
-      "of three needs a list of the one in the middle too",
+      "of three certificates needs a list of its intermediate CA too",
       [...der("chained.crt"), ...der("ca.crt")],
       listed,
       now,
       "certificate_untrusted",
     ],
-  ])("%s", (_, chain, trust, at, verdict) => {
+  ])("a chain %s", (_, chain, trust, at, verdict) => {
     expect(judge(chain, trust, at)).toBe(verdict as ReturnType<typeof judge>);
   });
 
-  test("is judged by the second: its last moment is the one before notAfter", () => {
+  test("a chain is valid until the millisecond before notAfter", () => {
     const { validToDate } = new X509Certificate(cert("expired.crt"));
     expect(judge(der("expired.crt"), one, new Date(validToDate.getTime() - 1))).toBeUndefined();
     expect(judge(der("expired.crt"), one, validToDate)).toBe("certificate_expired");
   });
 });
 
-describe("a way up", () => {
+describe("the path to a root", () => {
   const bytes = (pem: string) => blocksOf(pem)[0]!;
   const trusting = (authorities: Pick<Authority, "cert">[], ...lists: string[]): Trust =>
     trustOf(
@@ -171,7 +173,7 @@ describe("a way up", () => {
   const middleOfOld = makeAuthority([["CN", "middle"]], old);
   const middleOfNew = makeAuthority([["CN", "middle"]], fresh, { serial: 77 });
 
-  test("is by signatures, not by names: another's certificate beside one's own vouches for nobody", () => {
+  test("the path to a root follows signatures, not names", () => {
     const client = issue("alice@admin", middleOfOld);
     for (const chain of [
       [client.cert, middleOfNew.cert],
@@ -184,7 +186,7 @@ describe("a way up", () => {
     }
   });
 
-  test("does not lead through a certificate that is no CA's", () => {
+  test("the path to a root does not lead through a certificate that is not a CA's", () => {
     const alice = issue("alice@admin", fresh);
     const forger: Authority = {
       ...fresh,
@@ -195,14 +197,14 @@ describe("a way up", () => {
     expect(judge([forged.cert, alice.cert].map(bytes), trusting([fresh]), now)).toBe("certificate_untrusted");
   });
 
-  test("ends in a root: an authority under another one does not stand alone, as in a handshake", () => {
+  test("the path to a root does not end at a trusted intermediate CA, as in a handshake", () => {
     const client = issue("alice@admin", middleOfNew);
     const chain = [client.cert, middleOfNew.cert].map(bytes);
     expect(judge(chain, trusting([middleOfNew]), now)).toBe("certificate_untrusted");
     expect(judge(chain, trusting([middleOfNew, fresh]), now)).toBeUndefined();
   });
 
-  test("is closed by a revoked intermediate, whether the client sent it or it is an authority", () => {
+  test("the path to a root does not lead through a revoked intermediate CA, sent or configured", () => {
     const client = issue("alice@admin", middleOfNew);
     const chain = [client.cert, middleOfNew.cert].map(bytes);
     const lists = (serials: number[]) => [revoke(serials, fresh), revoke([], middleOfNew)];
@@ -212,7 +214,7 @@ describe("a way up", () => {
     }
   });
 
-  test("is out of date where one on it is, and that is said last", () => {
+  test("the path to a root is expired where one of its certificates is, unless it is revoked or untrusted", () => {
     const late = makeAuthority([["CN", "middle"]], fresh, { notAfter: new Date("2026-05-01"), serial: 5 });
     const client = issue("alice@admin", late, { serial: 6 });
     const chain = [client.cert, late.cert].map(bytes);
@@ -223,14 +225,14 @@ describe("a way up", () => {
     expect(judge(chain, trusting([old]), now)).toBe("certificate_untrusted");
   });
 
-  test("is found when the same root is there twice, old and new, under one key", () => {
+  test("the path to a root is found when the root is there twice, expired and renewed, under one key", () => {
     const expired = issue("x", fresh);
     const again = { ...fresh, cert: rootAgain(fresh) };
     expect(judge([bytes(expired.cert)], trusting([again, fresh]), now)).toBeUndefined();
     expect(judge([bytes(expired.cert)], trusting([again]), now)).toBe("certificate_expired");
   });
 
-  test("is none through a maze of certificates that all vouch for each other", () => {
+  test("the path to a root is given up among many certificates that all sign each other", () => {
     const maze = Array.from({ length: 15 }, (_, serial) =>
       bytes(
         makeAuthority([["CN", "maze"]], { ...old, name: [["CN", "maze"]] }, { serial, key: old.key }).cert,
@@ -242,7 +244,7 @@ describe("a way up", () => {
     );
   });
 
-  test("is none from what cannot be read, and none from nothing", () => {
+  test("the path to a root is not found for unreadable certificates or an empty chain", () => {
     expect(judge([], trusting([fresh]), now)).toBe("certificate_untrusted");
     expect(judge([...der("alice.crt"), Buffer.from("rubbish")], trusting([fresh]), now)).toBe(
       "certificate_untrusted",
@@ -252,7 +254,7 @@ describe("a way up", () => {
     );
   });
 
-  /** A root's certificate of old, for the same name and key. */
+  /** An expired certificate of a root, for the same name and key. */
   function rootAgain({ name, signer }: Authority): string {
     const notAfter = new Date("2026-01-01");
     return makeAuthority(name, { ...fresh, signer }, { notAfter, key: fresh.key }).cert;

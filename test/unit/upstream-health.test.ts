@@ -1,4 +1,4 @@
-// The turns of an upstream: the moment when its last healthy target goes, and the moment when the first one is back.
+// The turns of an upstream: when it loses its last healthy target, and when the first one is back.
 
 import { expect, test } from "bun:test";
 import { Balancer, type HealthRule } from "../../src/state/balancer.ts";
@@ -14,7 +14,7 @@ function threads(count: number, targets: number): Balancer[] {
   return Array.from({ length: count }, (_, i) => new Balancer(Ledger.attach(memory, i), rules, rule));
 }
 
-test("the upstream turns with its last healthy target, and with the first that is back, and says so once", () => {
+test("an upstream turns with its last healthy target and with the first that is back, and reports each turn once", () => {
   const [balancer] = threads(1, 2) as [Balancer];
   const turns: (boolean | undefined)[] = [];
   for (const [slot, up] of [
@@ -24,57 +24,60 @@ test("the upstream turns with its last healthy target, and with the first that i
     [0, true],
   ] as const) {
     balancer.mark(slot, up, 0);
-    turns.push(balancer.takeTurn(), balancer.takeTurn());
+    turns.push(balancer.takeHealthChange(), balancer.takeHealthChange());
   }
   expect(turns).toEqual([undefined, undefined, false, undefined, true, undefined, undefined, undefined]);
 });
 
-test("a target that is down and goes out too, or comes back from one of the two, is no turn", () => {
+test("a target that is both down and ejected causes no turn until both are over", () => {
   const [balancer] = threads(1, 1) as [Balancer];
   balancer.mark(0, false, 0);
-  expect(balancer.takeTurn()).toBe(false);
+  expect(balancer.takeHealthChange()).toBe(false);
   const lease = balancer.pick(0)!;
   expect([balancer.pick(0)!.failed(1), balancer.pick(0)!.failed(1)]).toEqual([false, true]);
-  expect(balancer.takeTurn()).toBeUndefined();
-  // It answers, and its check has yet to pass.
+  expect(balancer.takeHealthChange()).toBeUndefined();
+  // The target answers, but its health check has not passed yet.
   expect(lease.succeeded(2)).toBe(true);
-  expect(balancer.takeTurn()).toBeUndefined();
+  expect(balancer.takeHealthChange()).toBeUndefined();
   balancer.mark(0, true, 3);
-  expect(balancer.takeTurn()).toBe(true);
+  expect(balancer.takeHealthChange()).toBe(true);
 });
 
-test("a target that a reload took away turns nothing", () => {
+test("a target that a reload removed causes no turn", () => {
   const [balancer] = threads(1, 2) as [Balancer];
   balancer.update([{ slot: 1, weight: 1, backup: false }], rule);
   balancer.mark(1, false, 0);
-  expect(balancer.takeTurn()).toBe(false);
+  expect(balancer.takeHealthChange()).toBe(false);
   balancer.mark(0, false, 0);
   balancer.mark(0, true, 0);
-  expect(balancer.takeTurn()).toBeUndefined();
+  expect(balancer.takeHealthChange()).toBeUndefined();
 });
 
-test.each(Array.from({ length: 10 }, (_, seed) => seed))("turns over threads alternate, seed %i", (seed) => {
-  const random = new Random(seed);
-  const all = threads(3, random.int(1, 3));
-  const one = () => random.pick(all);
-  let healthy = true;
-  let turns = 0;
-  for (let now = 0; now < 4_000; now++) {
-    const balancer = one();
-    if (random.next() < 0.3) balancer.mark(random.int(0, 2), random.next() < 0.5, now);
-    else {
-      const lease = balancer.pick(now)!;
-      if (random.next() < 0.6) lease.failed(now);
-      else lease.succeeded(now);
-      lease.release();
+test.each(Array.from({ length: 10 }, (_, seed) => seed))(
+  "an upstream's turns alternate over threads, seed %i",
+  (seed) => {
+    const random = new Random(seed);
+    const all = threads(3, random.int(1, 3));
+    const one = () => random.pick(all);
+    let healthy = true;
+    let turns = 0;
+    for (let now = 0; now < 4_000; now++) {
+      const balancer = one();
+      if (random.next() < 0.3) balancer.mark(random.int(0, 2), random.next() < 0.5, now);
+      else {
+        const lease = balancer.pick(now)!;
+        if (random.next() < 0.6) lease.failed(now);
+        else lease.succeeded(now);
+        lease.release();
+      }
+      const turn = balancer.takeHealthChange();
+      if (turn !== undefined) {
+        expect(turn).toBe(!healthy);
+        healthy = turn;
+        turns++;
+      }
+      expect(one().healthy).toBe(healthy);
     }
-    const turn = balancer.takeTurn();
-    if (turn !== undefined) {
-      expect(turn).toBe(!healthy);
-      healthy = turn;
-      turns++;
-    }
-    expect(one().healthy).toBe(healthy);
-  }
-  expect(turns).toBeGreaterThan(10);
-});
+    expect(turns).toBeGreaterThan(10);
+  },
+);

@@ -1,5 +1,5 @@
-// Files that change in all the ways in which they do, on a real file system. Tests wait most of their time, and do so
-// side by side.
+// Files that change in every usual way, on a real file system. The tests wait for most of their time, so they run
+// concurrently.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
@@ -22,7 +22,7 @@ afterAll(() => rmSync(root, { recursive: true }));
 /** An empty folder. */
 const fresh = () => mkdtempSync(`${root}/`);
 
-/** A watch that counts what it tells. Leaving the scope stops it. */
+/** A watch that counts its reports. Leaving the scope stops it. */
 class Counted implements Disposable {
   told = 0;
   readonly watch: Watch;
@@ -35,7 +35,7 @@ class Counted implements Disposable {
     });
   }
 
-  /** Waits until it tells the next time. */
+  /** Waits for the next report. */
   async next(): Promise<number> {
     await new Promise<void>((resolve) => this.#waiting.push(resolve));
     return this.told;
@@ -46,7 +46,7 @@ class Counted implements Disposable {
   }
 }
 
-/** Several looks of a watch: time in which it would have told if there were anything to tell. */
+/** Waits for several polls of a watch: it would have reported a change by then. */
 const looks = () => Bun.sleep(1_700);
 
 test.concurrent.each<[string, (file: string) => void]>([
@@ -56,7 +56,7 @@ test.concurrent.each<[string, (file: string) => void]>([
   ["grown", (file) => appendFileSync(file, "d")],
   ["removed", (file) => rmSync(file)],
   ["given a newer date", (file) => utimesSync(file, new Date(), new Date())],
-])("a file %s is told once", async (_, change) => {
+])("the watch reports once that a file is %s", async (_, change) => {
   const folder = fresh();
   const file = `${folder}/file`;
   writeFileSync(file, "abc");
@@ -67,7 +67,7 @@ test.concurrent.each<[string, (file: string) => void]>([
   expect(counted.told).toBe(1);
 });
 
-test.concurrent("a file that is removed, and is back, is told each time", async () => {
+test.concurrent("the watch reports a file when it is removed and again when it is back", async () => {
   const folder = fresh();
   const file = `${folder}/file`;
   writeFileSync(file, "abc");
@@ -78,7 +78,7 @@ test.concurrent("a file that is removed, and is back, is told each time", async 
   expect(await counted.next()).toBe(2);
 });
 
-test.concurrent("a file that was not there at first is told when it comes", async () => {
+test.concurrent("the watch reports a file that did not exist at first", async () => {
   const folder = fresh();
   using counted = new Counted(`${folder}/later/file`);
   mkdirSync(`${folder}/later`);
@@ -86,7 +86,7 @@ test.concurrent("a file that was not there at first is told when it comes", asyn
   expect(await counted.next()).toBe(1);
 });
 
-test.concurrent("a file that stays as it is, is not told", async () => {
+test.concurrent("the watch does not report an unchanged or missing file", async () => {
   const folder = fresh();
   writeFileSync(`${folder}/file`, "abc");
   using counted = new Counted(`${folder}/file`, `${folder}/not there`);
@@ -94,7 +94,7 @@ test.concurrent("a file that stays as it is, is not told", async () => {
   expect(counted.told).toBe(0);
 });
 
-test.concurrent("a file beside those that are watched is not told", async () => {
+test.concurrent("the watch does not report other files in the same folder", async () => {
   const folder = fresh();
   writeFileSync(`${folder}/file`, "abc");
   using counted = new Counted(`${folder}/file`);
@@ -104,7 +104,7 @@ test.concurrent("a file beside those that are watched is not told", async () => 
 });
 
 test.concurrent(
-  "links as in a Kubernetes volume, where only the link in the middle is replaced, are followed",
+  "the watch follows links as in a Kubernetes volume, where only the link in the middle is replaced",
   async () => {
     const folder = fresh();
     for (const version of ["v1", "v2"]) {
@@ -121,7 +121,7 @@ test.concurrent(
   },
 );
 
-test.concurrent("while files go on changing nothing is told, and then once", async () => {
+test.concurrent("the watch reports files that keep changing only once they are stable", async () => {
   const folder = fresh();
   const files = [`${folder}/certificate`, `${folder}/key`];
   for (const file of files) writeFileSync(file, "");
@@ -135,14 +135,14 @@ test.concurrent("while files go on changing nothing is told, and then once", asy
     last = performance.now();
     await Bun.sleep(20);
   }
-  // On a machine that stood still for a while there was a pause, and the watch was right to tell.
+  // If the machine stalled for that long, the files were stable and the watch was right to report them.
   if (longest < 400) expect(counted.told).toBe(0);
   await counted.next();
   await looks();
   if (longest < 400) expect(counted.told).toBe(1);
 });
 
-test.concurrent("what has changed between the reading and the watch's beginning is told", async () => {
+test.concurrent("the watch reports a change between the reading of the file and its own start", async () => {
   const folder = fresh();
   const file = `${folder}/file`;
   writeFileSync(file, "abc");
@@ -154,7 +154,7 @@ test.concurrent("what has changed between the reading and the watch's beginning 
   watch.stop();
 });
 
-test.concurrent("other files are watched instead from when it is told to", async () => {
+test.concurrent("the watch can be given other files instead", async () => {
   const folder = fresh();
   writeFileSync(`${folder}/old`, "abc");
   writeFileSync(`${folder}/new`, "abc");
@@ -167,7 +167,7 @@ test.concurrent("other files are watched instead from when it is told to", async
   expect(await counted.next()).toBe(1);
 });
 
-test.concurrent("two that watch the same file are both told, and one that has stopped is not", async () => {
+test.concurrent("two watches of one file both report it, and one that was stopped does not", async () => {
   const folder = fresh();
   const file = `${folder}/file`;
   writeFileSync(file, "abc");
@@ -180,7 +180,7 @@ test.concurrent("two that watch the same file are both told, and one that has st
   expect(stopped.told).toBe(0);
 });
 
-test.concurrent("two sightings together are what one of all files would have been", () => {
+test.concurrent("file stamps of two sets together equal those of one set of all files", () => {
   const folder = fresh();
   for (const name of ["a", "b"]) writeFileSync(`${folder}/${name}`, name);
   const [a, b] = [`${folder}/a`, `${folder}/b`];
@@ -190,7 +190,7 @@ test.concurrent("two sightings together are what one of all files would have bee
   expect(both.known).toBe(one.known);
 });
 
-test("a later sighting names the files that are others now, and not those that it alone has, or has no more", () => {
+test("later file stamps name the files that have changed, and not those that only one of the two sets has", () => {
   const folder = fresh();
   const [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map((name) => `${folder}/${name}`);
   for (const file of [a!, b!, c!]) writeFileSync(file, "abc");

@@ -1,4 +1,4 @@
-// How durations, addresses and values in errors are read and written.
+// How durations and addresses are parsed and formatted, and how values are shown in errors.
 
 import { describe, expect, test } from "bun:test";
 import { formatAddress, parseListenAddress, parseTarget } from "../../src/lib/address.ts";
@@ -17,7 +17,7 @@ describe("durations", () => {
     ["90s", 90_000],
     [1, 1],
     [MAX_DURATION_MS, MAX_DURATION_MS],
-  ])("%p is %p ms", (input, ms) => {
+  ])("the duration %p is %p ms", (input, ms) => {
     expect(parseDuration(input)).toBe(ms);
   });
 
@@ -50,11 +50,11 @@ describe("durations", () => {
     [[]],
     {},
     5n,
-  ])("%p is none", (input) => {
+  ])("the duration %p is refused", (input) => {
     expect(parseDuration(input)).toBeUndefined();
   });
 
-  test("what is written can be read", () => {
+  test("a duration that was formatted can be parsed", () => {
     for (const ms of [1, 999, 1_000, 61_000, 3_600_000, 5_025_250, MAX_DURATION_MS])
       expect(parseDuration(formatDuration(ms))).toBe(ms);
   });
@@ -69,7 +69,7 @@ describe("addresses", () => {
     ["[::]:65535", "::", 65535],
     ["localhost:1", "localhost", 1],
     ["db-1.internal.example.:5432", "db-1.internal.example.", 5432],
-  ])("%p can be listened on", (text, hostname, port) => {
+  ])("the listen address %p is parsed", (text, hostname, port) => {
     expect(parseListenAddress(text)).toEqual({ hostname, port });
     expect(formatAddress({ hostname, port })).toBe(text);
   });
@@ -98,17 +98,17 @@ describe("addresses", () => {
     null,
     undefined,
     [[":1"]],
-  ])("%p cannot", (text) => {
+  ])("the listen address %p is refused", (text) => {
     expect(parseListenAddress(text)).toBeUndefined();
   });
 
-  test("a target needs a host and a port", () => {
+  test("a target address needs a host and a port", () => {
     expect(parseTarget("[::1]:80")).toEqual({ hostname: "::1", port: 80 });
     for (const text of [":80", "10.0.0.1:0", "10.0.0.1", "10.0.0.1:"])
       expect(parseTarget(text)).toBeUndefined();
   });
 
-  test("an IPv4 client of an IPv6 socket is written as IPv4", () => {
+  test("an IPv4 address of an IPv6 socket is written as IPv4", () => {
     expect(formatAddress({ hostname: "::ffff:10.0.0.1", port: 1 })).toBe("10.0.0.1:1");
     expect(formatAddress({ hostname: "::ffff:0:1", port: 1 })).toBe("[::ffff:0:1]:1");
   });
@@ -124,17 +124,25 @@ describe("values in errors", () => {
     [{}, "a table"],
     ["a\nb\x1b[31m\u202e", '"a\\nb\\u001b[31m\\u202e"'],
     ["x".repeat(100), `"${"x".repeat(79)}…`],
-  ])("%p is shown as %p", (value, text) => {
+  ])("the value %p is shown as %p", (value, text) => {
     expect(quote(value)).toBe(text);
   });
 
-  test("what cannot be seen is escaped, what can be is not", () => {
+  test("invisible characters are escaped, visible ones are not", () => {
     expect(escapeInvisible("a\x7f\x9b\u2028\u200b\ufeff\ud800é漢🙂")).toBe(
       "a\\u007f\\u009b\\u2028\\u200b\\ufeff\\ud800é漢🙂",
     );
   });
 
-  test.each(INVISIBLE)("%j is escaped, and the space is not", (char) => {
+  test("of ASCII, control characters are escaped and nothing else", () => {
+    for (let code = 0; code < 128; code++) {
+      const char = String.fromCharCode(code);
+      const escape = `\\u${code.toString(16).padStart(4, "0")}`;
+      expect(escapeInvisible(char)).toBe(code < 32 || code === 127 ? escape : char);
+    }
+  });
+
+  test.each(INVISIBLE)("the invisible character %j is escaped, and the space is not", (char) => {
     const escaped = escapeInvisible(`a ${char}b`);
     expect(escaped).toMatch(/^a (\\u[0-9a-f]{4}){1,2}b$/);
     expect(JSON.parse(`"${escaped}"`)).toBe(`a ${char}b`);
