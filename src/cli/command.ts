@@ -39,6 +39,8 @@ export interface Command {
 /** The parsed command line of a command. */
 export interface Given {
   readonly flags: FlagValues;
+  /** Flags without a value that are there. */
+  readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];
   /** What follows `--`, for a command that takes one; undefined where there is no `--`. */

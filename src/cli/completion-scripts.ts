@@ -27,9 +27,9 @@ function rowsOf({ flags }: Command): Row[] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): Row => ({
     name,
     description: flag.description,
-    hint: flag.valueHint,
-    values:
-      flag.type === "boolean" ? "none" : (flag.choices ?? (flag.valueHint === "FILE" ? "files" : "any")),
+    ...(flag.type === "boolean"
+      ? { hint: undefined, values: "none" }
+      : { hint: flag.valueHint, values: flag.choices ?? (flag.valueHint === "FILE" ? "files" : "any") }),
   }));
   return [...rows, ...COMMON];
 }

@@ -5,7 +5,7 @@ import { readConfigFile } from "../config/file.ts";
 import { ConfigError, type Fault } from "../lib/errors.ts";
 import { resolveConnect, type ConnectConfig } from "../tunnel/config.ts";
 import type { Given } from "./command.ts";
-import { UsageError, type Flag, type FlagValues, type Flags } from "./flags.ts";
+import { UsageError, type FlagValues, type Flags } from "./flags.ts";
 import { LOG_FLAGS } from "./open.ts";
 
 export const CONNECT_FLAGS = {
@@ -15,45 +15,48 @@ export const CONNECT_FLAGS = {
     valueHint: "NAME",
     description: "name to ask for (SNI), which the proxy's certificate has to hold",
     builtIn: "HOST",
-    key: "serverName",
   },
   listen: {
     type: "string",
     valueHint: "ADDRESS",
     description: 'where programs connect to: "127.0.0.1:5432" or "unix:PATH"; port 0 is any free one',
-    key: "listen",
   },
   "allow-remote": {
     type: "boolean",
     description: "allow an address that other machines can reach; they act with your certificate",
-    key: "allowRemote",
   },
   stdio: { type: "boolean", description: "connect standard input and output, for ssh's ProxyCommand" },
   ca: {
     type: "string",
     valueHint: "FILE",
     description: "CA certificates that the proxy must chain to (PEM)",
-    key: "ca",
   },
   cert: {
     type: "string",
     valueHint: "FILE",
     description: "your certificate, then its chain (PEM)",
-    key: "certificate",
   },
-  key: { type: "string", valueHint: "FILE", description: "your private key (PEM)", key: "privateKey" },
+  key: { type: "string", valueHint: "FILE", description: "your private key (PEM)" },
   "log-level": { ...LOG_FLAGS["log-level"], builtIn: "info; warn with --stdio and COMMAND" },
   "log-format": LOG_FLAGS["log-format"],
 } as const satisfies Flags;
+
+/** The keys that flags set. */
+const KEYS = {
+  "server-name": "serverName",
+  listen: "listen",
+  ca: "ca",
+  cert: "certificate",
+  key: "privateKey",
+} as const;
 
 /** What a tunnel is for: programs that come, standard input and output, or one command. */
 export type Mode = "listen" | "stdio" | "command";
 
 /** @throws UsageError where flags and words do not go together */
-export function modeOf({ flags, words, command }: Given): Mode {
-  const { config, listen, stdio } = flags;
-  const single = ["server-name", "listen", "allow-remote", "stdio", "ca", "cert", "key"] as const;
-  const extra = single.find((name) => flags[name] !== undefined);
+export function modeOf({ flags, switches, words, command }: Given): Mode {
+  const { config, listen } = flags;
+  const extra = [...switches, ...Object.keys(KEYS).filter((name) => flags[name] !== undefined)][0];
   if (config !== undefined && words.length > 0) throw new UsageError("give HOST:PORT or --config, not both");
   if (config !== undefined && extra !== undefined) {
     throw new UsageError(`--${extra} cannot be given with --config: say it in the file`);
@@ -62,7 +65,7 @@ export function modeOf({ flags, words, command }: Given): Mode {
     throw new UsageError("HOST:PORT is missing: give the proxy's address, or --config FILE");
   }
   if (command?.length === 0) throw new UsageError("there is no command after --");
-  if (stdio === undefined) {
+  if (!switches.has("stdio")) {
     if (command !== undefined) return "command";
     if (config === undefined && listen === undefined) {
       throw new UsageError("nothing to connect: give --listen ADDRESS, --stdio, or -- COMMAND");
@@ -75,11 +78,12 @@ export function modeOf({ flags, words, command }: Given): Mode {
 }
 
 /** @throws UsageError with one line per fault, each with where it is */
-export async function configOf({ flags, words }: Given, mode: Mode): Promise<ConnectConfig> {
+export async function configOf(given: Given, mode: Mode): Promise<ConnectConfig> {
+  const { flags } = given;
   const { config: file } = flags;
   const faults: Fault[] = [];
   const directory = file === undefined ? process.cwd() : dirname(resolve(file));
-  const input = file === undefined ? fromFlags(flags, words[0], mode) : await readFile(file);
+  const input = file === undefined ? fromFlags(given, mode) : await readFile(file);
   const config = resolveConnect(input, { directory, stdio: mode === "stdio" }, faults);
   if (mode === "command" && faults.length === 0 && config.tunnels.length > 1) {
     throw new UsageError("-- COMMAND takes one tunnel, and the file has several");
@@ -96,14 +100,13 @@ async function readFile(file: string): Promise<unknown> {
   }
 }
 
-function fromFlags(flags: FlagValues, server: string | undefined, mode: Mode): unknown {
-  const tunnel: Record<string, unknown> = { server };
-  for (const [name, { key }] of Object.entries<Flag>(CONNECT_FLAGS)) {
-    // The log level belongs to the command, not to a tunnel.
-    if (key !== undefined && key !== "logLevel" && flags[name] !== undefined) tunnel[key] = flags[name];
-  }
+function fromFlags({ flags, switches, words: [server] }: Given, mode: Mode): unknown {
+  const values = Object.entries(KEYS).flatMap(([name, key]) =>
+    flags[name] === undefined ? [] : [[key, flags[name]]],
+  );
+  const tunnel: Record<string, unknown> = { server, ...Object.fromEntries(values) };
   if (mode === "command") tunnel["listen"] ??= "127.0.0.1:0";
-  if (tunnel["allowRemote"] !== undefined) tunnel["allowRemote"] = true;
+  if (switches.has("allow-remote")) tunnel["allowRemote"] = true;
   return { tunnels: [tunnel] };
 }
 
@@ -121,10 +124,10 @@ export function refuse(faults: readonly Fault[], flags: FlagValues): void {
 }
 
 /** Where a fault is: in the file, or the flag that set the value. */
-export function locate(key: string, file: string | undefined): string {
+function locate(key: string, file: string | undefined): string {
   if (file !== undefined) return `${file}: ${key}`;
   const name = key.replace("tunnels[0].", "");
   if (name === "server") return "HOST:PORT";
-  const flag = Object.entries<Flag>(CONNECT_FLAGS).find(([, each]) => each.key === name);
+  const flag = Object.entries(KEYS).find(([, each]) => each === name);
   return flag === undefined ? key : `--${flag[0]}`;
 }

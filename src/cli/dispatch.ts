@@ -3,7 +3,7 @@
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { DONE, print, type Command } from "./command.ts";
-import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
+import { FLAGS, UsageError, checkFlags, parseFlags, positionals, switchesOf } from "./flags.ts";
 import { ADDRESS } from "./open.ts";
 import { run } from "./run.ts";
 
@@ -58,8 +58,10 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   checkFlags(args, command.flags);
   const words = positionals(args, command.flags).map(({ value }) => value);
   checkWords(words, command);
+  const { flags } = command;
   const other = ahead.length < given.length ? given.slice(ahead.length + 1) : undefined;
-  return command.run({ flags: parseFlags(args, command.flags), words, command: other });
+  const switches = switchesOf(args, flags);
+  return command.run({ flags: parseFlags(args, flags), switches, words, command: other });
 }
 
 /** A configuration file's name in the place of an address, a common mistake. */

@@ -12,18 +12,26 @@ import { suggest } from "../lib/suggest.ts";
 export class UsageError extends Error {}
 
 /** A flag as the help shows it; citty reads only `type`. */
-export interface Flag {
-  /** `boolean` for a flag that takes no value. */
-  readonly type: "string" | "boolean";
-  /** Stands for the value in the help. */
-  readonly valueHint?: string;
+export type Flag = ValueFlag | Switch;
+
+/** A flag that is there or not. */
+export interface Switch {
+  readonly type: "boolean";
   readonly description: string;
-  /** The possible values, if they are few. */
-  readonly choices?: readonly string[];
+}
+
+/** A flag that takes a value. */
+export interface ValueFlag {
+  readonly type: "string";
+  /** Stands for the value in the help. */
+  readonly valueHint: string;
+  readonly description: string;
   /** What applies without the flag and without a configuration file. */
   readonly builtIn?: string;
   /** The configuration key that the flag sets. */
   readonly key?: string;
+  /** The possible values, if they are few. */
+  readonly choices?: readonly string[];
 }
 
 export type Flags = Readonly<Record<string, Flag>>;
@@ -112,16 +120,16 @@ export const FLAGS = {
     type: "string",
     valueHint: "LEVEL",
     description: `least severe lines to write: ${LOG_LEVELS.join(", ")}`,
-    choices: LOG_LEVELS,
     builtIn: BUILT_IN.logLevel,
     key: "logLevel",
+    choices: LOG_LEVELS,
   },
   "log-format": {
     type: "string",
     valueHint: "FORMAT",
     description: `how lines are written: ${LOG_FORMATS.join(", ")}`,
-    choices: LOG_FORMATS,
     builtIn: "pretty on a terminal, else json",
+    choices: LOG_FORMATS,
   },
 } as const satisfies Flags;
 
@@ -129,15 +137,16 @@ export const FLAGS = {
 const KEYS: Readonly<Record<string, string>> = {
   address: "listener.address",
   ...Object.fromEntries(
-    Object.entries<Flag>(FLAGS).flatMap(([name, { key }]) => (key === undefined ? [] : [[name, key]])),
+    Object.entries<ValueFlag>(FLAGS).flatMap(([name, { key }]) => (key === undefined ? [] : [[name, key]])),
   ),
 };
 
-/** Values by flag name, as given; "true" for a flag that takes none. */
+/** Values by flag name, as given. */
 export type FlagValues = Readonly<Record<string, string | undefined>>;
 
 /**
- * Checks what citty silently accepts: a flag that is unknown, that has no value, or that is given twice.
+ * Checks what citty silently accepts: a flag that is unknown, that has no value or one too many, or that is given
+ * twice.
  * @throws UsageError
  */
 export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
@@ -148,10 +157,11 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
     const { name, rawName, value, inlineValue } = token;
     if (!Object.hasOwn(flags, name) || !rawName.startsWith("--"))
       throw new UsageError(unknownFlag(rawArgs[token.index]!, rawName, flags));
-    const takesValue = flags[name]!.type === "string";
-    if (!takesValue && value !== undefined) throw new UsageError(`${rawName} takes no value`);
-    // A flag stands where the value should be: the value is missing.
-    if (takesValue && (!value || (!inlineValue && value.startsWith("-"))))
+    if (flags[name]?.type === "boolean") {
+      if (inlineValue) throw new UsageError(`${rawName} takes no value`);
+    }
+    // A flag where a value should be: the value was forgotten.
+    else if (!value || (!inlineValue && value.startsWith("-")))
       throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
     seen.add(name);
@@ -173,10 +183,16 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
   const args: ArgsDef = { address: { type: "positional", required: false }, ...flags };
   const values = Object.entries<unknown>(parseWithCitty([...rawArgs], args));
   return Object.fromEntries(
-    values.flatMap(([name, value]) =>
-      typeof value === "string" ? [[name, value]] : value === true ? [[name, "true"]] : [],
-    ),
+    values.filter((entry): entry is [string, string] => typeof entry[1] === "string"),
   );
+}
+
+/** The switches that are given; checked by {@link checkFlags}. */
+export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
+  const given = split(rawArgs, flags).tokens.flatMap((token) =>
+    token.kind === "option" ? [token.name] : [],
+  );
+  return new Set(given.filter((name) => flags[name]?.type === "boolean"));
 }
 
 /** The words of a command line that are neither flags nor flags' values. */

@@ -18,6 +18,12 @@ export function onHangup(reload: () => void): void {
   process.on("SIGHUP", reload);
 }
 
+/** Passes on to a program what would stop this one. The terminal sends SIGINT and SIGQUIT to both: they are only heard. */
+export function passOn(kill: (signal: NodeJS.Signals) => void): void {
+  for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => kill(signal));
+}
+
 /**
  * Calls `stop` at each signal that stops a command, and resolves with the first result. A second signal tells `stop` to
  * hurry and makes the run fail.
@@ -35,10 +41,4 @@ export function onStop(
     };
     for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT", ...more] as const) process.on(signal, stopping);
   });
-}
-
-/** Passes on to a program what would stop this one. The terminal sends SIGINT and SIGQUIT to both: they are only heard. */
-export function passOn(kill: (signal: NodeJS.Signals) => void): void {
-  for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
-  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => kill(signal));
 }

@@ -34,15 +34,15 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
 
 function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
-    flag.valueHint === undefined ? `--${name}` : `--${name} ${flag.valueHint}`,
-    flag.description +
-      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", NO_BREAK_SPACE)}`),
+    flag.type === "boolean" ? `--${name}` : `--${name} ${flag.valueHint}`,
+    flag.description + builtIn(flag),
   ]);
-  return [
-    ...rows,
-    ["-h, --help", "print this help"],
-    ["-v, --version", "print the version; with --json, the commit and the runtime too"],
-  ];
+  return [...rows, ["-h, --help", "print this help"], ["-v, --version", "print the version"]];
+}
+
+function builtIn(flag: Flag): string {
+  if (flag.type === "boolean" || flag.builtIn === undefined) return "";
+  return ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", NO_BREAK_SPACE)}`;
 }
 
 function table(rows: readonly (readonly [string, string])[]): string[] {
