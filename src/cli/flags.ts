@@ -160,7 +160,7 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
     if (flags[name]?.type === "boolean") {
       if (inlineValue) throw new UsageError(`${rawName} takes no value`);
     }
-    // A flag where a value should be: the value was forgotten.
+    // A flag stands where the value should be: the value is missing.
     else if (!value || (!inlineValue && value.startsWith("-")))
       throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
@@ -187,7 +187,7 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
   );
 }
 
-/** The switches that are given; checked by {@link checkFlags}. */
+/** The switches that are given; {@link checkFlags} has checked them. */
 export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
   const given = split(rawArgs, flags).tokens.flatMap((token) =>
     token.kind === "option" ? [token.name] : [],

@@ -71,16 +71,20 @@ describe("an admitted client", () => {
 });
 
 describe("a refused client", () => {
-  test("that is identified is told the reason, and the id that is in the log", async () => {
-    using origin = echoOrigin();
-    await using proxy = await startProxy([], {
-      upstreams: [{ name: "orders", targets: [origin.target], authorizedGroups: ["ops"] }],
-    });
-    const { refused } = await status(await connect(proxy.port, tunnel));
-    const { id } = await proxy.log.line("refused", "group_not_authorized");
-    expect(refused).toBe(`group_not_authorized (id ${id}): your group admin is not listed for orders`);
-    expect(origin.accepted).toEqual([]);
-  });
+  test.each([1, 2])(
+    "that is identified is told the reason, and the id that is in the log, by %i workers",
+    async (workers) => {
+      using origin = echoOrigin();
+      await using proxy = await startProxy([], {
+        workers,
+        upstreams: [{ name: "orders", targets: [origin.target], authorizedGroups: ["ops"] }],
+      });
+      const { refused } = await status(await connect(proxy.port, tunnel));
+      const { id } = await proxy.log.line("refused", "group_not_authorized");
+      expect(refused).toBe(`group_not_authorized (id ${id}): your group admin is not listed for orders`);
+      expect(origin.accepted).toEqual([]);
+    },
+  );
 
   test("is told an id of the log also where one line stands for several refusals", async () => {
     await using proxy = await startProxy(["127.0.0.1:1"], {
