@@ -9,6 +9,7 @@ import { Folder } from "../support/folder.ts";
 import { cert, certPath, connectPlain, echoOrigin, Origin, Peer } from "../support/peer.ts";
 import { startProxy, until } from "../support/proxy.ts";
 import { MiB, hash, payload } from "../support/payload.ts";
+import { Random } from "../support/random.ts";
 import { startTunnel } from "../support/tunnel.ts";
 
 async function connectSocket(path: string): Promise<Peer> {
@@ -362,6 +363,47 @@ describe("a Unix socket", () => {
     }
     expect(readFileSync(folder.path("file"), "utf8")).toBe("precious");
   });
+});
+
+test.each([1, 2, 3])("connections leave nothing behind, however they end: seed %i", async (seed) => {
+  const random = new Random(seed);
+  const acts: ((peer: Peer) => unknown)[] = [
+    (peer) => peer.reset(),
+    (peer) => peer.end(),
+    (peer) => peer.close(),
+    (peer) => peer.send(payload(random.int(1, 300_000))),
+    async (peer) => {
+      await peer.some();
+      peer.close();
+    },
+    async (peer) => {
+      await peer.send("x");
+      peer.reset();
+    },
+  ];
+  const live = (peer: Peer) => {
+    if (random.int(0, 3) === 0) peer.discard();
+    for (let i = random.int(0, 2); i > 0; i--) void random.pick(acts)(peer);
+  };
+  using origin = new Origin(live);
+  // Handshakes that break off would count as a stranger's, and others would wait for their turn.
+  await using proxy = await startProxy([origin.target], { handshakes: { exempt: ["127.0.0.1"] } });
+  using tunnel = await startTunnel(proxy.port);
+  const clients: Peer[] = [];
+  for (let i = 0; i < 60; i++) {
+    const client = await connectPlain(tunnel.port);
+    clients.push(client);
+    live(client);
+  }
+  // What stays open by choice ends now; a server may still be accepting.
+  const isOver = () => {
+    for (const peer of [...clients, ...origin.accepted]) peer.reset();
+    return tunnel.tunnel.connections === 0;
+  };
+  await until(isOver, "the tunnel has let all of them go", 20_000);
+  await until(() => proxy.proxy.stats().connections === 0, "so has the proxy", 30_000);
+  expect(tunnel.log.lines.filter(({ msg }) => msg === "internal error")).toEqual([]);
+  expect(tunnel.log.lines.filter(({ msg }) => msg === "closed" || msg === "no connection")).toHaveLength(60);
 });
 
 test("a proxy's status is never a program's", async () => {
