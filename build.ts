@@ -55,6 +55,21 @@ if (values.help) {
   process.exit(0);
 }
 
+/** What these sources were checked out as; null where they are in no repository of their own. */
+function commitOf(folder: string): string | null {
+  const git = (...args: string[]) => {
+    try {
+      const { exitCode, stdout } = Bun.spawnSync(["git", "-C", folder, ...args], { stderr: "ignore" });
+      return exitCode === 0 ? stdout.toString().trim() : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  const head = git("rev-parse", "--show-prefix") === "" ? git("rev-parse", "HEAD") : undefined;
+  if (head === undefined) return null;
+  return git("status", "--porcelain") === "" ? head : `${head}-dirty`;
+}
+
 const { target } = values;
 const windows = target === undefined ? process.platform === "win32" : /^bun-windows\b/.test(target);
 const name =
@@ -71,6 +86,7 @@ try {
     // What a command imports when it runs is then a module of its own, and not read before.
     splitting: true,
     format: "esm",
+    define: { BUILD_COMMIT: JSON.stringify(commitOf(import.meta.dir)) },
     compile: {
       outfile,
       ...(target !== undefined && { target: target as Bun.Build.CompileTarget }),

@@ -23,8 +23,16 @@ export interface Command {
   /** Under which title the help of the whole program lists it. Default: `Commands`. */
   readonly group?: string;
   /** The words that are not flags: their name, their meaning, and their largest number. Default: none. */
-  readonly words?: { readonly name: string; readonly description: string; readonly most: number };
+  readonly words?: {
+    readonly name: string;
+    readonly description: string;
+    readonly most: number;
+    /** The possible words, if they are known. */
+    readonly choices?: readonly string[];
+  };
   readonly flags: Flags;
+  /** The words after `--` are the command line of another program. */
+  readonly takesCommand?: boolean;
   /** Example command lines, without `proxy`. */
   readonly examples: readonly string[];
   /** What each signal does to a command that keeps running. */
@@ -42,8 +50,12 @@ export interface Given {
   readonly flags: FlagValues;
   /** Flags without a value that are there. */
   readonly switches: ReadonlySet<string>;
+  /** Flags without a value that are given. */
+  readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];
+  /** What follows `--`, for a command that takes one; undefined where there is no `--`. */
+  readonly command?: readonly string[] | undefined;
 }
 
 /** Writes to standard output; colours and other terminal codes only go to a terminal. */

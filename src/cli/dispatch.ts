@@ -1,6 +1,5 @@
 // Finds the command that the words of a command line mean, or reports what is wrong with them.
 
-import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { DONE, print, type Command } from "./command.ts";
@@ -11,6 +10,7 @@ import { run } from "./run.ts";
 /** What only another command needs is loaded with that command: the proxy runs for months, and holds what it has loaded. */
 const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
+  connect: async () => (await import("./connect.ts")).connect,
   echo: async () => (await import("./echo-command.ts")).echoCommand,
   schema: async () => (await import("./schema.ts")).schema,
   status: async () => (await import("./status.ts")).status,
@@ -26,6 +26,7 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   weight: async () => (await import("./target.ts")).weight,
   reload: async () => (await import("./reload.ts")).reload,
   dashboard: async () => (await import("./dashboard.ts")).dashboard,
+  completion: async () => (await import("./completion.ts")).completionCommand(commandLine),
 };
 const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ...Object.entries(ACTIONS),
@@ -39,6 +40,11 @@ async function load(
   return new Map(await Promise.all(loaded));
 }
 
+/** Everything that a command line can begin with, loaded. */
+export async function commandLine(): Promise<{ run: Command; commands: ReadonlyMap<string, Command> }> {
+  return { run, commands: await load(COMMANDS) };
+}
+
 /**
  * Runs a command line.
  * @returns the exit code
@@ -48,16 +54,17 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   const first = positionals(rawArgs, FLAGS)[0];
   const named = await (first && COMMANDS.get(first.value))?.();
   const command = named ?? run;
-  const args = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
-
-  const ahead = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length);
+  const given = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
+  const ahead = given.slice(0, given.includes("--") ? given.indexOf("--") : given.length);
+  const args = command.takesCommand === true ? ahead : given;
   if (ahead.includes("--help") || ahead.includes("-h")) {
     const { usage } = await import("./usage.ts");
     print(named === undefined ? usage(run, await load(COMMANDS)) : usage(named));
     return DONE;
   }
   if (ahead.includes("--version") || ahead.includes("-v")) {
-    print(version);
+    const { versionText } = await import("./version.ts");
+    print(versionText(ahead.includes("--json")));
     return DONE;
   }
 
@@ -65,7 +72,9 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   const words = positionals(args, command.flags).map(({ value }) => value);
   checkWords(words, command);
   const { flags } = command;
-  return command.run({ flags: parseFlags(args, flags), switches: switchesOf(args, flags), words });
+  const other = ahead.length < given.length ? given.slice(ahead.length + 1) : undefined;
+  const switches = switchesOf(args, flags);
+  return command.run({ flags: parseFlags(args, flags), switches, words, command: other });
 }
 
 /** A configuration file's name in the place of an address, a common mistake. */

@@ -30,6 +30,8 @@ export interface ValueFlag {
   readonly builtIn?: string;
   /** The configuration key that the flag sets. */
   readonly key?: string;
+  /** The possible values, if they are few. */
+  readonly choices?: readonly string[];
 }
 
 export type Flags = Readonly<Record<string, Flag>>;
@@ -120,12 +122,14 @@ export const FLAGS = {
     description: `least severe lines to write: ${LOG_LEVELS.join(", ")}`,
     builtIn: BUILT_IN.logLevel,
     key: "logLevel",
+    choices: LOG_LEVELS,
   },
   "log-format": {
     type: "string",
     valueHint: "FORMAT",
     description: `how lines are written: ${LOG_FORMATS.join(", ")}`,
     builtIn: "pretty on a terminal, else json",
+    choices: LOG_FORMATS,
   },
 } as const satisfies Flags;
 
@@ -156,7 +160,7 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
     if (flags[name]?.type === "boolean") {
       if (inlineValue) throw new UsageError(`${rawName} takes no value`);
     }
-    // A flag where a value should be: the value was forgotten.
+    // A flag stands where the value should be: the value is missing.
     else if (!value || (!inlineValue && value.startsWith("-")))
       throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
@@ -184,6 +188,14 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
 }
 
 /** The switches that are given; checked by {@link checkFlags}. */
+export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
+  const given = split(rawArgs, flags).tokens.flatMap((token) =>
+    token.kind === "option" ? [token.name] : [],
+  );
+  return new Set(given.filter((name) => flags[name]?.type === "boolean"));
+}
+
+/** The switches that are given; {@link checkFlags} has checked them. */
 export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
   const given = split(rawArgs, flags).tokens.flatMap((token) =>
     token.kind === "option" ? [token.name] : [],

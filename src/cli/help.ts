@@ -13,11 +13,17 @@ export function helpCommand(commands: ReadonlyMap<string, Command>): Command {
   return {
     usage: "help [TOPIC]",
     summary: "Print a topic, such as the configuration's keys; without one, list them",
-    words: { name: "TOPIC", description: "a topic or a command", most: 1 },
+    words: {
+      name: "TOPIC",
+      description: "a topic or a command",
+      most: 1,
+      choices: [...new Set([...TOPICS.keys(), ...commands.keys()])],
+    },
     flags: {},
     examples: ["help config"],
     async run({ words: [name] }) {
-      const command = name === undefined ? undefined : commands.get(name);
+      // A topic has more than a command's flags, which the command prints with --help.
+      const command = name === undefined || TOPICS.has(name) ? undefined : commands.get(name);
       if (command !== undefined) print(usage(command));
       else print(name === undefined ? listing(commands) : topic(name, commands));
       return DONE;

@@ -18,18 +18,28 @@ export function onHangup(reload: () => void): void {
   process.on("SIGHUP", reload);
 }
 
+/** Passes on to a program what would stop this one. The terminal sends SIGINT and SIGQUIT to both: they are only heard. */
+export function passOn(kill: (signal: NodeJS.Signals) => void): void {
+  for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => kill(signal));
+}
+
 /**
  * Calls `stop` at each signal that stops a command, and resolves with the first result. A second signal tells `stop` to
  * hurry and makes the run fail.
+ * @param more signals that stop this command too
  */
-export function onStop(stop: (again: boolean) => Promise<{ cut: number }>): Promise<{ cut: number }> {
+export function onStop(
+  stop: (again: boolean) => Promise<{ cut: number }>,
+  more: readonly NodeJS.Signals[] = [],
+): Promise<{ cut: number }> {
   return new Promise((done, fail) => {
     let signals = 0;
     const stopping = () => {
       signals++;
       stop(signals > 1).then((result) => done(signals > 1 ? { cut: Math.max(1, result.cut) } : result), fail);
     };
-    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) process.on(signal, stopping);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT", ...more] as const) process.on(signal, stopping);
   });
 }
 

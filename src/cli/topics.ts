@@ -6,6 +6,7 @@ import certificates from "../../certs/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import metrics from "./topics/metrics.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
+import connect from "../tunnel/README.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
 import strangers from "./topics/strangers.md" with { type: "text" };
 
@@ -26,6 +27,7 @@ export const TOPICS: ReadonlyMap<string, Topic> = new Map<string, Topic>([
   ["config", { summary: "every configuration key: type, range, built-in value, meaning", text: configHelp }],
   ["reasons", { summary: "why connections are refused or end, and what to do", text: reasonsHelp }],
   ["certificates", page("a CA, the proxy, its clients; rotation and revocation", certificates)],
+  ["connect", page("the client's end, for programs that speak no TLS", connect)],
   ["log", page("log lines and their fields", log)],
   ["metrics", page("metrics, health checks, alerts", metrics)],
   ["operations", page("flags, reloads, limits, shutdown, the library", operations)],

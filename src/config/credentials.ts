@@ -95,7 +95,8 @@ function* ofListener(
   return credentials;
 }
 
-function ofUpstream(
+/** Reads and checks the files of one end that connects: its CA and, where it has one, its own certificate and key. */
+export function ofUpstream(
   tls: UpstreamTls,
   key: string,
   faults: Fault[],

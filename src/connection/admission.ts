@@ -11,6 +11,7 @@ import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Block, Blocks } from "../auth/blocks.ts";
 import type { Router } from "../auth/server-name.ts";
+import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
 
@@ -316,7 +317,8 @@ function describe(socket: ClientSocket) {
     destination: { hostname: socket.localAddress, port: socket.localPort },
     tlsVersion: "TLSv1.3",
     cipher: cipher.standardName ?? cipher.name,
-    alpn: typeof alpn === "string" && alpn !== "" ? alpn : undefined,
+    // The tunnel's protocol ends at the proxy: the upstream speaks another one.
+    alpn: typeof alpn === "string" && alpn !== "" && alpn !== TUNNEL_PROTOCOL ? alpn : undefined,
     resumed: socket.isSessionReused(),
   };
 }

@@ -41,7 +41,9 @@ import { identityFault } from "../auth/identity.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
+import { refusalText } from "./refusal-text.ts";
 import { sourceOf } from "../lib/source.ts";
+import { ADMITTED, TUNNEL_PROTOCOL, encodeRefusal } from "../lib/tunnel-protocol.ts";
 import type { TargetLease } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
 import type { Limits } from "../state/limits.ts";
@@ -205,6 +207,8 @@ export class Connection implements Dialer, HandshakeOwner {
   #attempt: Attempt<Connection> | undefined;
   /** The target has proved itself: what happens from now on is not held against it. */
   #works = false;
+  /** The tunnel at the client's end knows that its client is admitted. */
+  #told = false;
   /** Slots of the targets that failed this connection; created at the first failure. */
   #tried: Set<number> | undefined;
   /** How it ended, if not orderly: refused, or the first reason for breaking off. */
@@ -325,8 +329,17 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#pick !== undefined) ledger.counters.connected(this.#pick.slot, this.#deadlines.inPhase(now()));
     this.#deadlines.enterPhase(now());
     this.#toUpstream.sink = this.#toClient.source = socket;
+    this.#tellAdmitted();
     // Send what has been waiting: bytes that came with the end of the client's handshake, or the client's end.
     this.upstreamDrained();
+  }
+
+  /** Tells a tunnel once, before the first byte of the upstream. */
+  #tellAdmitted(): void {
+    if (this.#told || this.#client.alpnProtocol !== TUNNEL_PROTOCOL) return;
+    this.#told = true;
+    // Nothing was sent before: a socket that does not take these few bytes is broken.
+    if (this.#client.write(ADMITTED) !== ADMITTED.length) this.#break("client_reset", "client");
   }
 
   /** The target has sent bytes, or has kept the connection for a while. */
@@ -666,7 +679,7 @@ export class Connection implements Dialer, HandshakeOwner {
 
   /**
    * Refuses the connection. The client learns nothing: its connection just closes, as it does for an untrusted
-   * certificate.
+   * certificate. Only an identified client that connects through a tunnel is told why.
    */
   #refuse(reason: RefusalReason, about: Omit<Refusal, "reason"> = {}): void {
     if (this.#phase === "over") return;
@@ -678,8 +691,21 @@ export class Connection implements Dialer, HandshakeOwner {
     count(this.#shared, this.#listener.row, about.upstream, reason);
     this.#phase = "over";
     this.#ending = "refused";
-    this.#shared.refusals.add(reason, about.client, this.#remote, () => this.#describe(reason, about));
+    const describe = () => this.#describe(reason, about);
+    const line = this.#shared.refusals.add(reason, about.client, this.#remote, describe);
+    if (about.client !== undefined) this.#tellRefused(reason, about, String(line.id ?? this.#id));
     this.#client.close();
+  }
+
+  /** Strangers learn nothing: TLS has verified this client, and the decision has identified it. This waits for nobody. */
+  #tellRefused(reason: RefusalReason, about: Omit<Refusal, "reason">, id: string): void {
+    const client = this.#client;
+    if (this.#clientGone || this.#told || !client.authorized || client.alpnProtocol !== TUNNEL_PROTOCOL)
+      return;
+    const record = encodeRefusal(refusalText(reason, about, id));
+    // What a client does not take at once is not kept for it.
+    if (client.write(record) === record.length) client.shutdown();
+    else client.terminate();
   }
 
   /** The fields of a refusal's log line. The certificate is read only for refusals that get a line. */

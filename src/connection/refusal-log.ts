@@ -62,16 +62,19 @@ export class RefusalLog {
    * @param client undefined if it is not known
    * @param remote the client's address, `host:port`
    * @param describe returns the line's fields; called only for a refusal that gets a line
+   * @returns the fields of the line that counts this refusal
    */
-  add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): void {
+  add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): Fields {
     const now = this.#options.now();
     const key = `${reason} ${client ?? partyOf(remote)}`;
     const known = this.#entries.get(key);
     if (known !== undefined || this.#hasRoom(client === undefined, now)) {
-      this.#count(this.#entries, key, known, now, describe);
-    } else {
-      this.#count(this.#rest, reason, this.#rest.get(reason), now, () => ({ remote: "various", reason }));
+      return this.#count(this.#entries, key, known, now, describe);
     }
+    return this.#count(this.#rest, reason, this.#rest.get(reason), now, () => ({
+      remote: "various",
+      reason,
+    }));
   }
 
   /** Writes all counted refusals. */
@@ -85,19 +88,22 @@ export class RefusalLog {
     entry: Entry | undefined,
     now: number,
     describe: () => Fields,
-  ): void {
+  ): Fields {
     const { interval, date, write } = this.#options;
     if (entry === undefined || (entry.count === 0 && now - entry.writtenAt >= interval)) {
       // Move it to the end: entries stay in the order of their lines.
       entries.delete(key);
       entries.set(key, { writtenAt: now, count: 0, since: 0, fields: {} });
-      return write(describe());
+      const fields = describe();
+      write(fields);
+      return fields;
     }
-    if (entry.count++ > 0) return;
+    if (entry.count++ > 0) return entry.fields;
     entry.since = date();
     entry.fields = describe();
     this.#pending++;
     this.#wait();
+    return entry.fields;
   }
 
   /** Whether there is room for another key. Refusals of strangers must not hide those of clients. */

@@ -7,6 +7,7 @@ import type { Credentials } from "../config/credentials.ts";
 import { cannotListen, type StartError } from "../lib/errors.ts";
 import { leave, type Sockets } from "./handover.ts";
 import { isFree, libc, listenerOf } from "../lib/libc.ts";
+import { TUNNEL_PROTOCOL, offersTunnel } from "../lib/tunnel-protocol.ts";
 
 /** An open port. */
 export interface Port {
@@ -47,6 +48,16 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
 }
 
 /**
+ * Answers ALPN: chooses the tunnel's protocol if a client offers it, and nothing otherwise, as if there were no ALPN.
+ * (ALPNProtocols would end the handshakes of clients that offer other protocols only.) The runtime calls it only for clients
+ * that use ALPN; Bun's types leave it out.
+ */
+const protocolChoice: object = {
+  alpnCallback: (_socket: unknown, _serverName: unknown, offered: Uint8Array) =>
+    offersTunnel(offered) && TUNNEL_PROTOCOL,
+};
+
+/**
  * Opens the port: TLS 1.3 only, with a mandatory client certificate.
  * @param sockets the sockets that this process has for the same port, in all its threads
  * @throws StartError if the address is not available
@@ -68,7 +79,7 @@ export function listen<Data>(
       // Without it Bun answers the client's end with its own, and half-close does not work.
       allowHalfOpen: true,
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
-      socket: handlers,
+      socket: { ...handlers, ...protocolChoice },
     });
   try {
     const server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);

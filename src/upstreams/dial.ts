@@ -31,6 +31,8 @@ export interface TargetTls {
   readonly key: string | undefined;
   /** The name that the target's certificate must hold; undefined for the host that is dialled. */
   readonly serverName: string | undefined;
+  /** More options, in the runtime's words. */
+  readonly options?: Bun.TLSOptions;
 }
 
 /** What an {@link Attempt} does once TCP is connected. */
@@ -198,8 +200,9 @@ async function reach(
   }
 }
 
-function tlsOptions({ ca, cert, key }: TargetTls, serverName: string): Bun.TLSOptions {
+function tlsOptions({ ca, cert, key, options }: TargetTls, serverName: string): Bun.TLSOptions {
   return {
+    ...options,
     ca: [...ca],
     ...(cert !== undefined && { cert, key: key as string }),
     // RFC 6066, section 3: a literal address is not a server name.

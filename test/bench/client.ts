@@ -7,6 +7,8 @@ import { readFileSync } from "node:fs";
 export interface Server {
   readonly port: number;
   readonly certs: string;
+  /** Without TLS: there is a tunnel that sees to it. */
+  readonly plain?: boolean;
 }
 
 /** What one connection does. Exceptions thrown here fail it. */
@@ -35,11 +37,12 @@ const GROUP = "X25519";
 /** Makes connections to one server. */
 export class Client {
   readonly #port: number;
-  readonly #tls: Bun.TLSOptions & { ecdhCurve: string };
+  readonly #tls: (Bun.TLSOptions & { ecdhCurve: string }) | undefined;
 
-  constructor({ port, certs }: Server) {
+  constructor({ port, certs, plain = false }: Server) {
     const pem = (name: string) => readFileSync(`${certs}/${name}`, "utf8");
     this.#port = port;
+    if (plain) return;
     this.#tls = {
       ca: pem("ca.crt"),
       cert: pem("client.crt"),
@@ -59,8 +62,7 @@ export class Client {
         port: this.#port,
         allowHalfOpen: true,
         data: { conversation, over },
-        tls: this.#tls,
-        socket: HANDLERS,
+        ...(this.#tls === undefined ? { socket: PLAIN_HANDLERS } : { socket: HANDLERS, tls: this.#tls }),
       }).catch(reject);
     });
   }
@@ -72,12 +74,13 @@ export class Client {
   async exchange(session?: Buffer): Promise<Buffer | undefined> {
     let right = false;
     let newest = session;
+    const secure = this.#tls !== undefined;
     await this.open({
       session,
       ready: (socket) => void socket.write("ex"),
       data(socket, chunk) {
         right = chunk.length === 1 && chunk[0] === 0x78;
-        newest = sessionOf(socket) ?? newest;
+        if (secure) newest = sessionOf(socket) ?? newest;
         socket.end();
       },
     });
@@ -106,6 +109,12 @@ const HANDLERS: Bun.SocketHandler<State> = {
     socket.data.over(String(error));
     socket.terminate();
   },
+};
+
+const { handshake: _, ...others } = HANDLERS;
+const PLAIN_HANDLERS: Bun.SocketHandler<State> = {
+  ...others,
+  open: (socket) => socket.data.conversation.ready(socket),
 };
 
 /** Says what was negotiated, if it is not what is measured. */

@@ -8,8 +8,8 @@ import { makeCertificates } from "./certificates.ts";
 import { featuresOf } from "./features.ts";
 import { floor } from "./floor.ts";
 import { thisMachine, versionsOf } from "./machine.ts";
-import { LOADS, STARTUP, memory } from "./measures.ts";
-import { PEERS, ourselves } from "./peers.ts";
+import { LOADS, STARTUP, memory, tunnelMemory } from "./measures.ts";
+import { PEERS, ourselves, tunnels } from "./peers.ts";
 import { killAll } from "./processes.ts";
 import { toJson, toText } from "./report.ts";
 import { idle, load, startBackend, startup, type Bench, type Figures } from "./rounds.ts";
@@ -38,6 +38,10 @@ const MEASURES: readonly { name: string; slow?: boolean; run: (bench: Bench) => 
     slow: connections > 2_000,
     run: (bench: Bench) => idle(bench, memory(connections, bench.quick || connections > 2_000 ? 1 : 3)),
   })),
+  ...[Math.min(1_000, most)].map((connections) => ({
+    name: tunnelMemory(connections, 1).name,
+    run: (bench: Bench) => idle(bench, tunnelMemory(connections, bench.quick ? 1 : 3)),
+  })),
 ];
 
 const { measures, quick, json } = readOptions();
@@ -52,6 +56,7 @@ const certs = { rsa: `${scratch}/rsa`, ecdsa: `${scratch}/ecdsa` };
 for (const keys of ["rsa", "ecdsa"] as const) await makeCertificates(certs[keys], keys);
 const all = [ourselves(PROXY, await featuresOf(PROXY, certs.rsa, scratch)), ...PEERS];
 const peers = all.filter(({ program }) => program !== null);
+const ends = tunnels(PROXY).filter(({ program }) => program !== null);
 const missing = all.filter(({ program }) => program === null).map(({ name }) => name);
 for (const name of missing) progress(`${name} is missing: it is left out`);
 
@@ -60,7 +65,9 @@ const failed: Record<string, string> = {};
 for (const { name, run } of measures) {
   try {
     const backend = await startBackend();
-    rows.push(...(await run({ peers, quick, certs, scratch, backend, connections: most, progress })));
+    rows.push(
+      ...(await run({ peers, tunnels: ends, quick, certs, scratch, backend, connections: most, progress })),
+    );
   } catch (error) {
     // What the other measures gave is not lost by it; a figure for some of the peers would be no comparison.
     failed[name] = (error as Error).message;

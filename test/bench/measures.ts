@@ -53,6 +53,8 @@ export interface LoadMeasure {
   readonly storm?: number;
   /** Sessions may be resumed. */
   readonly tickets?: true;
+  /** Of the client's ends, in front of this proxy, with plain connections. */
+  readonly tunnel?: true;
   /** Takes part with each of these numbers of workers, on load from two generators; rows are told apart by it. */
   readonly workers?: readonly number[];
 }
@@ -223,7 +225,30 @@ export const LOADS: readonly LoadMeasure[] = [
       },
     ],
   },
+  ...(["roundtrip", "download", "upload"] as const).map(tunnelMeasure),
 ];
+
+/** The same of a tunnel: the CPU is that of the client's end alone. */
+function tunnelMeasure(kind: "roundtrip" | "download" | "upload"): LoadMeasure {
+  const name = `tunnel-${kind}`;
+  const about =
+    kind === "roundtrip"
+      ? "CPU of the client's end per 256-byte round trip, 8 connections at a time"
+      : `CPU of the client's end per GiB ${kind === "download" ? "to" : "from"} the program, 4 connections`;
+  const isTransfer = kind !== "roundtrip";
+  return {
+    name,
+    keys: "rsa",
+    tunnel: true,
+    task: (amount) =>
+      kind === "roundtrip"
+        ? { kind, count: amount, connections: 8, size: 256 }
+        : { kind, bytes: amount, connections: 4 },
+    quick: { rounds: 3, amount: isTransfer ? (GiB * 3) / 8 : 15_000 },
+    full: { rounds: 7, amount: isTransfer ? 2 * GiB : 60_000 },
+    rows: [{ name, about, ...(isTransfer ? cpuPerGiB : cpuPerOperation) }],
+  };
+}
 
 /** Measures of a process that was just started. */
 export const STARTUP = {
@@ -248,6 +273,8 @@ export interface MemoryMeasure {
   readonly connections: number;
   readonly rounds: number;
   readonly row: Row;
+  /** Of the client's ends, in front of this proxy. */
+  readonly tunnel?: true;
 }
 
 /** Resident memory per connection, at so many. */
@@ -255,4 +282,17 @@ export function memory(connections: number, rounds: number): MemoryMeasure {
   const name = `memory-${connections}`;
   const about = `resident memory per idle connection, at ${connections}, over what it is after 500 have come and gone`;
   return { name, connections, rounds, row: { name, unit: "kB", about } };
+}
+
+/** The same of a tunnel. */
+export function tunnelMemory(connections: number, rounds: number): MemoryMeasure {
+  const { row } = memory(connections, rounds);
+  const name = `tunnel-memory-${connections}`;
+  return {
+    name,
+    connections,
+    rounds,
+    tunnel: true,
+    row: { ...row, name, about: `${row.about}; the client's end` },
+  };
 }

@@ -70,6 +70,57 @@ fillRate = "1ms"
   };
 }
 
+/** The client's ends that are installed, in front of this proxy: `backend` is the proxy's port. */
+export function tunnels(program: string): Peer[] {
+  const ends = { tickets: false, workers: false };
+  return [
+    {
+      name: "tcpproxy",
+      program,
+      version: ["--version"],
+      ...ends,
+      command: ({ port, backend, certs }) => ({
+        args: [
+          ...["connect", `127.0.0.1:${backend}`, "--server-name", "localhost", "--log-level", "silent"],
+          ...["--listen", `127.0.0.1:${port}`, "--ca", `${certs}/ca.crt`],
+          ...["--cert", `${certs}/client.crt`, "--key", `${certs}/client.key`],
+        ],
+        files: {},
+      }),
+    },
+    {
+      name: "stunnel",
+      program: which("stunnel") ?? which("stunnel4"),
+      version: ["-version"],
+      ...ends,
+      command: ({ port, backend, certs, folder }) => ({
+        args: [`${folder}/stunnel.conf`],
+        files: {
+          "stunnel.conf": `foreground = quiet
+pid =
+syslog = no
+debug = 0
+[one]
+client = yes
+accept = 127.0.0.1:${port}
+connect = 127.0.0.1:${backend}
+sni = localhost
+checkHost = localhost
+cert = ${certs}/client.crt
+key = ${certs}/client.key
+CAfile = ${certs}/ca.crt
+verifyChain = yes
+sslVersion = TLSv1.3
+ciphersuites = ${CIPHER}
+TIMEOUTidle = 3600
+sessionResume = no
+`,
+        },
+      }),
+    },
+  ];
+}
+
 /** The others. */
 export const PEERS: readonly Peer[] = [
   {

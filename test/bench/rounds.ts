@@ -17,6 +17,8 @@ export interface Figures {
 /** What all measures have in common. */
 export interface Bench {
   readonly peers: readonly Peer[];
+  /** Client's ends, which are measured in front of this proxy. */
+  readonly tunnels: readonly Peer[];
   readonly quick: boolean;
   /** Folders of certificates. */
   readonly certs: Readonly<Record<Keys, string>>;
@@ -39,7 +41,8 @@ export async function startBackend(): Promise<number> {
 }
 
 /** A measure under load, on all peers that can do what it is about. */
-export async function load(bench: Bench, measure: LoadMeasure): Promise<Figures[]> {
+export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[]> {
+  const { bench, end } = measure.tunnel ? await behindProxy(given, measure.keys) : { bench: given, end() {} };
   const { rounds, amount } = bench.quick ? measure.quick : measure.full;
   const able = measure.tickets
     ? leaveOut(bench, measure.name, "cannot resume sessions", ({ tickets }) => tickets)
@@ -70,12 +73,13 @@ export async function load(bench: Bench, measure: LoadMeasure): Promise<Figures[
     bench.progress(`${measure.name}: ${round === 0 ? "warm" : `round ${round} of ${rounds}`}`);
   }
   for (const { running } of contestants) await running.stop();
+  await end();
   // The rows of one kind beside each other: 1 worker, 2 workers.
   return measure.rows.flatMap((_, i) => table.filter((__, at) => at % measure.rows.length === i));
 }
 
 async function once(bench: Bench, measure: LoadMeasure, { pid, port }: Running, amount: number) {
-  const server = { port, certs: bench.certs[measure.keys] };
+  const server = { port, certs: bench.certs[measure.keys], plain: measure.tunnel === true };
   const main = await Load.ready(
     { ...server, ...measure.task(amount) },
     measure.workers === undefined ? 1 : 2,
@@ -119,12 +123,13 @@ export async function startup(bench: Bench): Promise<Figures[]> {
 }
 
 /** Resident memory. Each round has fresh processes. */
-export async function idle(bench: Bench, measure: MemoryMeasure): Promise<Figures[]> {
+export async function idle(given: Bench, measure: MemoryMeasure): Promise<Figures[]> {
+  const { bench, end } = measure.tunnel ? await behindProxy(given, "rsa") : { bench: given, end() {} };
   const figures: Figures = { row: measure.row, byPeer: new Map() };
   for (let round = 1; round <= measure.rounds; round++) {
     for (const peer of bench.peers) {
       const { pid, port, stop } = await begin(bench, peer, "rsa");
-      const server = { port, certs: bench.certs.rsa };
+      const server = { port, certs: bench.certs.rsa, plain: measure.tunnel === true };
       // What is made once, with the first connections, is not counted: it would be the less per connection the more
       // there are. 1,000 and 2,000 connections differ by the same figure per connection.
       const warm = await Load.ready({ ...server, kind: "connect", count: 500, concurrency: 16 });
@@ -145,7 +150,14 @@ export async function idle(bench: Bench, measure: MemoryMeasure): Promise<Figure
       bench.progress(`${measure.name}: round ${round} of ${measure.rounds}, ${peer.name}`);
     }
   }
+  await end();
   return [figures];
+}
+
+/** The client's ends as contestants, and this proxy as what is behind them. */
+async function behindProxy(bench: Bench, keys: Keys): Promise<{ bench: Bench; end: () => Promise<void> }> {
+  const { port, stop } = await begin(bench, bench.peers[0]!, keys);
+  return { bench: { ...bench, peers: bench.tunnels, backend: port }, end: stop };
 }
 
 function begin(bench: Bench, peer: Peer, keys: Keys, workers = 1, tickets = false): Promise<Running> {

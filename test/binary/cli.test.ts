@@ -26,7 +26,7 @@ async function file(name: string, text: string): Promise<string> {
 }
 
 const COMMANDS = [
-  ...["check", "echo", "schema", "help", "dashboard"],
+  ...["check", "echo", "schema", "help", "dashboard", "connect", "completion"],
   ...["status", "ps", "top", "tail", "blocks"],
   ...["kick", "block", "unblock", "drain", "ready", "weight", "reload"],
 ];
@@ -40,6 +40,13 @@ const CERTS = {
 describe("help and version", () => {
   test("--version prints the version", async () => {
     expect(await run("--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
+  });
+
+  test("--version --json says the commit and the runtime too", async () => {
+    const { code, out, err } = await run("--version --json");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(JSON.parse(out)).toEqual({ version, commit: expect.anything(), runtime: `bun ${Bun.version}` });
+    expect(JSON.parse(out).commit).toMatch(/^[0-9a-f]{40,64}(-dirty)?$/);
   });
 
   test.each(["--help", "-h", ":5000 --help", ...COMMANDS.map((name) => `${name} --help`)])(
@@ -98,6 +105,7 @@ describe("help and version", () => {
       expect(topic.out.length).toBeGreaterThan(200);
     }
     expect((await run("help check")).out).toBe((await run("check --help")).out);
+    expect((await run("help connect")).out).toStartWith("# The client's end of a tunnel\n");
   });
 
   test("schema prints a JSON Schema", async () => {
@@ -122,6 +130,8 @@ describe("mistakes on the command line", () => {
     ["help resons", 'unknown topic "resons"; did you mean reasons?'],
     ["c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
     ["check c.toml", '"c.toml" is not an address; a configuration file is given as --config c.toml'],
+    ["completion", "the shell is missing; there are bash, zsh, fish"],
+    ["completion tcsh", '"tcsh" is no shell that is known; there are bash, zsh, fish'],
     ["schema x", 'unknown word "x"; this command takes none'],
     [":5000 :5001", 'at most one address is allowed; ":5001" is one too many'],
     ["check --timeout", "--timeout needs a value"],

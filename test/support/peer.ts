@@ -148,6 +148,8 @@ export interface ClientOptions {
   identity?: { readonly cert: string; readonly key: string };
   /** The server name in its ClientHello (SNI); "" for none. Default: `"localhost"`. */
   serverName?: string;
+  /** Protocols that it offers (ALPN), each behind its length. */
+  alpn?: Uint8Array;
 }
 
 /**
@@ -156,7 +158,7 @@ export interface ClientOptions {
  */
 export async function connect(port: number, options: ClientOptions = {}): Promise<Peer> {
   const { name = "alice", key = "key.pem", folder = CERTS, hostname = "127.0.0.1" } = options;
-  const { serverName = "localhost", identity } = options;
+  const { serverName = "localhost", identity, alpn } = options;
   const pem = (file: string) => readFileSync(`${folder}/${file}`, "utf8");
   const peer = new Peer();
   const ready = Promise.withResolvers<void>();
@@ -169,6 +171,7 @@ export async function connect(port: number, options: ClientOptions = {}): Promis
       ca: pem("ca.crt"),
       ...(name !== null && (identity ?? { cert: pem(`${name}.crt`), key: pem(key) })),
       serverName,
+      ...(alpn && { ALPNProtocols: alpn }),
       // The proxy's certificate holds this one name only.
       rejectUnauthorized: serverName === "localhost",
     },

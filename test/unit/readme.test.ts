@@ -3,11 +3,13 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { CONNECT_FLAGS } from "../../src/cli/connect-options.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import * as library from "../../src/index.ts";
 import type { CloseReason, Fault, RefusalReason } from "../../src/index.ts";
-import { parseListenAddress } from "../../src/lib/address.ts";
+import { parseListenAddress, parseTarget } from "../../src/lib/address.ts";
+import { resolveConnect } from "../../src/tunnel/config.ts";
 
 type Table = Record<string, unknown>;
 
@@ -19,6 +21,7 @@ const PAGES = [
   "test/README.md",
   "test/bench/README.md",
   "test/examples/README.md",
+  "src/tunnel/README.md",
   ...TOPICS,
 ];
 
@@ -57,7 +60,8 @@ function rows(text: string, heading: string): string[][] {
 
 function faultsOf(input: unknown): Fault[] {
   const faults: Fault[] = [];
-  resolveConfig(input as Table, { directory: "/", cores: 1, fromFile: true }, faults);
+  if ("tunnels" in (input as Table)) resolveConnect(input, { directory: "/" }, faults);
+  else resolveConfig(input as Table, { directory: "/", cores: 1, fromFile: true }, faults);
   return faults;
 }
 
@@ -81,6 +85,7 @@ describe("configurations in the documentation", () => {
     "the TOML block $i, on $page, resolves",
     ({ text }) => {
       const block = Bun.TOML.parse(text) as Table;
+      if ("tunnels" in block) return expect(faultsOf(block)).toEqual([]);
       const whole = "listener" in block || "listeners" in block ? block : { ...block, listener };
       expect(faultsOf({ upstreams, ...whole })).toEqual([]);
     },
@@ -108,6 +113,7 @@ describe("command lines in the documentation", () => {
     "config",
     "reasons",
     "certificates",
+    "connect",
     ...TOPICS.map((page) => page.replace(/.*\/|\.md$/g, "")),
   ];
 
@@ -129,6 +135,13 @@ describe("command lines in the documentation", () => {
     if (words[0] === "--help" || words[0] === "--version") return;
     if (words[0] === "help") {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
+      return;
+    }
+    if (words[0] === "completion") return expect(["bash", "zsh", "fish"]).toContain(words[1]!);
+    if (words[0] === "connect") {
+      const own = words.slice(1, words.includes("--") ? words.indexOf("--") : undefined);
+      checkFlags(own, CONNECT_FLAGS);
+      for (const { value } of positionals(own, CONNECT_FLAGS)) expect(parseTarget(value)).toBeDefined();
       return;
     }
     const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
@@ -201,15 +214,16 @@ describe("documented reasons and messages", () => {
     expect(named.sort()).toEqual(Object.keys(closes).sort());
   });
 
-  test("the page on the log has every message that the proxy writes", () => {
+  test("the page on the log has every message that the proxy writes, and the page on the tunnel the others", () => {
     const source = new Map(
       readdirSync(`${ROOT}src`, { recursive: true, encoding: "utf8" })
         .filter((name) => name.endsWith(".ts"))
         .map((name) => [name, readFileSync(`${ROOT}src/${name}`, "utf8")]),
     );
     const code = [...source.values()].join("\n");
-    const page = texts.get("src/cli/topics/log.md")!;
-    const named = [...page.matchAll(/^\| (`[^|]+`) /gm)].flatMap(([, cell]) => inlineCode(cell!));
+    const log = texts.get("src/cli/topics/log.md")!;
+    const page = log + texts.get("src/tunnel/README.md")!;
+    const named = [...log.matchAll(/^\| (`[^|]+`) /gm)].flatMap(([, cell]) => inlineCode(cell!));
     for (const message of named) expect(code).toContain(`"${message}"`);
     const written = [...code.matchAll(/\b(?:log|logger)\.(?:debug|info|warn|error)\(\s*"([^"]+)"/gi)];
     expect(written.length).toBeGreaterThan(5);

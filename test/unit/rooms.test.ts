@@ -9,7 +9,7 @@ const SRC = `${import.meta.dir}/../../src`;
 const ROWS: readonly (readonly string[])[] = [
   ["main.ts", "index.ts"],
   ["cli"],
-  ["proxy.ts", "worker.ts"],
+  ["proxy.ts", "worker.ts", "tunnel"],
   ["api.ts"],
   ["admin"],
   ["engine"],
@@ -73,9 +73,9 @@ test("imports have no cycles", () => {
 test.each<[string, RegExp, string[]]>([
   ["Bun.connect is called in one place", /\bBun\.connect\b/, ["upstreams/dial.ts"]],
   [
-    "Bun.listen is called for clients and for the echo servers",
+    "Bun.listen is called for clients, for the echo servers and for programs that use a tunnel",
     /\bBun\.listen\b/,
-    ["cli/echo.ts", "listeners/listener.ts"],
+    ["cli/echo.ts", "listeners/listener.ts", "tunnel/listen.ts"],
   ],
   [
     "process.exit, abort and kill are called by the command line only",
@@ -93,6 +93,8 @@ test.each<[string, RegExp, string[]]>([
       "config/watch.ts",
       "lib/process-usage.ts",
       "lib/stderr.ts",
+      "tunnel/listen.ts",
+      "tunnel/stdio.ts",
     ],
   ],
   ["bun:ffi is imported in one place", /"bun:ffi"/, ["lib/libc.ts"]],
@@ -110,6 +112,15 @@ test.each<[string, RegExp, string[]]>([
 ])("%s", (_, pattern, expected) => {
   const without = (text: string) => text.replace(/^\s*(\/\/|\*|\/\*).*$/gm, "");
   expect(files.filter((name) => pattern.test(without(source.get(name)!))).sort()).toEqual(expected);
+});
+
+test("the tunnel shares the relay and the dial with the proxy, and none of its decisions", () => {
+  const rooms = ["connection", "upstreams", "listeners", "engine", "state"];
+  const shared = files
+    .filter((name) => roomOf(name) === "tunnel")
+    .flatMap(neighboursOf)
+    .filter((path) => rooms.includes(roomOf(path)));
+  expect([...new Set(shared)].sort()).toEqual(["connection/relay.ts", "upstreams/dial.ts"]);
 });
 
 /** All that is loaded with a file; what is imported by a call is loaded later, or never. */
