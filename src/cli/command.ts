@@ -48,8 +48,6 @@ export interface Command {
 /** The parsed command line of a command. */
 export interface Given {
   readonly flags: FlagValues;
-  /** Flags without a value that are there. */
-  readonly switches: ReadonlySet<string>;
   /** Flags without a value that are given. */
   readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */

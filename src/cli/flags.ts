@@ -187,14 +187,6 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
   );
 }
 
-/** The switches that are given; checked by {@link checkFlags}. */
-export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
-  const given = split(rawArgs, flags).tokens.flatMap((token) =>
-    token.kind === "option" ? [token.name] : [],
-  );
-  return new Set(given.filter((name) => flags[name]?.type === "boolean"));
-}
-
 /** The switches that are given; {@link checkFlags} has checked them. */
 export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
   const given = split(rawArgs, flags).tokens.flatMap((token) =>
