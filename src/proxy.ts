@@ -225,7 +225,8 @@ class RunningProxy implements Proxy {
       // Before the ports are open, a reload can still change them.
       const open = this.#listening === undefined ? loaded.config.listeners : this.#ports;
       const pairs = pairPorts(open, loaded.config.listeners);
-      const snapshot = this.#builder.build(loaded, pairs);
+      const windows = this.#listening === undefined ? loaded.config : this.#started;
+      const snapshot = this.#builder.build(loaded, pairs, windows);
       await this.#runner.apply(snapshot);
       const { workers, metrics, admin } = this.#started;
       const running = { workers, metrics, admin, ports: open };

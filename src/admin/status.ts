@@ -4,7 +4,7 @@
 import { formatAddress } from "../lib/address.ts";
 import { monotonic } from "../lib/clock.ts";
 import { CLOSE_REASONS, REFUSAL_REASONS } from "../lib/reasons.ts";
-import { linesDropped } from "../lib/stderr.ts";
+import { droppedLines } from "../lib/stderr.ts";
 import { MAX_CLIENTS } from "../engine/snapshot.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import type { Status, TargetView } from "./api-types.ts";
@@ -67,7 +67,7 @@ export function statusOf(subject: Subject): Status {
           notAfter: dateOf(until),
         })),
     ),
-    logLinesDropped: linesDropped(),
+    logLinesDropped: droppedLines(),
   };
 }
 

@@ -2,7 +2,7 @@
 // rows of counters, the pools and the blocks. One for a proxy, in the thread that reads the configuration.
 
 import type { Block } from "../auth/blocks.ts";
-import type { Listener } from "../config/config.ts";
+import type { Config, Listener } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { ConfigError } from "../lib/errors.ts";
 import type { Logger } from "../lib/log.ts";
@@ -32,9 +32,14 @@ export class SnapshotBuilder {
 
   /**
    * @param pairs for each open port the place of its listener, as `pairPorts` answers it
+   * @param windows those that are open: they stay as they are, and threads have to know of them
    * @throws ConfigError if there are more targets than room, including removed ones that still have connections
    */
-  build(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
+  build(
+    loaded: LoadedConfig,
+    pairs: readonly (number | undefined)[],
+    { metrics, admin }: Pick<Config, "metrics" | "admin"> = loaded.config,
+  ): Snapshot {
     const keys = targetKeys(loaded.config);
     const slots = this.#slots.assign(keys.flat());
     if (slots === undefined) {
@@ -43,7 +48,8 @@ export class SnapshotBuilder {
     }
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
     const rows = this.#rows.assign(loaded.config, pairs);
-    return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.blocks, rows });
+    const config = { ...loaded.config, metrics, admin };
+    return buildSnapshot({ ...loaded, config, pairs, slots: numbers, blocks: this.blocks, rows });
   }
 
   /** The snapshot is in force. Logs upstreams that have lost their last healthy target by it, or got one. */

@@ -15,16 +15,10 @@ let gone = false;
 /** Lines that no reader was there for. */
 let unread = 0;
 let report: (dropped: number) => string = () => "";
-let reported = 0;
 
 /** @param line returns the line that says how many lines were dropped */
 export function onDropped(line: (dropped: number) => string): void {
   report = line;
-}
-
-/** Lines dropped so far, as far as a line has said so. */
-export function linesDropped(): number {
-  return reported;
 }
 
 /** Writes a line, keeps it, or drops it; never waits. */
@@ -50,10 +44,7 @@ export async function flushLog(): Promise<void> {
 function open(): Backlog {
   const made = new Backlog(
     openTerminal(() => made.drained()) ?? ((line) => (gone ? ++unread > 0 : process.stderr.write(line))),
-    (dropped) => {
-      reported += dropped;
-      return report(dropped);
-    },
+    (dropped) => report(dropped),
   );
   process.stderr.on("drain", () => made.drained());
   process.stderr.on("error", ({ code }: NodeJS.ErrnoException) => {
