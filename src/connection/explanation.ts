@@ -6,7 +6,6 @@ import type { Certificate } from "../auth/certificate.ts";
 import type { Check } from "../auth/certificate-check.ts";
 import { commonNames, identityFault } from "../auth/identity.ts";
 import type { Config, Listener } from "../config/config.ts";
-import { formatAddress, parseListenAddress } from "../lib/address.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
@@ -54,25 +53,6 @@ export interface ExplainedRules {
 /** A client that comes with these certificates, its own first. */
 export function presenting([leaf, ...above]: readonly X509Certificate[]): Presented {
   return { certificate: leaf, chain: () => above.map(({ raw }) => raw), vouched: false, fresh: true };
-}
-
-/**
- * Finds the listener that a question is about.
- * @param address as it is written; undefined if the question leaves it open
- * @returns its place in the configuration, or why there is none
- */
-export function listenerFor(
-  { listeners }: Config,
-  address: string | undefined,
-): number | { problem: string } {
-  const all = listeners.map((each) => formatAddress(each.address));
-  const known = all.map(quote).join(", ");
-  if (address === undefined) {
-    return all.length === 1 ? 0 : { problem: `there are several listeners; name one of ${known}` };
-  }
-  const parsed = parseListenAddress(address);
-  const found = parsed === undefined ? -1 : all.indexOf(formatAddress(parsed));
-  return found === -1 ? { problem: `${quote(address)} is no listener's address; there are ${known}` } : found;
 }
 
 export function explain(question: Question, about: ExplainedRules): Explanation {
