@@ -9,6 +9,8 @@ export const DONE = 0;
 export const FAILED = 1;
 /** Exit code: the command line or the configuration is wrong. */
 export const MISUSED = 2;
+/** Exit code of `explain`: the client would be refused. */
+export const REFUSED = 3;
 
 export interface Command {
   /** The part of the usage line after `proxy`, such as `check [ADDRESS] [FLAGS]`. */
@@ -22,6 +24,8 @@ export interface Command {
   readonly examples: readonly string[];
   /** What each signal does to a command that keeps running. */
   readonly signals?: readonly (readonly [string, string])[];
+  /** If they mean something else than for `run`. */
+  readonly exitCodes?: readonly (readonly [string, string])[];
   /** More information, at the end of the help. */
   readonly notes?: string;
   /** @returns the exit code */
@@ -31,6 +35,8 @@ export interface Command {
 /** The parsed command line of a command. */
 export interface Given {
   readonly flags: FlagValues;
+  /** Flags without a value that are given. */
+  readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];
 }

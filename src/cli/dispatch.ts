@@ -6,7 +6,8 @@ import { suggest } from "../lib/suggest.ts";
 import { check } from "./check.ts";
 import { DONE, print, type Command } from "./command.ts";
 import { echoCommand } from "./echo-command.ts";
-import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
+import { explain } from "./explain.ts";
+import { FLAGS, UsageError, checkFlags, parseFlags, positionals, switchesOf } from "./flags.ts";
 import { helpCommand } from "./help.ts";
 import { run } from "./run.ts";
 import { schema } from "./schema.ts";
@@ -14,6 +15,7 @@ import { usage } from "./usage.ts";
 
 const ACTIONS: ReadonlyMap<string, Command> = new Map([
   ["check", check],
+  ["explain", explain],
   ["echo", echoCommand],
   ["schema", schema],
 ]);
@@ -43,7 +45,8 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   checkFlags(args, command.flags);
   const words = positionals(args, command.flags).map(({ value }) => value);
   checkWords(words, command);
-  return command.run({ flags: parseFlags(args, command.flags), words });
+  const { flags } = command;
+  return command.run({ flags: parseFlags(args, flags), switches: switchesOf(args, flags), words });
 }
 
 /** A configuration file's name in the place of an address, a common mistake. */

@@ -3,7 +3,7 @@
 
 import type { X509Certificate } from "node:crypto";
 import type { Certificate } from "../auth/certificate.ts";
-import type { Check } from "../auth/certificate-check.ts";
+import type { Check, Trust } from "../auth/certificate-check.ts";
 import { commonNames, identityFault } from "../auth/identity.ts";
 import type { Config, Listener } from "../config/config.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
@@ -101,11 +101,13 @@ type CertificateStep = Step & { name: "certificate" };
 
 function certificateLines(
   { ok, finding: { chain, passed, failed }, detail = "" }: CertificateStep,
-  { date }: Question,
+  { date, listener: { trust } }: Question,
   { place }: ExplainedRules,
 ): Line[] {
   const good = passed.map((step): Line => ({ step, ok: true, ...GOOD[step](chain, place) }));
   if (ok || failed === undefined) return good;
+  if (failed === "chain")
+    return [...good, { step: failed, ok: false, ...chainTexts(chain, place, detail, trust) }];
   return [...good, { step: failed, ok: false, ...BAD[failed](chain, place, detail, date) }];
 }
 
@@ -124,14 +126,6 @@ const GOOD: Readonly<Record<Check, (chain: Chain, place: Listener) => Words>> = 
 };
 
 const BAD: Readonly<Record<Check, (chain: Chain, place: Listener, detail: string, date: number) => Words>> = {
-  chain: ([client], { key, ca }, detail) => {
-    const issuer = client && (commonNames(client.x509.issuer)[0] ?? client.x509.issuer);
-    return {
-      text: client === undefined ? detail : `${detail}: ${nameOf(client)}, issued by ${quote(issuer)}`,
-      key: `${key}.ca`,
-      remedy: `Issue the certificate from a CA in ${quote(ca)}, add its CA there, or have the client send the intermediate CAs that are missing.`,
-    };
-  },
   purposes: (_, { key }, detail) => ({
     text: detail,
     key: `${key}.ca`,
@@ -156,6 +150,17 @@ const BAD: Readonly<Record<Check, (chain: Chain, place: Listener, detail: string
     };
   },
 };
+
+function chainTexts([client]: Chain, { key, ca }: Listener, detail: string, trust: Trust): Words {
+  const issuer = client && (commonNames(client.x509.issuer)[0] ?? client.x509.issuer);
+  const namesake = trust.authorities.all.some(({ subject }) => subject === client?.issuer);
+  const whose = namesake ? ", but not signed by the CA of that name that is trusted" : "";
+  return {
+    text: client === undefined ? detail : `${detail}: ${nameOf(client)}, issued by ${quote(issuer)}${whose}`,
+    key: `${key}.ca`,
+    remedy: `Issue the certificate from a CA in ${quote(ca)}, add its CA there, or have the client send the intermediate CAs that are missing.`,
+  };
+}
 
 function revocationTexts(chain: Chain, list: string, detail: string): Words {
   switch (detail) {

@@ -1,6 +1,8 @@
-// The rules of a configuration without a proxy that runs on it: for questions of what would happen.
+// What would become of a client, by a configuration that no proxy runs on.
 
-import type { ActiveConfig, ListenerState } from "../connection/admission.ts";
+import type { ActiveConfig, ListenerState, Question } from "../connection/admission.ts";
+import { explain, type Explanation } from "../connection/explanation.ts";
+import type { Config, Listener } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { Slots } from "../state/balancer.ts";
 import { Ledger } from "../state/ledger.ts";
@@ -10,6 +12,7 @@ import { CounterRows } from "./counter-rows.ts";
 import { buildSnapshot, targetKeys, type ListenerSnapshot } from "./snapshot.ts";
 
 export interface OfflineRules {
+  readonly config: Config;
   readonly rules: ActiveConfig;
   /** In the order of the configuration's listeners. */
   readonly listeners: readonly ListenerState[];
@@ -32,7 +35,18 @@ export function offlineRules(
     rows: new CounterRows(ledger).assign(config, pairs),
   });
   return {
+    config,
     rules: activate(snapshot, makePools(snapshot, ledger)),
     listeners: snapshot.listeners.map((each, i) => listenerState(each as ListenerSnapshot, i)),
   };
+}
+
+/** @param asked with the place of the listener in the configuration */
+export function explainOffline(
+  { config, rules, listeners }: OfflineRules,
+  asked: Omit<Question, "listener"> & { readonly listener: number },
+): Explanation {
+  const listener = listeners[asked.listener] as ListenerState;
+  const place = config.listeners[asked.listener] as Listener;
+  return explain({ ...asked, listener }, { rules, place, live: false });
 }

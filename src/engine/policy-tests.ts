@@ -1,12 +1,12 @@
 // Runs the tests of a configuration: each asks the decision a question, and compares the answer. They need the files that
 // the configuration names, and no proxy.
 
-import { explain, presenting, type Explanation } from "../connection/explanation.ts";
+import { presenting, type Explanation } from "../connection/explanation.ts";
 import type { Question } from "../connection/admission.ts";
 import type { PolicyTest } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { ConfigError, quote, type Fault } from "../lib/errors.ts";
-import { offlineRules } from "./offline.ts";
+import { explainOffline, offlineRules } from "./offline.ts";
 
 /** How one test went. */
 export interface TestResult {
@@ -43,17 +43,15 @@ export function* testPolicy(
 ): Generator<void, readonly TestResult[]> {
   const { config, credentials } = loaded;
   if (config.tests.length === 0) return [];
-  const { rules, listeners } = offlineRules(loaded);
+  const rules = offlineRules(loaded);
   const results: TestResult[] = [];
   for (const [i, test] of config.tests.entries()) {
-    const { client, serverName, from: address, at: date = now, expect: expected } = test;
+    const { client, listener, serverName, from: address, at: date = now, expect: expected } = test;
     const from: Question["from"] =
       client === undefined
         ? presenting(credentials.tests[i] ?? [])
         : { client, group: client.slice(client.indexOf("@") + 1) };
-    const listener = listeners[test.listener]!;
-    const place = config.listeners[test.listener]!;
-    const explanation = explain({ listener, from, serverName, address, date }, { rules, place, live: false });
+    const explanation = explainOffline(rules, { listener, from, serverName, address, date });
     // An upstream may have the name of a reason.
     const { upstream, reason } = explanation;
     const got = upstream ?? reason ?? "";
