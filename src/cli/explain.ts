@@ -1,11 +1,6 @@
 // `proxy explain`: what would become of a client, and why. Decided offline by the very code that admits clients.
 
-import {
-  explain as explainQuestion,
-  presenting,
-  type Explanation,
-  type Line,
-} from "../connection/explanation.ts";
+import { presenting, type Explanation, type Line } from "../connection/explanation.ts";
 import { loadConfig } from "../config/load.ts";
 import { listenerFor } from "../config/listener-for.ts";
 import { certificates } from "../config/pem-files.ts";

@@ -125,7 +125,9 @@ const GOOD: Readonly<Record<Check, (chain: Chain, place: Listener) => Words>> = 
   dates: (chain) => ({ text: `valid until ${dateOf(Math.min(...chain.map(({ notAfter }) => notAfter)))}` }),
 };
 
-const BAD: Readonly<Record<Check, (chain: Chain, place: Listener, detail: string, date: number) => Words>> = {
+const BAD: Readonly<
+  Record<Exclude<Check, "chain">, (chain: Chain, place: Listener, detail: string, date: number) => Words>
+> = {
   purposes: (_, { key }, detail) => ({
     text: detail,
     key: `${key}.ca`,
@@ -156,7 +158,7 @@ function chainTexts([client]: Chain, { key, ca }: Listener, detail: string, trus
   const namesake = trust.authorities.all.some(({ subject }) => subject === client?.issuer);
   const whose = namesake ? ", but not signed by the CA of that name that is trusted" : "";
   return {
-    text: client === undefined ? detail : `${detail}: ${nameOf(client)}, issued by ${quote(issuer)}${whose}`,
+    text: client === undefined ? detail : `${detail}: ${nameOf(client)}, issued by ${short(issuer)}${whose}`,
     key: `${key}.ca`,
     remedy: `Issue the certificate from a CA in ${quote(ca)}, add its CA there, or have the client send the intermediate CAs that are missing.`,
   };
@@ -182,7 +184,7 @@ function revocationTexts(chain: Chain, list: string, detail: string): Words {
 function identityLine({ ok, client, subject }: Step & { name: "identity" }, { from }: Question): Line {
   const taken = "client" in from ? ", taken as verified" : "";
   return ok
-    ? { step: "identity", ok, text: `${quote(client)}${taken}` }
+    ? { step: "identity", ok, text: `${short(client)}${taken}` }
     : {
         step: "identity",
         ok,
@@ -206,7 +208,7 @@ function routeLine(
   { serverName }: Question,
   { rules: { router, config }, place }: ExplainedRules,
 ): Line {
-  const asked = serverName === undefined ? "no server name is asked for" : quote(serverName);
+  const asked = serverName === undefined ? "no server name is asked for" : short(serverName);
   if (!ok) {
     const names = config.upstreams.flatMap(({ serverNames = [] }) => serverNames);
     const near = serverName === undefined ? undefined : suggest(serverName, names);
@@ -219,7 +221,7 @@ function routeLine(
       remedy: `Set the server name in the client${hint}, or add it to an upstream's serverNames.`,
     };
   }
-  const to = quote(upstream);
+  const to = short(upstream);
   if (pinned)
     return { step: "route", ok, text: `${to}, for every server name`, key: `${place.key}.upstream` };
   const own = keyOf(config, upstream);
@@ -239,19 +241,19 @@ function routeLine(
 function authorizationLine({ ok, upstream, group }: Step & { name: "authorization" }, config: Config): Line {
   const key = `${keyOf(config, upstream)}.authorizedGroups`;
   const groups = config.upstreams.find(({ name }) => name === upstream)?.authorizedGroups ?? [];
-  const it = `the group ${quote(group)}`;
+  const it = `the group ${short(group)}`;
   if (ok) {
-    const text = `${it} may reach ${quote(upstream)}`;
+    const text = `${it} may reach ${short(upstream)}`;
     return { step: "authorization", ok, text, key: `${key}[${groups.indexOf(group)}]` };
   }
   const near = groups.find((each) => each.toLowerCase() === group.toLowerCase());
-  const hint = near === undefined ? "" : `; ${quote(near)} is, and case matters`;
+  const hint = near === undefined ? "" : `; ${short(near)} is, and case matters`;
   return {
     step: "authorization",
     ok,
-    text: `${it} is not listed for ${quote(upstream)}${hint}`,
+    text: `${it} is not listed for ${short(upstream)}${hint}`,
     key,
-    remedy: `Add ${quote(group)} to it, or issue a certificate for a group that is listed.`,
+    remedy: `Add ${short(group)} to it, or issue a certificate for a group that is listed.`,
   };
 }
 
@@ -292,8 +294,15 @@ function keyOf({ upstreams }: Config, name: string | undefined): string {
 }
 
 function nameOf({ x509 }: Certificate): string {
-  return quote(commonNames(x509.subject)[0] ?? x509.subject);
+  return short(commonNames(x509.subject)[0] ?? x509.subject);
 }
+
+/** Quoted, and short enough for a column of a terminal. */
+function short(text: string | undefined): string {
+  const quoted = quote(text);
+  return quoted.length > MAX_NAME_LENGTH ? `${quoted.slice(0, MAX_NAME_LENGTH)}…` : quoted;
+}
+const MAX_NAME_LENGTH = 56;
 
 /** Precise to the minute. */
 function dateOf(time: number): string {
