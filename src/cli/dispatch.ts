@@ -15,8 +15,8 @@ import { usage } from "./usage.ts";
 
 const ACTIONS: ReadonlyMap<string, Command> = new Map([
   ["check", check],
-  ["explain", explain],
   ["echo", echoCommand],
+  ["explain", explain],
   ["schema", schema],
 ]);
 const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);

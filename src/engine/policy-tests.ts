@@ -1,6 +1,7 @@
 // Runs the tests of a configuration: each asks the decision a question, and compares the answer. They need the files that
 // the configuration names, and no proxy.
 
+import { basename } from "node:path";
 import { presenting, type Explanation } from "../connection/explanation.ts";
 import type { Question } from "../connection/admission.ts";
 import type { PolicyTest } from "../config/config.ts";
@@ -66,7 +67,7 @@ export function* testPolicy(
 
 function titleOf({ client, certificate, serverName, from, at }: PolicyTest): string {
   return [
-    client === undefined ? quote(certificate) : quote(client),
+    quote(client ?? basename(certificate ?? "")),
     ...(serverName === undefined ? [] : [`to ${quote(serverName)}`]),
     ...(from === undefined ? [] : [`from ${from}`]),
     ...(at === undefined ? [] : [`at ${new Date(at).toISOString().replace(".000", "")}`]),
