@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { explain } from "../../src/cli/explain.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import * as library from "../../src/index.ts";
@@ -131,6 +132,7 @@ describe("command lines in the documentation", () => {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
       return;
     }
+    if (words[0] === "explain") return checkFlags(words.slice(1), explain.flags);
     const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
     checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();
