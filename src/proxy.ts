@@ -228,6 +228,9 @@ class RunningProxy implements Proxy {
       get warnings() {
         return proxy.#loaded.warnings;
       },
+      get adminCredentials() {
+        return proxy.#loaded.credentials.admin;
+      },
       get expiries() {
         return proxy.#loaded.expiries;
       },
@@ -305,7 +308,14 @@ class RunningProxy implements Proxy {
       this.#loaded = loaded;
       const at = Date.now();
       const succeeded = this.#reloads.succeeded + 1;
-      this.#reloads = { ...this.#reloads, succeeded, succeededAt: at, triedAt: at, faults: [] };
+      this.#reloads = {
+        ...this.#reloads,
+        succeeded,
+        succeededAt: at,
+        triedAt: at,
+        faults: [],
+        changed: changes,
+      };
       this.#reminder.stop();
       if (this.#held > 0) this.#hold(heldBy(holding));
       const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));

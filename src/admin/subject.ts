@@ -2,6 +2,7 @@
 
 import type { Block } from "../auth/blocks.ts";
 import type { Config, Listener } from "../config/config.ts";
+import type { Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Runner } from "../engine/runner.ts";
@@ -21,6 +22,8 @@ export interface ReloadRecord {
   /** When the last attempt was, if there was one, and what was wrong with it; empty where it succeeded. */
   readonly triedAt: number | undefined;
   readonly faults: readonly Pick<Fault, "problem">[];
+  /** What the last one that succeeded has changed. */
+  readonly changed?: { readonly keys: string; readonly files: string };
 }
 
 /** A running proxy. Each field says how it is at the moment of asking. */
@@ -35,6 +38,8 @@ export interface Subject {
   readonly configFile: string | undefined;
   readonly maxConnections: number;
   readonly warnings: readonly string[];
+  /** Of the door for operators, where it has TLS. */
+  readonly adminCredentials?: Credentials | undefined;
   /** One list for each listener of `config`. */
   readonly expiries: readonly (readonly Expiry[])[];
   readonly reloads: ReloadRecord;

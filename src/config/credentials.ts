@@ -4,7 +4,7 @@
 import { X509Certificate } from "node:crypto";
 import { createSecureContext } from "node:tls";
 import { readCertificate, type Certificate } from "../auth/certificate.ts";
-import type { Config, Listener, UpstreamTls } from "./config.ts";
+import type { AdminSettings, Config, Listener, UpstreamTls } from "./config.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 import { blocksOf, certificates, privateKey, textOf, type Findings } from "./pem-files.ts";
 import { mayHaveSigned, readRevocationList, verifyList, type RevocationList } from "../auth/revocation.ts";
@@ -34,6 +34,8 @@ export interface AllCredentials {
   readonly upstreams: readonly (UpstreamCredentials | undefined)[];
   /** The certificates of each test, the client's first; undefined for those that name a client. */
   readonly tests: readonly (readonly X509Certificate[] | undefined)[];
+  /** Of the door for operators; undefined where it has no TLS. */
+  readonly admin: Credentials | undefined;
   /** What is allowed but not advisable, one line each. */
   readonly warnings: readonly string[];
 }
@@ -46,7 +48,7 @@ const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
  * @param faults collects what is wrong; use the result only if it stays empty
  */
 export function* loadCredentials(
-  { listeners, upstreams, tests }: Config,
+  { listeners, upstreams, tests, admin }: Config,
   faults: Fault[],
 ): Generator<void, AllCredentials> {
   const warnings = new Set<string>();
@@ -60,16 +62,18 @@ export function* loadCredentials(
         ? undefined
         : certificates(certificate, "certificate", findings(`tests[${i}]`, faults, warnings)).all,
     ),
+    admin: admin && ofAdmin(admin, faults, warnings),
     warnings: [...warnings],
   };
 }
 
 /** Every file that a configuration names. */
-export function filesOf({ listeners, upstreams, tests }: Config): string[] {
+export function filesOf({ listeners, upstreams, tests, admin }: Config): string[] {
   const files = [
     ...listeners.flatMap(({ ca, certificate, privateKey, crl }) => [ca, certificate, privateKey, crl]),
     ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
     ...tests.map(({ certificate }) => certificate),
+    ...[admin?.ca, admin?.certificate, admin?.privateKey],
   ];
   return [...new Set(files.filter((file) => file !== undefined))];
 }
@@ -111,6 +115,24 @@ function ofUpstream(
   const { certificate, privateKey } = tls;
   if (certificate === undefined || privateKey === undefined) return { ca, cert: undefined, key: undefined };
   const credentials = { ca, ...keyPair({ certificate, privateKey }, key, found) };
+  if (faults.length === before) tryOut(credentials, certificate, found);
+  return credentials;
+}
+
+function ofAdmin(
+  { ca, certificate, privateKey }: AdminSettings,
+  faults: Fault[],
+  warnings: Set<string>,
+): Credentials | undefined {
+  if (ca === undefined || certificate === undefined || privateKey === undefined) return undefined;
+  const before = faults.length;
+  const found = findings("admin", faults, warnings);
+  const trusted = authorities(ca, found).map(({ x509 }) => String(x509));
+  const credentials = {
+    ca: trusted,
+    ...keyPair({ certificate, privateKey }, "admin", found),
+    crl: undefined,
+  };
   if (faults.length === before) tryOut(credentials, certificate, found);
   return credentials;
 }

@@ -3,7 +3,7 @@
 
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
-import { descriptorShortage, mostConnections, type Holding } from "../lib/descriptors.ts";
+import { ADMIN_CONNECTIONS, descriptorShortage, mostConnections, type Holding } from "../lib/descriptors.ts";
 import { ConfigError, type Fault } from "../lib/errors.ts";
 import type { Config, ProxyConfig } from "./config.ts";
 import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
@@ -68,6 +68,7 @@ export function* loadConfig(
     workers: workers ?? config.workers,
     listeners: config.listeners.length,
     checks: config.upstreams.reduce((sum, each) => sum + (each.healthCheck ? each.targets.length : 0), 0),
+    admin: adminHolds(config),
   };
   const shortage = descriptorShortage(holding);
   const most = mostConnections(holding);
@@ -92,6 +93,12 @@ export function* loadConfig(
   if (shortage !== undefined) warnings.push(`the proxy will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
   return { config, credentials, warnings, expiries, maxConnections, holding, shortage, seen };
+}
+
+/** Descriptors for operators: each door's own, and its connections; with TLS those in a handshake too. */
+function adminHolds({ admin }: Config): number {
+  const socket = admin?.socket === undefined ? 0 : 1 + ADMIN_CONNECTIONS;
+  return socket + (admin?.address === undefined ? 0 : 1 + 2 * ADMIN_CONNECTIONS);
 }
 
 /** The files besides those that the configuration names. */

@@ -206,7 +206,8 @@ export function blockDetail({ subject, reason }: Block): string {
   return reason === "" ? subject : `${subject}: ${reason}`;
 }
 
-function identityOf(
+/** Who presents a certificate that is good by the rules of now. */
+export function identityOf(
   { certificate, chain, vouched, fresh, since }: Presented,
   trust: Trust,
   date: number,
@@ -232,6 +233,19 @@ function identityOf(
   return { reason: "identity_invalid" };
 }
 
+/** Why TLS has not verified the client of a handshake that has ended; undefined where it has. */
+export function handshakeFailure(
+  socket: ClientSocket,
+  success: boolean,
+  error: Error | null,
+): Refusal | undefined {
+  // `success` is true for a stranger's certificate too: `authorized` decides.
+  if (success && error === null && socket.authorized) return undefined;
+  const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
+  const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
+  return weak ? weak : { reason, detail };
+}
+
 /**
  * Decides on a client whose handshake has succeeded or failed, and takes a lease. A refusal takes nothing from any
  * client.
@@ -242,12 +256,8 @@ export function admit(
   error: Error | null,
   { rules, limits, listener, generation, id, now }: Circumstances,
 ): Admission | Refusal {
-  // `success` is true for a stranger's certificate too; `authorized` decides.
-  if (!success || error !== null || !socket.authorized) {
-    const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
-    const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());
-    return weak ? weak : { reason, detail };
-  }
+  const failure = handshakeFailure(socket, success, error);
+  if (failure !== undefined) return failure;
   const serverName = serverNameOf(socket);
   const from = presentedBy(socket, listener, generation);
   const address = (socket as Partial<ClientSocket>).remoteAddress;
@@ -308,9 +318,9 @@ export function reauthorize(
 /**
  * What TLS knows of the client. TLS verified it by older rules: those of the first session, or those before a reload.
  */
-function presentedBy(
+export function presentedBy(
   socket: ClientSocket,
-  { generation: current, authoritiesSince }: ListenerState,
+  { generation: current, authoritiesSince }: Pick<ListenerState, "generation" | "authoritiesSince">,
   generation: number,
 ): Presented {
   return {

@@ -614,6 +614,13 @@ export class Connection implements Dialer, HandshakeOwner {
     };
   }
 
+  /** Who has it open, and what it has carried; undefined where there is no {@link view}. */
+  use(): Pick<ConnectionView, "client" | "bytesIn" | "bytesOut"> | undefined {
+    if (this.#admission === undefined || this.#phase === "over") return undefined;
+    const { client } = this.#admission;
+    return { client, bytesIn: this.#toUpstream.bytes, bytesOut: this.#toClient.bytes };
+  }
+
   /** Its number in the thread: later ones have higher ones. */
   get number(): number {
     return this.#number;

@@ -15,7 +15,7 @@ export function answer(
     case "connections":
       return listed(question, connections, now());
     case "clients":
-      return clients(connections, now());
+      return clients(connections);
     case "kick":
       return kick(question, shared);
     case "block":
@@ -41,17 +41,17 @@ function listed(
   return { lines, next: undefined };
 }
 
-function clients(connections: ReadonlySet<Connection>, now: number): ClientUse[] {
+function clients(connections: ReadonlySet<Connection>): ClientUse[] {
   const found = new Map<string, { client: string; open: number; bytesIn: number; bytesOut: number }>();
   for (const connection of connections) {
-    const view = connection.view(now);
-    if (view === undefined) continue;
-    const { client, bytesIn, bytesOut } = view;
-    const use = found.get(client) ?? { client, open: 0, bytesIn: 0, bytesOut: 0 };
-    found.set(client, use);
-    use.open++;
-    use.bytesIn += bytesIn;
-    use.bytesOut += bytesOut;
+    const use = connection.use();
+    if (use === undefined) continue;
+    const { client, bytesIn, bytesOut } = use;
+    let all = found.get(client);
+    if (all === undefined) found.set(client, (all = { client, open: 0, bytesIn: 0, bytesOut: 0 }));
+    all.open++;
+    all.bytesIn += bytesIn;
+    all.bytesOut += bytesOut;
   }
   return [...found.values()];
 }

@@ -23,14 +23,21 @@ export interface Holding {
   readonly listeners: number;
   /** Targets with health checks: each has one connection at a time. */
   readonly checks: number;
+  /** For operators: their doors and connections. */
+  readonly admin?: number;
 }
+
+/** Connections of operators through one door at a time; with TLS, as many handshakes beside them. */
+export const ADMIN_CONNECTIONS = 32;
 
 /**
  * The number of these descriptors. With workers, each has its own socket for each listener, and there is a claim on
  * each port.
  */
-export function heldBy({ workers, listeners, checks }: Holding): number {
-  return checks + (workers === 1 ? listeners : workers * (DESCRIPTORS_PER_WORKER + listeners) + listeners);
+export function heldBy({ workers, listeners, checks, admin = 0 }: Holding): number {
+  return (
+    checks + admin + (workers === 1 ? listeners : workers * (DESCRIPTORS_PER_WORKER + listeners) + listeners)
+  );
 }
 
 /** How many of them exceed what is kept free anyway. */

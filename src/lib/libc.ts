@@ -99,13 +99,20 @@ export function listenerOf(calls: Libc, name: string): number | undefined {
   if (fd < 0) return undefined;
   try {
     if (calls.connect(fd, address, address.length) !== 0) return undefined;
-    // struct ucred: process, user, group at the time when it began to listen.
-    const peer = new Uint32Array(3);
-    const size = Uint32Array.of(peer.byteLength);
-    return calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, size) === 0 ? peer[1] : undefined;
+    return peerUser(calls, fd);
   } finally {
     calls.close(fd);
   }
+}
+
+/** The number of the user at the other end of a local socket, as of when it connected or began to listen. */
+export function peerUser(calls: Libc, fd: number): number | undefined {
+  // struct ucred: process, user, group.
+  const peer = new Uint32Array(3);
+  const size = Uint32Array.of(peer.byteLength);
+  if (calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, size) !== 0) return undefined;
+  // Read from memory: optimized code would not know that the call has changed the array.
+  return calls.read.u32(calls.ptr(peer), 4);
 }
 
 let forUnix: Promise<Libc | undefined> | undefined;

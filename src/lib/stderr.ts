@@ -13,10 +13,16 @@ let backlog: Backlog | undefined;
 /** The reader has exited: the proxy still carries connections, and does not wait at the end. */
 let gone = false;
 let report: (dropped: number) => string = () => "";
+let reported = 0;
 
 /** @param line returns the line that says how many lines were dropped */
 export function onDropped(line: (dropped: number) => string): void {
   report = line;
+}
+
+/** Lines dropped so far, as far as a line has said so. */
+export function linesDropped(): number {
+  return reported;
 }
 
 /** Writes a line, keeps it, or drops it; never waits. */
@@ -37,7 +43,10 @@ export async function flushLog(): Promise<void> {
 function open(): Backlog {
   const made = new Backlog(
     openTerminal(() => made.drained()) ?? ((line) => gone || process.stderr.write(line)),
-    (dropped) => report(dropped),
+    (dropped) => {
+      reported += dropped;
+      return report(dropped);
+    },
   );
   process.stderr.on("drain", () => made.drained());
   process.stderr.on("error", ({ code }: NodeJS.ErrnoException) => {

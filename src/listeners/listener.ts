@@ -52,7 +52,7 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
  * @throws StartError if the address is not available
  */
 export function listen<Data>(
-  { address, sessionTickets, reusePort }: Listener,
+  { address, sessionTickets, reusePort }: Pick<Listener, "address" | "sessionTickets" | "reusePort">,
   credentials: Credentials,
   handlers: Bun.SocketHandler<Data>,
   sockets: Sockets = { count: 1, last: true },

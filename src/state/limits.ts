@@ -4,7 +4,7 @@
 
 import { keyOf } from "./client-table.ts";
 import { WORD, type Ledger } from "./ledger.ts";
-import { changeRule, returnToken, takeToken, type BucketRule } from "./token-bucket.ts";
+import { changeRule, returnToken, takeToken, tokensLeft, type BucketRule } from "./token-bucket.ts";
 
 /** The limits of every client. */
 export interface ClientRule extends BucketRule {
@@ -128,6 +128,19 @@ export class Limits {
     try {
       const row = clients.find(key);
       return row === -1 ? 0 : (clients.open.total[row] as number);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /** Whole tokens that a client has left; Infinity where there are no buckets. */
+  tokens(client: string, now: number): number {
+    const { clients } = this.#ledger;
+    const key = keyOf(client);
+    this.#ledger.lock();
+    try {
+      const row = clients.find(key);
+      return tokensLeft(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule);
     } finally {
       this.#ledger.unlock();
     }

@@ -22,6 +22,12 @@ export function takeToken(fullAt: number, now: number, rule: BucketRule): number
   return next - now <= rule.capacity * rule.fillRate ? next : undefined;
 }
 
+/** Whole tokens that are left. */
+export function tokensLeft(fullAt: number, now: number, { capacity, fillRate }: BucketRule): number {
+  if (capacity === Infinity) return Infinity;
+  return Math.max(0, Math.floor(capacity - Math.max(0, fullAt - now) / fillRate));
+}
+
 /** Gives back a token that was taken. */
 export function returnToken(fullAt: number, rule: BucketRule): number {
   return rule.capacity === Infinity ? fullAt : fullAt - rule.fillRate;

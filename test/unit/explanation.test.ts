@@ -53,7 +53,7 @@ function rulesOf(listener: object = {}, crl?: string): OfflineRules {
   };
   return offlineRules({
     config,
-    credentials: { listeners: [credentials], upstreams: [], tests: [], warnings: [] },
+    credentials: { listeners: [credentials], upstreams: [], tests: [], admin: undefined, warnings: [] },
     maxConnections: 10,
   });
 }

@@ -86,7 +86,7 @@ test.each<[string, RegExp, string[]]>([
   [
     "node:fs is imported by the files that load, watch and log only",
     /"node:fs"/,
-    ["config/file.ts", "config/pem-files.ts", "config/watch.ts", "lib/stderr.ts"],
+    ["admin/socket-path.ts", "config/file.ts", "config/pem-files.ts", "config/watch.ts", "lib/stderr.ts"],
   ],
   ["bun:ffi is imported in one place", /"bun:ffi"/, ["lib/libc.ts"]],
   ["threads are started by the worker pool only", /\bnew Worker\(/, ["engine/worker-pool.ts"]],
