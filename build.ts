@@ -68,6 +68,7 @@ try {
     entrypoints: [`${import.meta.dir}/src/main.ts`, `${import.meta.dir}/src/worker.ts`],
     minify: true,
     bytecode: true,
+    splitting: true,
     format: "esm",
     compile: {
       outfile,

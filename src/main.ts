@@ -1,6 +1,6 @@
 // The binary: runs its command line, prints errors, and ends the process. Nothing else ends it.
 
-import { FAILED, MISUSED } from "./cli/command.ts";
+import { CommandError, FAILED, MISUSED } from "./cli/command.ts";
 import { dispatch } from "./cli/dispatch.ts";
 import { UsageError } from "./cli/flags.ts";
 import { StartError } from "./lib/errors.ts";
@@ -12,7 +12,8 @@ try {
 } catch (error) {
   code = error instanceof UsageError ? MISUSED : FAILED;
   const message = error instanceof Error ? error.message : String(error);
-  const what = error instanceof UsageError || error instanceof StartError ? "" : "internal error: ";
+  const isForPeople = [UsageError, StartError, CommandError].some((kind) => error instanceof kind);
+  const what = isForPeople ? "" : "internal error: ";
   for (const line of message.split("\n")) process.stderr.write(`proxy: ${what}${line}\n`);
 }
 await flushLog();

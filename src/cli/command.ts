@@ -12,11 +12,18 @@ export const MISUSED = 2;
 /** Exit code of `explain`: the client would be refused. */
 export const REFUSED = 3;
 
+/** A command could not do its work; the message says why, to people. */
+export class CommandError extends Error {
+  override name = "CommandError";
+}
+
 export interface Command {
   /** The part of the usage line after `proxy`, such as `check [ADDRESS] [FLAGS]`. */
   readonly usage: string;
   /** What the command does, in a sentence without a full stop. */
   readonly summary: string;
+  /** Under which title the help of the whole program lists it. Default: `Commands`. */
+  readonly group?: string;
   /** The words that are not flags: their name, their meaning, and their largest number. Default: none. */
   readonly words?: { readonly name: string; readonly description: string; readonly most: number };
   readonly flags: Flags;

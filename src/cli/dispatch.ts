@@ -3,23 +3,33 @@
 import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
-import { check } from "./check.ts";
 import { DONE, print, type Command } from "./command.ts";
-import { echoCommand } from "./echo-command.ts";
-import { explain } from "./explain.ts";
 import { FLAGS, UsageError, checkFlags, parseFlags, positionals, switchesOf } from "./flags.ts";
-import { helpCommand } from "./help.ts";
+import { ADDRESS } from "./open.ts";
 import { run } from "./run.ts";
-import { schema } from "./schema.ts";
-import { usage } from "./usage.ts";
 
-const ACTIONS: ReadonlyMap<string, Command> = new Map([
-  ["check", check],
-  ["echo", echoCommand],
-  ["explain", explain],
-  ["schema", schema],
+/** What only another command needs is loaded with that command: the proxy runs for months, and holds what it has loaded. */
+const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
+  check: async () => (await import("./check.ts")).check,
+  echo: async () => (await import("./echo-command.ts")).echoCommand,
+  explain: async () => (await import("./explain.ts")).explain,
+  schema: async () => (await import("./schema.ts")).schema,
+  status: async () => (await import("./status.ts")).status,
+  ps: async () => (await import("./ps.ts")).ps,
+  top: async () => (await import("./top.ts")).top,
+  tail: async () => (await import("./tail.ts")).tail,
+};
+const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ...Object.entries(ACTIONS),
+  ["help", async () => (await import("./help.ts")).helpCommand(await load(Object.entries(ACTIONS)))],
 ]);
-const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", helpCommand(ACTIONS)]]);
+
+async function load(
+  commands: Iterable<readonly [string, () => Promise<Command>]>,
+): Promise<ReadonlyMap<string, Command>> {
+  const loaded = [...commands].map(async ([name, command]) => [name, await command()] as const);
+  return new Map(await Promise.all(loaded));
+}
 
 /**
  * Runs a command line.
@@ -28,13 +38,14 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([...ACTIONS, ["help", hel
  */
 export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   const first = positionals(rawArgs, FLAGS)[0];
-  const named = first && COMMANDS.get(first.value);
+  const named = await (first && COMMANDS.get(first.value))?.();
   const command = named ?? run;
   const args = named === undefined ? rawArgs : rawArgs.toSpliced(first!.index, 1);
 
   const ahead = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length);
   if (ahead.includes("--help") || ahead.includes("-h")) {
-    print(named === undefined ? usage(run, COMMANDS) : usage(named));
+    const { usage } = await import("./usage.ts");
+    print(named === undefined ? usage(run, await load(COMMANDS)) : usage(named));
     return DONE;
   }
   if (ahead.includes("--version") || ahead.includes("-v")) {
@@ -54,7 +65,7 @@ const CONFIG_FILE = /\.(toml|ya?ml|json)$/i;
 
 function checkWords(words: readonly string[], command: Command): void {
   const [word] = words;
-  if (word !== undefined && (command === run || command === check)) {
+  if (word !== undefined && command.words === ADDRESS) {
     if (CONFIG_FILE.test(word)) {
       throw new UsageError(
         `${quote(word)} is not an address; a configuration file is given as --config ${/^[\w./-]+$/.test(word) ? word : quote(word)}`,

@@ -32,3 +32,11 @@ export function onStop(stop: (again: boolean) => Promise<{ cut: number }>): Prom
     for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT"] as const) process.on(signal, stopping);
   });
 }
+
+/** Resolves at the first signal that ends a command which has nothing to bring to its end. */
+export function onFirstStop(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP"] as const)
+      process.on(signal, () => resolve());
+  });
+}

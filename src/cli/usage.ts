@@ -17,9 +17,9 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
     ...wrap(`${summary}.`),
     ...section(
       "Usage",
-      [command, ...(others?.values() ?? [])].map((each) => `  proxy ${each.usage}`),
+      [command.usage, ...(others ? ["COMMAND [FLAGS]"] : [])].map((each) => `  proxy ${each}`),
     ),
-    ...section("Commands", table([...(others ?? [])].map(([name, each]) => [name, each.summary]))),
+    ...commandTables(others ?? new Map()),
     ...section("Words", words === undefined ? [] : table([[words.name, words.description]])),
     ...section("Flags", table(flagRows(flags))),
     ...section(
@@ -30,6 +30,20 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
     ...section("Exit codes", table(exitCodes)),
     ...(notes === undefined ? [] : ["", ...wrap(notes)]),
   ].join("\n");
+}
+
+/** By group, in columns that are the same for all. */
+function commandTables(commands: ReadonlyMap<string, Command>): string[] {
+  const left = widthFor([...commands.keys()]);
+  return [...Map.groupBy(commands, ([, { group }]) => group ?? "Commands")].flatMap(([title, entries]) =>
+    section(
+      title,
+      columns(
+        entries.map(([name, { summary }]) => [name, summary]),
+        left,
+      ),
+    ),
+  );
 }
 
 function flagRows(flags: Flags): [string, string][] {

@@ -266,8 +266,10 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#row !== undefined) sources.admitted(this.#row, now());
     this.#deadlines.admitted(admission.expiresAt);
     this.#deadlines.limit(rules.config, Math.random());
-    // The check is here so that other log levels cost nothing.
-    if (rules.config.logLevel === "debug") this.#logAdmitted(admission);
+    // The check is here so that it costs nothing if nobody wants the line.
+    const { log, logLevel } = rules.config;
+    if (log.admissions) this.#logAdmitted(admission, "info");
+    else if (logLevel === "debug") this.#logAdmitted(admission, "debug");
     this.#dialNext(admission);
   }
 
@@ -280,8 +282,8 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#client.terminate();
   }
 
-  #logAdmitted({ client, pool, serverName }: Admission): void {
-    this.#shared.log.debug("admitted", {
+  #logAdmitted({ client, pool, serverName }: Admission, level: "info" | "debug"): void {
+    this.#shared.log[level]("admitted", {
       id: this.#id,
       client,
       remote: this.#remote,
@@ -501,8 +503,11 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- time
 
-  /** Called at short, regular intervals: every timeout is noticed here. Called in every phase. */
-  tick(moment: Moment): void {
+  /**
+   * Called at short, regular intervals: every timeout is noticed here. Called in every phase.
+   * @param before the `now` of the call before
+   */
+  tick(moment: Moment, before: number): void {
     const phase = this.#phase;
     if (phase === "over") {
       // Its sockets should have closed at once. Close any that has not.
@@ -517,7 +522,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (isQuiet && !this.#works && (phase === "relaying" || phase === "closing")) this.#targetWorks();
     switch (due) {
       case undefined:
-        return;
+        return this.#logProgress(before, moment.now);
       case "handshake_timeout":
         return this.#refuse(due);
       case "connect_timeout":
@@ -525,6 +530,21 @@ export class Connection implements Dialer, HandshakeOwner {
       default:
         return this.#break(due);
     }
+  }
+
+  #logProgress(before: number, now: number): void {
+    const { progress } = this.#shared.rules.config.log;
+    if (progress === undefined || !this.#connected) return;
+    if (!this.#deadlines.completes(progress, before, now)) return;
+    this.#shared.log.info("progress", {
+      id: this.#id,
+      client: this.#admission?.client,
+      remote: this.#remote,
+      ...this.#whereTo,
+      bytesIn: this.#toUpstream.bytes,
+      bytesOut: this.#toClient.bytes,
+      durationMs: now - this.#deadlines.acceptedAt,
+    });
   }
 
   /** What has moved since the last time goes to the counters: not per chunk, but while the connection lives. */

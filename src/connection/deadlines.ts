@@ -72,6 +72,12 @@ export class Deadlines {
     return now - this.#since;
   }
 
+  /** Whether the connection has completed another `period` of its life between two looks; periods are counted from its accept. */
+  completes(period: number, before: number, now: number): boolean {
+    const count = (at: number) => Math.floor(Math.max(0, at - this.acceptedAt) / period);
+    return count(now) > count(before);
+  }
+
   /** When the client's certificate expires, in milliseconds since 1970. */
   get expiresAt(): number {
     return this.#expiresAt;

@@ -55,6 +55,8 @@ export class Engine {
   /** One for each port of the start; undefined for ports that a reload had removed before this engine began. */
   #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
+  /** When it ticked last. */
+  #ticked = 0;
   readonly #beat: Beat;
   #closing = false;
   /** The engine was closed, and so are its ports. */
@@ -249,7 +251,8 @@ export class Engine {
   #tick(): void {
     const { connections, limits, now } = this.#shared;
     const moment = { now: now(), date: Date.now() };
-    for (const connection of connections) connection.tick(moment);
+    for (const connection of connections) connection.tick(moment, this.#ticked);
+    this.#ticked = moment.now;
     limits.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }

@@ -183,29 +183,75 @@ test("a reload that adds a healthy target says that there is one again, one that
 });
 
 test.each([
-  ["debug", 1],
-  ["info", 0],
-] as const)("an admission is a line at debug: level %s, %i lines", async (logLevel, count) => {
-  using origin = echoOrigin();
-  await using proxy = await startProxy([origin.target], { logLevel });
-  const client = await connect(proxy.port, { identity: issue("erin@admin") });
-  await client.send("x");
-  await client.read(1);
-  client.close();
-  const { id } = await proxy.log.line("closed");
-  const lines = proxy.log.lines.filter(({ msg }) => msg === "admitted");
-  expect(lines).toEqual(
-    Array(count).fill({
-      level: "debug",
-      msg: "admitted",
-      id,
-      client: "erin@admin",
-      remote: expect.any(String),
-      listener: "127.0.0.1:0",
-      serverName: "localhost",
-      upstream: "test",
-    }),
-  );
+  ["debug", false, ["debug"]],
+  ["info", false, []],
+  ["debug", true, ["info"]],
+  ["info", true, ["info"]],
+] as const)(
+  "an admission is a line at debug, or at info where asked: level %s, asked %p, lines %p",
+  async (logLevel, admissions, levels) => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { logLevel, log: { admissions } });
+    const client = await connect(proxy.port, { identity: issue("erin@admin") });
+    await client.send("x");
+    await client.read(1);
+    client.close();
+    const { id } = await proxy.log.line("closed");
+    const lines = proxy.log.lines.filter(({ msg }) => msg === "admitted");
+    expect(lines).toEqual(
+      levels.map((level) => ({
+        level,
+        msg: "admitted",
+        id,
+        client: "erin@admin",
+        remote: expect.any(String),
+        listener: "127.0.0.1:0",
+        serverName: "localhost",
+        upstream: "test",
+      })),
+    );
+  },
+);
+
+describe.each([1, 2])("with %i workers", (workers) => {
+  test("a connection that stays open says how far it is, as often as asked", async () => {
+    using origin = echoOrigin();
+    // The shortest of the times says how often connections are looked at.
+    const over = { workers, connectTimeout: "1s", log: { progress: "100ms" } };
+    await using proxy = await startProxy([origin.target], over);
+    const client = await connect(proxy.port, { identity: issue("erin@admin") });
+    await client.send("hello");
+    await client.read(5);
+    const lines = await proxy.log.count("progress", 3);
+    client.close();
+    const { id, remote } = await proxy.log.line("closed");
+    for (const line of lines) {
+      expect(line).toEqual({
+        level: "info",
+        msg: "progress",
+        id,
+        client: "erin@admin",
+        remote,
+        upstream: "test",
+        target: origin.target,
+        bytesIn: 5,
+        bytesOut: 5,
+        durationMs: expect.any(Number),
+      });
+    }
+    const periods = lines.map(({ durationMs }) => Math.floor(Number(durationMs) / 100));
+    expect(new Set(periods).size).toBe(periods.length);
+    expect(periods[0]).toBeGreaterThan(0);
+  });
+
+  test("connections say nothing on their way where nobody has asked", async () => {
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], { workers, timeout: "200ms" });
+    const client = await connect(proxy.port);
+    await proxy.log.line("closed", "idle_timeout");
+    client.close();
+    expect(proxy.log.lines.filter(({ msg }) => msg === "progress")).toEqual([]);
+  });
 });
 
 describe("a client that does not trust the proxy", () => {

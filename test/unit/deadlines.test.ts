@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { Deadlines, type Due, type Phase, type Timeouts } from "../../src/connection/deadlines.ts";
+import { Random } from "../support/random.ts";
 
 const config: Timeouts = {
   handshakeTimeout: 10,
@@ -108,5 +109,38 @@ describe("deadlines after a lost authorization", () => {
     expect(deadlines.isRevoked).toBe(false);
     expect(at(deadlines, 400)).toBeUndefined();
     expect(at(deadlines, 1_100)).toBe("max_duration");
+  });
+});
+
+describe("a period of a connection's life", () => {
+  test.each([
+    [100, 109, false],
+    [100, 110, true],
+    [110, 119, false],
+    [109, 110, true],
+    [110, 145, true],
+    // The look before was at a time when the connection was not there yet.
+    [0, 105, false],
+    [0, 110, true],
+  ])("of 10 is completed between %i and %i: %p", (before, now, expected) => {
+    expect(admitted().completes(10, before, now)).toBe(expected);
+  });
+
+  test("is completed as often as it fits, at whatever moments one looks", () => {
+    const random = new Random(7);
+    for (let round = 0; round < 100; round++) {
+      const deadlines = new Deadlines(random.int(0, 1_000));
+      const period = random.int(50, 250);
+      const start = random.int(0, 2_000);
+      let [now, count] = [start, 0];
+      for (let look = 0; look < 100; look++) {
+        const before = now;
+        // More often than the period.
+        now += random.int(1, 50);
+        if (deadlines.completes(period, before, now)) count++;
+      }
+      const whole = (at: number) => Math.max(0, Math.floor((at - deadlines.acceptedAt) / period));
+      expect(count).toBe(whole(now) - whole(start));
+    }
   });
 });

@@ -9,7 +9,10 @@ import {
   checkFlags,
   choose,
   locate,
+  parseFlags,
   positionals,
+  switchesOf,
+  type Flags,
 } from "../../src/cli/flags.ts";
 
 describe("checkFlags", () => {
@@ -29,6 +32,39 @@ describe("checkFlags", () => {
 
   test("checkFlags accepts known flags with values", () => {
     checkFlags([":5000", "--ca", "x", "--timeout=1s", "--", "--frob"], FLAGS);
+  });
+});
+
+describe("a switch", () => {
+  const flags: Flags = {
+    json: { type: "boolean", description: "" },
+    admin: { type: "string", valueHint: "", description: "" },
+  };
+
+  test("takes no value: the word after it is a word", () => {
+    const args = ["--json", "x", "--admin", "y"];
+    checkFlags(args, flags);
+    expect(positionals(args, flags).map(({ value }) => value)).toEqual(["x"]);
+    expect(parseFlags(args, flags)).toMatchObject({ admin: "y" });
+    expect(switchesOf(args, flags)).toEqual(new Set(["json"]));
+  });
+
+  test("is not there unless it is given", () => {
+    for (const args of [[], ["--admin", "y"], ["--", "--json"], ["json"]]) {
+      expect(switchesOf(args, flags)).toEqual(new Set());
+    }
+  });
+
+  test.each([
+    ["--json=yes", "--json takes no value"],
+    ["--json=", "--json takes no value"],
+    ["--json --json", "--json is given twice"],
+    ["--no-json", 'unknown flag "--no-json"; did you mean --json?'],
+    ["--jsn", 'unknown flag "--jsn"; did you mean --json?'],
+    ["-json", 'unknown flag "-json"; did you mean --json?'],
+    ["--admin --json", "--admin needs a value"],
+  ])("%s is refused", (line, message) => {
+    expect(() => checkFlags(line.split(" "), flags)).toThrow(new UsageError(message));
   });
 });
 
