@@ -228,6 +228,9 @@ class RunningProxy implements Proxy {
       get warnings() {
         return proxy.#loaded.warnings;
       },
+      get credentials() {
+        return proxy.#loaded.credentials;
+      },
       get adminCredentials() {
         return proxy.#loaded.credentials.admin;
       },

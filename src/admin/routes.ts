@@ -4,6 +4,7 @@
 import { clients } from "./clients.ts";
 import { connections, FILTERS } from "./connections.ts";
 import { events } from "./events.ts";
+import { explain } from "./explain-request.ts";
 import { pageResponse } from "./page.ts";
 import { reload } from "./reload.ts";
 import { json, type Route } from "./route.ts";
@@ -42,5 +43,6 @@ export const ROUTES: readonly Route[] = [
     query: ["status"],
     handler: events,
   },
+  { method: "POST", path: "/v1/explain", action: "explain", right: "read", handler: explain },
   { method: "POST", path: "/v1/reload", action: "reload", right: "operate", handler: reload },
 ];

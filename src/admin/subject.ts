@@ -2,7 +2,7 @@
 
 import type { Block } from "../auth/blocks.ts";
 import type { Config, Listener } from "../config/config.ts";
-import type { Credentials } from "../config/credentials.ts";
+import type { AllCredentials, Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Runner } from "../engine/runner.ts";
@@ -38,6 +38,8 @@ export interface Subject {
   readonly configFile: string | undefined;
   readonly maxConnections: number;
   readonly warnings: readonly string[];
+  /** What was read from the files that `config` names. */
+  readonly credentials: AllCredentials;
   /** Of the door for operators, where it has TLS. */
   readonly adminCredentials?: Credentials | undefined;
   /** One list for each listener of `config`. */
