@@ -127,7 +127,14 @@ allowed: orders
   });
 
   test.each([
-    ["explain --config proxy.toml", "--cert is missing; it is the client's certificate"],
+    ["explain --config proxy.toml", "--cert is missing; it is the client's certificate. Or give --client"],
+    [`${EXPLAIN} alice.crt --client a@b`, "--client and --cert exclude each other"],
+    [
+      "explain --config proxy.toml --client *@b",
+      '--client: "*@b" is not a client; write it like "alice@admin"',
+    ],
+    ["explain 7f-1 --client a@b", "ID and --client exclude each other"],
+    [`${EXPLAIN} alice.crt --admin x`, "--admin is for --live and ID"],
     [`${EXPLAIN} none.crt`, '--cert: "none.crt" cannot be read: there is no such file'],
     [`${EXPLAIN} proxy.key`, '--cert: "proxy.key" holds no certificate (PEM, "BEGIN CERTIFICATE")'],
     [`${EXPLAIN} alice.crt --from here`, '--from: "here" is not an IP address'],
@@ -140,6 +147,37 @@ allowed: orders
     ["explain --config none.toml --cert alice.crt", "none.toml: cannot be read: there is no such file"],
   ])("%s: is misuse, in one line", async (line, message) => {
     expect(await run(line)).toEqual({ code: 2, out: "", err: `proxy: ${message}\n` });
+  });
+});
+
+describe("explain asks a running proxy", () => {
+  test("with --live about a client, and with an id about what became of one", async () => {
+    using origin = echoOrigin();
+    const admin = '[admin]\nsocket = "admin.sock"\n';
+    writeFileSync(folder.path("admin.toml"), admin + configuration("", "127.0.0.1:0", origin.target));
+    await using proxy = await Run.start(["--config", folder.path("admin.toml"), "--log-format", "json"]);
+    const port = await proxy.port();
+    const about = "explain --config admin.toml --live";
+    const allowed = await run(`${about} --cert alice.crt --server-name orders.db.example.com`);
+    expect({ code: allowed.code, err: allowed.err }).toEqual({ code: 0, err: "" });
+    expect(allowed.out).toContain(`✓ target         ${origin.target}, which is up, with 0 open\n`);
+    expect(allowed.out).toEndWith("\nallowed: orders\n");
+    const refused = await run(`${about} --client alice@admin`);
+    expect(refused.code).toBe(3);
+    expect(refused.out).toEndWith("\nrefused: group_not_authorized\n");
+
+    (await visit(port, { serverName: "elsewhere" })).leave();
+    const { id } = await proxy.line("refused");
+    const past = await run(`explain ${id} --admin admin.sock`);
+    expect({ code: past.code, err: past.err }).toEqual({ code: 3, err: "" });
+    expect(past.out).toContain('would be refused: group_not_authorized: the group "admin"');
+    expect(past.out).toEndWith("\nrefused: group_not_authorized\n");
+    for (const line of past.out.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
+    expect(await run("explain 7f-1 --admin admin.sock")).toEqual({
+      code: 1,
+      out: "",
+      err: "proxy: the proxy refuses: no open connection and no refusal of late has this id\n",
+    });
   });
 });
 
