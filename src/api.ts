@@ -3,6 +3,7 @@
 import type { Config, ProxyConfig } from "./config/config.ts";
 import type { Expiry } from "./config/expiry.ts";
 import type { LoadOptions } from "./config/load.ts";
+import type { TestResult } from "./engine/policy-tests.ts";
 import type { Address } from "./lib/address.ts";
 import type { Logger } from "./lib/log.ts";
 import type { UpstreamStats } from "./upstreams/pool.ts";
@@ -41,6 +42,8 @@ export interface Proxy {
   readonly warnings: readonly string[];
   /** For each listener, when its certificates and revocation lists expire. */
   readonly expiries: readonly (readonly Expiry[])[];
+  /** How the tests of the configuration went: all have passed. */
+  readonly tests: readonly TestResult[];
   /** The addresses where it listens, in the order of the listeners; empty before {@link listen}. */
   readonly addresses: readonly Address[];
   /**

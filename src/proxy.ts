@@ -14,6 +14,7 @@ import { restartReport } from "./config/restart.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
 import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
+import { testPolicy, type TestResult } from "./engine/policy-tests.ts";
 import type { Runner } from "./engine/runner.ts";
 import { ConfigError, StartError } from "./lib/errors.ts";
 import type { Expiry } from "./config/expiry.ts";
@@ -47,6 +48,14 @@ async function openWindows({ metrics, admin }: Config, subject: () => Subject): 
   return Windows.open(subject());
 }
 
+/** @throws ConfigError that lists every fault, or every test that fails */
+function* loadAndTest(...given: Parameters<typeof loadConfig>): Generator<void, TestedConfig> {
+  const loaded = yield* loadConfig(...given);
+  return { ...loaded, tests: yield* testPolicy(loaded, Date.now()) };
+}
+
+type TestedConfig = LoadedConfig & { readonly tests: readonly TestResult[] };
+
 class RunningProxy implements Proxy {
   readonly ended: Promise<{ cut: number }>;
   readonly #options: ProxyOptions;
@@ -65,7 +74,7 @@ class RunningProxy implements Proxy {
   #ports: readonly (Listener | undefined)[];
   /** The configuration as written; a reload without an argument reads it again. */
   #input: ProxyConfig;
-  #loaded: LoadedConfig;
+  #loaded: TestedConfig;
   #addresses: readonly Address[] = [];
   readonly #reloads: ReloadLog;
   #windows: Windows | undefined;
@@ -79,7 +88,7 @@ class RunningProxy implements Proxy {
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
     const loaded = atOnce(
-      loadConfig(input, { ...options, seen: new FileStamps().add(filesBeside(options)) }),
+      loadAndTest(input, { ...options, seen: new FileStamps().add(filesBeside(options)) }),
     );
     const { config } = loaded;
     const { workers } = config;
@@ -127,6 +136,10 @@ class RunningProxy implements Proxy {
 
   get expiries(): readonly (readonly Expiry[])[] {
     return this.#loaded.expiries;
+  }
+
+  get tests(): readonly TestResult[] {
+    return this.#loaded.tests;
   }
 
   get addresses(): readonly Address[] {
@@ -214,7 +227,7 @@ class RunningProxy implements Proxy {
     try {
       const input = given ?? (await source());
       const loaded = await inPortions(
-        loadConfig(input, { ...this.#options, seen, workers: this.#started.workers }),
+        loadAndTest(input, { ...this.#options, seen, workers: this.#started.workers }),
       );
       const { holding, shortage } = loaded;
       if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);

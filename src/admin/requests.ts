@@ -8,6 +8,7 @@ export const ACTIONS = [
   "clients",
   "targets",
   "events",
+  "explain",
   "reload",
   "kick",
   "blocks",

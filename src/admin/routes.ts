@@ -5,6 +5,7 @@ import { block, blocks, kick, target, unblock } from "./changes.ts";
 import { clients } from "./clients.ts";
 import { connections, FILTERS } from "./connections.ts";
 import { events } from "./events.ts";
+import { explain } from "./explain-request.ts";
 import { pageResponse } from "./page.ts";
 import { reload } from "./reload.ts";
 import { json, type Route } from "./route.ts";
@@ -48,5 +49,6 @@ export const ROUTES: readonly Route[] = [
   { method: "PUT", path: "/v1/blocks", action: "block", right: "operate", handler: block },
   { method: "DELETE", path: "/v1/blocks", action: "unblock", right: "operate", handler: unblock },
   { method: "PATCH", path: "/v1/targets", action: "target", right: "operate", handler: target },
+  { method: "POST", path: "/v1/explain", action: "explain", right: "read", handler: explain },
   { method: "POST", path: "/v1/reload", action: "reload", right: "operate", handler: reload },
 ];

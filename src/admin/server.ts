@@ -165,7 +165,7 @@ export class AdminServer {
     const { subject, requests } = this.#options;
     const action: Action = found?.action ?? "unknown";
     requests.count(action, result);
-    if (found === undefined || found.method === "GET") return;
+    if (found === undefined || found.right === "read") return;
     const level = result === "ok" ? "info" : result === "refused" ? "warn" : "error";
     subject.log[level]("admin", { action, actor, result, detail });
   }

@@ -5,7 +5,7 @@ import { Requests } from "./requests.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import type { ReloadRecord } from "../config/reload-log.ts";
-import type { Credentials } from "../config/credentials.ts";
+import type { AllCredentials, Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Runner } from "../engine/runner.ts";
@@ -28,6 +28,8 @@ export interface Subject {
   readonly configFile: string | undefined;
   readonly maxConnections: number;
   readonly warnings: readonly string[];
+  /** What was read from the files that `config` names. */
+  readonly credentials: AllCredentials;
   /** Of the door for operators, where it has TLS. */
   readonly adminCredentials?: Credentials | undefined;
   /** One list for each listener of `config`. */
@@ -98,6 +100,9 @@ export function subjectOf(parts: SubjectParts): Subject {
     },
     get warnings() {
       return parts.loaded().warnings;
+    },
+    get credentials() {
+      return parts.loaded().credentials;
     },
     get adminCredentials() {
       return parts.loaded().credentials.admin;

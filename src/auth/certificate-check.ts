@@ -24,13 +24,44 @@ interface Authorities {
 }
 
 /** Certificates, each issued by the next; the first is a client's, the last a root. */
-type Chain = readonly Certificate[];
+export type Chain = readonly Certificate[];
 
 /** Why a certificate is refused, with the detail. */
 export interface Verdict {
   readonly reason:
-    "certificate_untrusted" | "certificate_expired" | "certificate_revoked" | "certificate_weak";
+    | "certificate_untrusted"
+    | "certificate_expired"
+    | "certificate_revoked"
+    | "certificate_weak"
+    | "handshake_failed";
   readonly detail?: string;
+}
+
+/** What is checked of a certificate; only a chain that leads to a root has anything but `chain` checked. */
+export type Check = "chain" | "purposes" | "strength" | "revocation" | "dates";
+
+/** The order of the checks after `chain`. TLS comes first in a handshake, and of its errors it reports the last one: dates. */
+const CHECKS = ["purposes", "strength", "revocation", "dates"] as const satisfies Check[];
+const CHECKS_OF_A_HANDSHAKE = ["dates", "purposes", "strength", "revocation"] as const satisfies Check[];
+
+/** How the judge came to its verdict. */
+export interface Finding {
+  /** The chain that the verdict is about; the client's certificate alone where no chain leads to a root. */
+  readonly chain: Chain;
+  /** The checks that passed, in order. */
+  readonly passed: readonly Check[];
+  readonly failed: Check | undefined;
+}
+
+/** How {@link judge} is asked. */
+export interface Asked {
+  /**
+   * No TLS has seen the certificate: the verdict is the one that a client with it would get from a full handshake and the
+   * judge together. It differs where several things are wrong at a time.
+   */
+  readonly fresh?: boolean | undefined;
+  /** Hears how the verdict came about. */
+  readonly trace?: ((finding: Finding) => void) | undefined;
 }
 
 /** The largest number of remembered chains; the oldest is forgotten first. */
@@ -76,24 +107,67 @@ export function judge(
   trust: Trust,
   now: number,
   vouched = false,
+  { fresh = false, trace }: Asked = {},
 ): Verdict | undefined {
   if (leaf === undefined) return untrusted("no certificate");
   const { chains, all } = trust.authorities;
+  let client: Certificate | undefined;
   try {
     const known = chains.get(leaf.fingerprint256);
-    if (known !== undefined && judgeMoment(known, trust, now) === undefined) return undefined;
-    const search = new Search(trust, now, vouched);
-    const client = readCertificate(leaf);
-    if (search.from(client, all)) return undefined;
-    // TLS does not verify such a signature at all.
-    if (client.weakSignature !== undefined && search.worst === undefined) return weakLeaf(client);
-    // The result is final if no sent certificate can help.
-    const between = sent().map((der) => readCertificate(new X509Certificate(der)));
-    if (between.length > 0 && search.from(client, [...all, ...between])) return undefined;
-    return search.worst ?? untrusted("no chain to a CA");
+    if (known !== undefined && judgeMoment(known, trust, now) === undefined) {
+      trace?.(passing(known, fresh));
+      return undefined;
+    }
+    const search = new Search(trust, now, vouched, fresh);
+    client = readCertificate(leaf);
+    if (fresh) {
+      const verdict = atTheDoor(client, now);
+      if (verdict !== undefined) {
+        trace?.({
+          chain: [client],
+          passed: [],
+          failed: verdict.reason === "certificate_expired" ? "dates" : "purposes",
+        });
+        return verdict;
+      }
+    }
+    const verdict = find(search, client, all, sent);
+    trace?.(
+      verdict === undefined
+        ? passing(chains.get(client.fingerprint)!, fresh)
+        : search.findingFor(client, verdict),
+    );
+    return verdict;
   } catch (error) {
+    trace?.({ chain: client === undefined ? [] : [client], passed: [], failed: "chain" });
     return untrusted(error instanceof Error ? error.message : "it cannot be read");
   }
+}
+
+function passing(chain: Chain, fresh: boolean): Finding {
+  return { chain, passed: ["chain", ...(fresh ? CHECKS_OF_A_HANDSHAKE : CHECKS)], failed: undefined };
+}
+
+function find(
+  search: Search,
+  client: Certificate,
+  all: readonly Certificate[],
+  sent: () => readonly Uint8Array[],
+): Verdict | undefined {
+  if (search.from(client, all)) return undefined;
+  // TLS does not verify such a signature at all.
+  if (client.weakSignature !== undefined && search.worst === undefined) return weakLeaf(client);
+  // The result is final if no sent certificate can help.
+  const between = sent().map((der) => readCertificate(new X509Certificate(der)));
+  if (between.length > 0 && search.from(client, [...all, ...between])) return undefined;
+  return search.worst ?? untrusted("no chain to a CA");
+}
+
+/** What TLS reports in a handshake whatever else is wrong. */
+function atTheDoor(client: Certificate, now: number): Verdict | undefined {
+  const { noClient } = client;
+  if (noClient !== undefined) return { reason: "handshake_failed", detail: `the certificate: ${noClient}` };
+  return judgeDates([client], now);
 }
 
 function weakLeaf({ weakSignature = "" }: Certificate): Verdict {
@@ -126,17 +200,26 @@ const REPORT_ORDER: readonly Verdict["reason"][] = [
 class Search {
   /** The problem of the best chain that led to a root. */
   worst: Verdict | undefined;
+  #finding: Finding | undefined;
   readonly #trust: Trust;
   readonly #now: number;
   readonly #vouched: boolean;
+  readonly #fresh: boolean;
   /** Verified signatures, by the fingerprints of the signed certificate and of the signer. */
   readonly #signed = new Map<string, boolean>();
   #tries = 0;
 
-  constructor(trust: Trust, now: number, vouched: boolean) {
+  constructor(trust: Trust, now: number, vouched: boolean, fresh: boolean) {
     this.#trust = trust;
     this.#now = now;
     this.#vouched = vouched;
+    this.#fresh = fresh;
+  }
+
+  /** How a verdict about this client came about. */
+  findingFor(client: Certificate, { reason }: Verdict): Finding {
+    const failed = reason === "certificate_weak" ? "strength" : "chain";
+    return this.#finding ?? { chain: [client], passed: [], failed };
   }
 
   /** @returns whether a good chain was found */
@@ -190,15 +273,34 @@ class Search {
   }
 
   #isGood(chain: Chain): boolean {
-    const lasting = judgeChain(chain, this.#vouched);
-    const verdict = lasting ?? judgeMoment(chain, this.#trust, this.#now);
-    if (verdict !== undefined) {
-      const gravity = ({ reason }: Verdict) => REPORT_ORDER.indexOf(reason);
-      if (this.worst === undefined || gravity(verdict) < gravity(this.worst)) this.worst = verdict;
-      return false;
+    const passed: Check[] = ["chain"];
+    for (const check of this.#fresh ? CHECKS_OF_A_HANDSHAKE : CHECKS) {
+      const verdict = this.#check(check, chain);
+      if (verdict !== undefined) {
+        const gravity = ({ reason }: Verdict) => REPORT_ORDER.indexOf(reason);
+        if (this.worst === undefined || gravity(verdict) < gravity(this.worst)) {
+          this.worst = verdict;
+          this.#finding = { chain, passed, failed: check };
+        }
+        return false;
+      }
+      passed.push(check);
     }
     this.#remember(chain);
     return true;
+  }
+
+  #check(check: (typeof CHECKS)[number], chain: Chain): Verdict | undefined {
+    switch (check) {
+      case "purposes":
+        return judgePurposes(chain, this.#vouched);
+      case "strength":
+        return judgeStrength(chain);
+      case "revocation":
+        return judgeRevocation(chain, this.#trust, this.#now);
+      case "dates":
+        return judgeDates(chain, this.#now);
+    }
   }
 
   #remember(chain: Chain): void {
@@ -209,10 +311,8 @@ class Search {
   }
 }
 
-/**
- * Checks what does not depend on the moment: purposes, path lengths, names, and the strength of keys and signatures.
- */
-function judgeChain(chain: Chain, vouched: boolean): Verdict | undefined {
+/** Checks purposes, path lengths and names. */
+function judgePurposes(chain: Chain, vouched: boolean): Verdict | undefined {
   const root = chain.length - 1;
   let below = 0;
   for (const [i, certificate] of chain.entries()) {
@@ -245,6 +345,12 @@ function judgeChain(chain: Chain, vouched: boolean): Verdict | undefined {
       if (broken !== undefined) return untrusted(`${who(chain, j)}: ${broken}`);
     }
   }
+  return undefined;
+}
+
+/** Checks the strength of keys and signatures. */
+function judgeStrength(chain: Chain): Verdict | undefined {
+  const root = chain.length - 1;
   for (const [i, { weakKey, weakSignature }] of chain.entries()) {
     const weakness = weakKey ?? (i < root ? weakSignature : undefined);
     if (weakness !== undefined)
@@ -258,16 +364,21 @@ function who(chain: Chain, i: number): string {
 }
 
 /** Checks what depends on the moment: revocation, then dates. */
-function judgeMoment(chain: Chain, { revocations }: Trust, now: number): Verdict | undefined {
-  if (revocations !== undefined) {
-    const verdicts = chain.map((certificate, i) =>
-      // A root is its own issuer.
-      revocationOf(certificate, chain[i + 1] ?? certificate, revocations, now),
-    );
-    const revoked = verdicts.find((verdict) => verdict?.reason === "certificate_revoked");
-    const verdict = revoked ?? verdicts.find((each) => each !== undefined);
-    if (verdict !== undefined) return verdict;
-  }
+function judgeMoment(chain: Chain, trust: Trust, now: number): Verdict | undefined {
+  return judgeRevocation(chain, trust, now) ?? judgeDates(chain, now);
+}
+
+function judgeRevocation(chain: Chain, { revocations }: Trust, now: number): Verdict | undefined {
+  if (revocations === undefined) return undefined;
+  const verdicts = chain.map((certificate, i) =>
+    // A root is its own issuer.
+    revocationOf(certificate, chain[i + 1] ?? certificate, revocations, now),
+  );
+  const revoked = verdicts.find((verdict) => verdict?.reason === "certificate_revoked");
+  return revoked ?? verdicts.find((each) => each !== undefined);
+}
+
+function judgeDates(chain: Chain, now: number): Verdict | undefined {
   const current = chain.every(({ notBefore, notAfter }) => notBefore <= now && now < notAfter);
   return current ? undefined : { reason: "certificate_expired" };
 }

@@ -41,16 +41,21 @@ export class Router {
    * @returns the upstream's name
    */
   route(asked: string | undefined): string | undefined {
+    const pattern = this.pattern(asked);
+    return pattern === undefined ? this.#fallback : this.#byName.get(pattern);
+  }
+
+  /** The server name of an upstream that a client's matches; undefined if the fallback gets it. */
+  pattern(asked: string | undefined): string | undefined {
     const name = parseServerName(asked);
     // A star in a client's server name is not a wildcard.
-    if (name === undefined || name.startsWith("*")) return this.#fallback;
-    const exact = this.#byName.get(name);
-    if (exact !== undefined) return exact;
+    if (name === undefined || name.startsWith("*")) return undefined;
+    if (this.#byName.has(name)) return name;
     for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1)) {
-      const suffix = this.#byName.get(`*${name.slice(dot)}`);
-      if (suffix !== undefined) return suffix;
+      const suffix = `*${name.slice(dot)}`;
+      if (this.#byName.has(suffix)) return suffix;
     }
-    return this.#fallback;
+    return undefined;
   }
 }
 

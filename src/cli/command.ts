@@ -9,6 +9,8 @@ export const DONE = 0;
 export const FAILED = 1;
 /** Exit code: the command line or the configuration is wrong. */
 export const MISUSED = 2;
+/** Exit code of `explain`: the client would be refused. */
+export const REFUSED = 3;
 
 /** A command could not do its work; the message says why, to people. */
 export class CommandError extends Error {

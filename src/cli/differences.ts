@@ -16,7 +16,8 @@ export interface Difference {
 const SHOWN = new Set(
   ["address", "ca", "certificate", "privateKey", "crl", "upstream"]
     .map((name) => `listener.${name}`)
-    .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`)),
+    .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`))
+    .concat("tests"),
 );
 
 /** The built-in values; those of list entries are under the name of the list. */

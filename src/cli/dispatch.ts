@@ -12,6 +12,7 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   connect: async () => (await import("./connect.ts")).connect,
   echo: async () => (await import("./echo-command.ts")).echoCommand,
+  explain: async () => (await import("./explain.ts")).explain,
   schema: async () => (await import("./schema.ts")).schema,
   status: async () => (await import("./status.ts")).status,
   ps: async () => (await import("./ps.ts")).ps,

@@ -34,11 +34,7 @@ export async function openProxy(
   logger: Logger,
 ): Promise<{ proxy: Proxy; written: ProxyConfig }> {
   const file = flags["config"];
-  // Paths in a file start from the file's folder, paths on the command line from the working directory.
-  const read = async () => {
-    const input = file === undefined ? {} : await readConfigFile(file);
-    return applyFlags(input, flags, process.cwd()) as ProxyConfig;
-  };
+  const read = () => readWritten(flags);
   try {
     const written = await read();
     const proxy = createProxy(written, {
@@ -48,11 +44,22 @@ export async function openProxy(
     });
     return { proxy, written };
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new UsageError(
-      error.faults.map((fault) => `${locate(fault, flags, file)}: ${fault.problem}`).join("\n"),
-    );
+    throw misuse(error, flags);
   }
+}
+
+/** A fault in the configuration is one in the use of the program: one line per fault, each with its place. */
+export function misuse(error: unknown, flags: FlagValues): unknown {
+  if (!(error instanceof ConfigError)) return error;
+  const lines = error.faults.map((fault) => `${locate(fault, flags, flags["config"])}: ${fault.problem}`);
+  return new UsageError(lines.join("\n"), { cause: error });
+}
+
+/** Reads the configuration as written: paths in a file start from the file's folder, those of flags from the working directory. */
+export async function readWritten(flags: FlagValues): Promise<ProxyConfig> {
+  const { config: file } = flags;
+  const input = file === undefined ? {} : await readConfigFile(file);
+  return applyFlags(input, flags, process.cwd()) as ProxyConfig;
 }
 
 /** Passes every line on; the configuration's log level filters them. */

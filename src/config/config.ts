@@ -47,6 +47,21 @@ export interface Config {
     readonly fillRate: number;
     readonly maxConnections: number | undefined;
   };
+  readonly tests: readonly PolicyTest[];
+}
+
+/** Who must be allowed where, or refused. Either `client` or `certificate` is given. */
+export interface PolicyTest {
+  readonly client: string | undefined;
+  readonly certificate: string | undefined;
+  readonly serverName: string | undefined;
+  /** The place of its listener. */
+  readonly listener: number;
+  readonly from: string | undefined;
+  /** Milliseconds since 1970; undefined for now. */
+  readonly at: number | undefined;
+  /** An upstream's name, or a reason of refusal. */
+  readonly expect: string;
 }
 
 /** The port for monitoring. */

@@ -32,6 +32,8 @@ export interface AllCredentials {
   readonly listeners: readonly Credentials[];
   /** One for each upstream; undefined for those without TLS. */
   readonly upstreams: readonly (UpstreamCredentials | undefined)[];
+  /** The certificates of each test, the client's first; undefined for those that name a client. */
+  readonly tests: readonly (readonly X509Certificate[] | undefined)[];
   /** Of the door for operators; undefined where it has no TLS. */
   readonly admin: Credentials | undefined;
   /** What is allowed but not advisable, one line each. */
@@ -46,7 +48,7 @@ const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
  * @param faults collects what is wrong; use the result only if it stays empty
  */
 export function* loadCredentials(
-  { listeners, upstreams, admin }: Config,
+  { listeners, upstreams, tests, admin }: Config,
   faults: Fault[],
 ): Generator<void, AllCredentials> {
   const warnings = new Set<string>();
@@ -55,16 +57,22 @@ export function* loadCredentials(
   return {
     listeners: ofListeners,
     upstreams: upstreams.map(({ tls }, i) => tls && ofUpstream(tls, `upstreams[${i}].tls`, faults, warnings)),
+    tests: tests.map(({ certificate }, i) =>
+      certificate === undefined
+        ? undefined
+        : certificates(certificate, "certificate", findings(`tests[${i}]`, faults, warnings)).all,
+    ),
     admin: admin && ofAdmin(admin, faults, warnings),
     warnings: [...warnings],
   };
 }
 
 /** Every file that a configuration names. */
-export function filesOf({ listeners, upstreams, admin }: Config): string[] {
+export function filesOf({ listeners, upstreams, tests, admin }: Config): string[] {
   const files = [
     ...listeners.flatMap(({ ca, certificate, privateKey, crl }) => [ca, certificate, privateKey, crl]),
     ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
+    ...tests.map(({ certificate }) => certificate),
     ...[admin?.ca, admin?.certificate, admin?.privateKey],
   ];
   return [...new Set(files.filter((file) => file !== undefined))];

@@ -1,8 +1,10 @@
 // The kinds of formatted texts: addresses, ranges, groups, server names. Pure.
 
+import { isIP } from "node:net";
 import { isClientPattern, isGroupName } from "../auth/identity.ts";
 import { parseServerName } from "../auth/server-name.ts";
 import { parseListenAddress, parseTarget } from "../lib/address.ts";
+import { MOMENTS, parseMoment } from "../lib/moment.ts";
 import { parseRange } from "../lib/source.ts";
 import { form } from "./values.ts";
 
@@ -70,4 +72,32 @@ export const hostName = form({
   parse: (value) => (String(value).startsWith("*") ? undefined : parseServerName(value)),
   harmless: "",
   schema: { pattern: "^[\\w.-]+$" },
+});
+
+export const client = form({
+  type: "`user@group`",
+  what: "a client",
+  hint: 'write it like "alice@admin"',
+  parse: (value) =>
+    typeof value === "string" && isClientPattern(value) && !value.startsWith("*") ? value : undefined,
+  harmless: "",
+  schema: { pattern: "^[^@\\s*]+@[^@\\s*]+$", examples: ["alice@admin"] },
+});
+
+export const ipAddress = form({
+  type: "IP address",
+  what: "an IP address",
+  hint: 'write it like "10.0.0.5" or "2001:db8::1"',
+  parse: (value) => (typeof value === "string" && isIP(value) !== 0 ? value : undefined),
+  harmless: "",
+  schema: { examples: ["10.0.0.5", "2001:db8::1"] },
+});
+
+export const moment = form({
+  type: "date, or date and time",
+  what: "a date",
+  hint: MOMENTS,
+  parse: parseMoment,
+  harmless: 0,
+  schema: { pattern: "^\\d{4}-\\d\\d-\\d\\d", examples: ["2027-01-01", "2027-01-01T08:00:00Z"] },
 });

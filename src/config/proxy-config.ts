@@ -111,6 +111,11 @@ export interface ProxyConfig {
      */
     maxConnections?: number;
   };
+  /**
+   * Who must be allowed where, and who must be refused. They run in `proxy check`, at the start and at each
+   * reload, and one that fails is a fault. Built in: none.
+   */
+  tests?: TestConfig[];
 }
 
 /** The port for monitoring. */
@@ -262,4 +267,34 @@ export interface TargetConfig {
   weight?: number;
   /** Whether it is used only while no other target is healthy. Built in: `false`. */
   backup?: boolean;
+}
+
+/** A question to the configuration, and the answer that it must give. */
+export interface TestConfig {
+  /**
+   * `user@group`. Who connects; the identity is taken as verified. Either this or `certificate`. Built in:
+   * none.
+   */
+  client?: string;
+  /**
+   * Path of a PEM file. The certificate that the client presents, then its chain. It is judged as in a
+   * handshake. Built in: none.
+   */
+  certificate?: string;
+  /** Server name. The server name (SNI) that the client asks for. Built in: none. */
+  serverName?: string;
+  /**
+   * Listener's address. The address of the listener that it connects to, as configured. Built in: the only
+   * listener; required if there are several.
+   */
+  listener?: string;
+  /** IP address. The address that it comes from. Built in: none. */
+  from?: string;
+  /** Date, or date and time. The moment at which it connects. Built in: the moment of the test. */
+  at?: string;
+  /**
+   * Upstream's name or a reason. The name of the upstream that the client reaches, or the reason of its
+   * refusal.
+   */
+  expect: string;
 }

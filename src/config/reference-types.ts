@@ -23,6 +23,7 @@ const INTERFACES: Readonly<Record<string, string>> = {
   MetricsConfig: "The port for monitoring.",
   AdminConfig: "The door for operators. At least one of `socket` and `address` is required.",
   UpstreamConfig: "A service: its servers, and the groups that may reach it.",
+  TestConfig: "A question to the configuration, and the answer that it must give.",
   TargetConfig: "A target with more settings than its address.",
 };
 

@@ -4,7 +4,10 @@
 import { isAbsolute, resolve as resolvePath } from "node:path";
 import { restOf } from "../auth/server-name.ts";
 import { quote, type Fault } from "../lib/errors.ts";
-import type { Config, ProxyConfig } from "./config.ts";
+import { DECIDED_REASONS, REFUSAL_REASONS } from "../lib/reasons.ts";
+import { suggest } from "../lib/suggest.ts";
+import type { Config, PolicyTest, ProxyConfig } from "./config.ts";
+import { listenerFor } from "./listener-for.ts";
 import { Reader } from "./reader.ts";
 import { HEALTH_CHECK, MAX_WORKERS, SCHEMA } from "./schema.ts";
 
@@ -38,7 +41,7 @@ export function resolveConfig(
   if (listener !== undefined && listeners !== undefined)
     read.fault("listeners", "is given beside listener, which it replaces; give only one of them");
   const values = SCHEMA.read(read, input, "", listeners === undefined ? [] : ["listener"]);
-  const { upstreams, rateLimit, workers } = values;
+  const { upstreams, rateLimit, workers, tests = [] } = values;
   const { listener: only, listeners: several, ...others } = values;
   const config = {
     ...others,
@@ -52,11 +55,12 @@ export function resolveConfig(
     })),
     rateLimit: { ...rateLimit, capacity: rateLimit.capacity === "unlimited" ? Infinity : rateLimit.capacity },
   };
+  const checked = tests.map((each, i) => policyTest(read, each, `tests[${i}]`, config));
   const { max = 0 } = config.handshakes;
   if (config.maxConnections !== undefined && max > config.maxConnections) {
     read.fault("handshakes.max", `${max} is more than maxConnections, which is ${config.maxConnections}`);
   }
-  return deepFreeze({ ...config, fallback: routing(read, config) });
+  return deepFreeze({ ...config, tests: checked, fallback: routing(read, config) });
 }
 
 /** Whether a configuration without a file uses one of the demonstration's files for a listener. */
@@ -66,7 +70,7 @@ export function usesDemonstration({ listener = {}, listeners }: ProxyConfig): bo
 }
 
 /** Checks that every pin names an upstream and that no server name belongs to two. Returns the fallback. */
-function routing(read: Reader, config: Omit<Config, "fallback">): string | undefined {
+function routing(read: Reader, config: Pick<Config, "upstreams" | "listeners">): string | undefined {
   const { upstreams, listeners } = config;
   const names = upstreams.map(({ name }) => name);
   const served = upstreams.flatMap(({ serverNames = [] }, i) =>
@@ -96,6 +100,41 @@ function routing(read: Reader, config: Omit<Config, "fallback">): string | undef
     `${rest.map(quote).join(" and ")} have no serverNames; only one upstream can be the fallback, unless a listener is pinned to each of the others`,
   );
   return undefined;
+}
+
+type WrittenTest = Omit<PolicyTest, "listener"> & { readonly listener: string | undefined };
+
+/** Checks that a test can pass at all: that its listener exists, and that what it expects can be the answer. */
+function policyTest(
+  read: Reader,
+  { listener, ...test }: WrittenTest,
+  key: string,
+  config: Pick<Config, "listeners" | "upstreams">,
+): PolicyTest {
+  const place = listenerFor(config, listener);
+  if (typeof place === "object" && listener !== "") read.fault(`${key}.listener`, place.problem);
+  const { expect } = test;
+  const names = config.upstreams.map(({ name }) => name);
+  if (expect !== "" && !names.includes(expect) && !isOneOf(DECIDED_REASONS, expect)) {
+    read.fault(`${key}.expect`, `${quote(expect)} ${expectHint(expect, names)}`);
+  }
+  return { ...test, listener: typeof place === "object" ? 0 : place };
+}
+
+function expectHint(expect: string, names: readonly string[]): string {
+  if (Object.hasOwn(REFUSAL_REASONS, expect)) {
+    return `depends on more than the configuration; a test can expect ${DECIDED_REASONS.join(", ")}`;
+  }
+  const near = suggest(expect, [...names, ...DECIDED_REASONS]);
+  const hint =
+    near === undefined
+      ? `upstreams are ${names.map(quote).join(", ")}; reasons are ${DECIDED_REASONS.join(", ")}`
+      : `did you mean ${quote(near)}?`;
+  return `is neither an upstream's name nor a reason of refusal; ${hint}`;
+}
+
+function isOneOf(all: readonly string[], text: string): boolean {
+  return all.includes(text);
 }
 
 function deepFreeze<T>(value: T): T {

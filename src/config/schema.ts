@@ -6,10 +6,13 @@ import { formatAddress } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
 import {
   RANGES,
+  client,
   clientPattern,
   group,
   hostName,
+  ipAddress,
   listenAddress,
+  moment,
   range,
   serverName,
   targetAddress,
@@ -211,6 +214,36 @@ const ADMIN = table(
   },
 );
 
+const TEST = table(
+  {
+    client: optional(
+      client,
+      "Who connects; the identity is taken as verified. Either this or `certificate`.",
+    ),
+    certificate: optional(
+      pemPath,
+      "The certificate that the client presents, then its chain. It is judged as in a handshake.",
+    ),
+    serverName: optional(text("a server name"), "The server name (SNI) that the client asks for."),
+    listener: optional(
+      text("a listener's address"),
+      "The address of the listener that it connects to, as configured.",
+      "the only listener; required if there are several",
+    ),
+    from: optional(ipAddress, "The address that it comes from."),
+    at: optional(moment, "The moment at which it connects.", "the moment of the test"),
+    expect: required(
+      text("an upstream's name or a reason"),
+      "The name of the upstream that the client reaches, or the reason of its refusal.",
+    ),
+  },
+  "TestConfig",
+  (read, { client, certificate }, key) => {
+    if ((client === undefined) === (certificate === undefined))
+      read.fault(key, "needs either client or certificate");
+  },
+);
+
 const DEMONSTRATION_UPSTREAM = {
   name: "echo",
   targets: ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"],
@@ -333,6 +366,10 @@ export const SCHEMA = table(
       }),
       {},
       "The limits of each client, over all upstreams. A client is a whole Common Name.",
+    ),
+    tests: optional(
+      list(TEST, "test"),
+      "Who must be allowed where, and who must be refused. They run in `proxy check`, at the start and at each reload, and one that fails is a fault.",
     ),
   },
   "ProxyConfig",

@@ -13,7 +13,7 @@ import type { Block, Blocks } from "../auth/blocks.ts";
 import type { Router } from "../auth/server-name.ts";
 import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
-import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
+import { judge, weaknessOf, type Finding, type Trust } from "../auth/certificate-check.ts";
 
 /**
  * A configuration whose `maxConnections` is known: the configured number, or the number that the descriptor limit
@@ -97,6 +97,8 @@ export interface Presented {
   chain(): Uint8Array[];
   /** TLS has verified the certificate with the current authorities. */
   readonly vouched: boolean;
+  /** No TLS has seen it: the question is what a client that presents it would get. */
+  readonly fresh?: boolean;
   /** Why the verdict of TLS is not enough. A refusal that contradicts TLS has it as its detail. */
   readonly since?: string | undefined;
 }
@@ -112,6 +114,38 @@ export interface Question {
   /** Milliseconds since 1970. */
   readonly date: number;
 }
+
+/** One step of a decision, as it is made. Without `ok` it ends in a refusal, and no step follows. */
+export type Step =
+  | { readonly name: "listener"; readonly ok: boolean }
+  | {
+      readonly name: "certificate";
+      readonly ok: boolean;
+      readonly finding: Finding;
+      readonly detail?: string | undefined;
+    }
+  | {
+      readonly name: "identity";
+      readonly ok: boolean;
+      readonly client?: string;
+      readonly subject?: string | undefined;
+    }
+  | { readonly name: "blocks"; readonly ok: boolean; readonly block: Block | undefined }
+  | {
+      readonly name: "route";
+      readonly ok: boolean;
+      readonly upstream: string | undefined;
+      readonly pinned: boolean;
+    }
+  | {
+      readonly name: "authorization";
+      readonly ok: boolean;
+      readonly upstream: string;
+      readonly group: string;
+    };
+
+/** Hears each step of a decision, in order. */
+export type Trace = (step: Step) => void;
 
 /** A connection is allowed: as which client, and to which upstream. */
 export interface Grant {
@@ -143,20 +177,26 @@ export interface Admission {
 export function decide(
   { listener, from, serverName, address, date }: Question,
   { router, pools, blocks }: Pick<ActiveConfig, "router" | "pools" | "blocks">,
+  trace?: Trace,
 ): Grant | Refusal {
+  trace?.({ name: "listener", ok: !listener.removed });
   if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
-  const identity = "client" in from ? from : identityOf(from, listener.trust, date);
+  const identity = "client" in from ? from : identityOf(from, listener.trust, date, trace);
   if ("reason" in identity) return identity;
   const { client, group } = identity;
+  trace?.({ name: "identity", ok: true, client });
   const fingerprint = () => ("client" in from ? undefined : from.certificate?.fingerprint256);
   const block = blocks.find({ client, address, fingerprint }, date);
+  trace?.({ name: "blocks", ok: block === undefined, block });
   if (block !== undefined) return { reason: "blocked", client, detail: blockDetail(block) };
   const upstream = listener.upstream ?? router.route(serverName);
   const pool = upstream === undefined ? undefined : pools.get(upstream);
+  trace?.({ name: "route", ok: pool !== undefined, upstream, pinned: listener.upstream !== undefined });
   if (upstream === undefined || pool === undefined) {
     return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
   }
   const authorized = !pool.removed && pool.upstream.authorizedGroups.includes(group);
+  trace?.({ name: "authorization", ok: authorized, upstream, group });
   return authorized
     ? { client, group, upstream, pool }
     : { reason: "group_not_authorized", client, upstream };
@@ -169,16 +209,29 @@ export function blockDetail({ subject, reason }: Block): string {
 
 /** Who presents a certificate that is good by the rules of now. */
 export function identityOf(
-  { certificate, chain, vouched, since }: Presented,
+  { certificate, chain, vouched, fresh, since }: Presented,
   trust: Trust,
   date: number,
+  trace?: Trace,
 ): Identity | Refusal {
-  const verdict = judge(certificate, chain, trust, date, vouched);
+  let finding: Finding | undefined;
+  // Nothing is made for a connection, which has neither.
+  const asked = trace && { fresh, trace: (found: Finding) => void (finding = found) };
+  const verdict = judge(certificate, chain, trust, date, vouched, asked ?? (fresh ? { fresh } : undefined));
+  trace?.({
+    name: "certificate",
+    ok: verdict === undefined,
+    finding: finding ?? { chain: [], passed: [], failed: "chain" },
+    detail: verdict?.detail,
+  });
   if (verdict !== undefined) {
     const { reason, detail } = verdict;
-    return { reason, detail: reason === "certificate_weak" ? detail : (since ?? detail) } satisfies Refusal;
+    return { reason, detail: reason === "certificate_weak" ? detail : (since ?? detail) };
   }
-  return identify(certificate?.subject) ?? ({ reason: "identity_invalid" } satisfies Refusal);
+  const identity = identify(certificate?.subject);
+  if (identity !== undefined) return identity;
+  trace?.({ name: "identity", ok: false, subject: certificate?.subject });
+  return { reason: "identity_invalid" };
 }
 
 /** Why TLS has not verified the client of a handshake that has ended; undefined where it has. */
@@ -187,7 +240,7 @@ export function handshakeFailure(
   success: boolean,
   error: Error | null,
 ): Refusal | undefined {
-  // `success` is true for a stranger's certificate too: `authorized` is what decides.
+  // `success` is true for a stranger's certificate too: `authorized` decides.
   if (success && error === null && socket.authorized) return undefined;
   const [reason, detail] = handshakeRefusal(success, error, socket.getTLSVersion() === "TLSv1.3");
   const weak = detail === "CERT_SIGNATURE_FAILURE" && weaknessOf(socket.getPeerX509Certificate());

@@ -1,12 +1,12 @@
 // Runs one thread: its ports, the connections that they accept, and the tick that checks their deadlines. A proxy has
 // one engine, or one in each worker thread.
 
-import { formatAddress, type Address } from "../lib/address.ts";
-import type { ListenerState, ActiveConfig } from "../connection/admission.ts";
+import type { Address } from "../lib/address.ts";
+import type { ListenerState } from "../connection/admission.ts";
+import { activate, listenerState } from "./activate.ts";
 import { answer } from "./answers.ts";
-import { Blocks } from "../auth/blocks.ts";
 import { Beat } from "./beat.ts";
-import { makePools, type Pool } from "../upstreams/pool.ts";
+import { makePools } from "../upstreams/pool.ts";
 import { monotonic } from "../lib/clock.ts";
 import { clientHandlers, type Connection, type Shared } from "../connection/connection.ts";
 import type { DescriptorBudget } from "../lib/descriptors.ts";
@@ -14,11 +14,9 @@ import { HandshakeQueue } from "../connection/handshake-queue.ts";
 import { listen, type Port } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
 import { RefusalLog } from "../connection/refusal-log.ts";
-import { Router } from "../auth/server-name.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
 import { isSameContext, isSameTrust } from "./same-trust.ts";
 import type { AnswerTo, Question } from "./questions.ts";
-import { rangeList } from "../lib/source.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 import { Limits } from "../state/limits.ts";
@@ -111,17 +109,7 @@ export class Engine {
       this.#snapshot.listeners.forEach((snapshot, i) => {
         if (snapshot === undefined) return this.#openListeners.push(undefined);
         const { listener, credentials } = snapshot;
-        const { upstream } = listener;
-        const configured = formatAddress(listener.address);
-        const state = {
-          address: configured,
-          row: i,
-          upstream,
-          trust: trustIn(credentials),
-          generation: 0,
-          authoritiesSince: 0,
-          removed: false,
-        };
+        const state = listenerState(snapshot, i);
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
         const handlers = clientHandlers(this.#shared, state);
         const { worker, memory } = this.#options.ledger;
@@ -279,18 +267,6 @@ export class Engine {
 /** Somebody can look at what the thread does. */
 function isWatched({ config }: Snapshot): boolean {
   return config.metrics !== undefined || config.admin !== undefined;
-}
-
-function activate({ config, blocks, rows }: Snapshot, pools: ReadonlyMap<string, Pool>): ActiveConfig {
-  const isExempt = rangeList(config.handshakes.exempt);
-  return {
-    config,
-    isExempt,
-    router: new Router(config.upstreams, config.fallback),
-    pools,
-    blocks: new Blocks(blocks),
-    routes: rows.routes,
-  };
 }
 
 /** An event is noticed up to one tick late, and so is the deadline after it: 10 % together. */

@@ -125,6 +125,19 @@ export const CLOSE_REASONS = {
   },
 } as const satisfies Record<string, Reason>;
 
+/** Reasons that depend only on the configuration and on who asks for what, not on the moment: a test can expect them. */
+export const DECIDED_REASONS: readonly RefusalReason[] = [
+  "handshake_failed",
+  "certificate_untrusted",
+  "certificate_expired",
+  "certificate_revoked",
+  "certificate_weak",
+  "identity_invalid",
+  "unknown_server_name",
+  "group_not_authorized",
+  "proxy_header",
+];
+
 /** The place of each code among its like: what the counters know it by. */
 export const REFUSAL_CODE = placesOf(REFUSAL_REASONS);
 export const CLOSE_CODE = placesOf(CLOSE_REASONS);

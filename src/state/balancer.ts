@@ -95,25 +95,10 @@ export class Balancer {
    */
   pick(now: number, tried?: ReadonlySet<number>): TargetLease | undefined {
     const { targets, words } = this.#ledger;
-    let best = -1;
-    let bestTier = Infinity;
-    let bestLoad = Infinity;
     this.#ledger.lock();
+    let best: number;
     try {
-      for (const target of this.#targets) {
-        const { slot } = target;
-        if (tried?.has(slot) || targets.draining[slot] !== 0) continue;
-        const tier = this.#tier(target, now);
-        if (tier > bestTier) continue;
-        const load = this.#load(target, now);
-        if (tier === bestTier) {
-          if (load > bestLoad) continue;
-          if (load === bestLoad && (targets.turn[slot] as number) >= (targets.turn[best] as number)) continue;
-        }
-        best = slot;
-        bestTier = tier;
-        bestLoad = load;
-      }
+      best = this.#best(now, tried);
       if (best === -1) return undefined;
       targets.turn[best] = ++(words[WORD.turns] as number);
       targets.open.add(best, 1);
@@ -122,6 +107,40 @@ export class Balancer {
       this.#ledger.unlock();
     }
     return new TargetLease(best, this, now);
+  }
+
+  /** The slot that {@link pick} would choose at this moment; undefined if none. It takes nothing. */
+  peek(now: number): number | undefined {
+    this.#ledger.lock();
+    try {
+      const best = this.#best(now);
+      return best === -1 ? undefined : best;
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /** Called under the lock. @returns -1 for none */
+  #best(now: number, tried?: ReadonlySet<number>): number {
+    const { targets } = this.#ledger;
+    let best = -1;
+    let bestTier = Infinity;
+    let bestLoad = Infinity;
+    for (const target of this.#targets) {
+      const { slot } = target;
+      if (tried?.has(slot) || targets.draining[slot] !== 0) continue;
+      const tier = this.#tier(target, now);
+      if (tier > bestTier) continue;
+      const load = this.#load(target, now);
+      if (tier === bestTier) {
+        if (load > bestLoad) continue;
+        if (load === bestLoad && (targets.turn[slot] as number) >= (targets.turn[best] as number)) continue;
+      }
+      best = slot;
+      bestTier = tier;
+      bestLoad = load;
+    }
+    return best;
   }
 
   /** Connections open to a target, in all threads. */

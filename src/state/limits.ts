@@ -92,10 +92,8 @@ export class Limits {
     this.#ledger.lock();
     try {
       row = clients.find(key);
-      const open = row === -1 ? 0 : (clients.open.total[row] as number);
-      if (open >= this.#rule.maxConnections) return "connection_limit";
-      const fullAt = takeToken(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule);
-      if (fullAt === undefined) return "rate_limited";
+      const fullAt = this.#take(row, now);
+      if (typeof fullAt === "string") return fullAt;
       if (row === -1) {
         if (clients.full && !this.#makeRoom(now)) return "overloaded";
         row = clients.insert(key);
@@ -106,6 +104,26 @@ export class Limits {
       this.#ledger.unlock();
     }
     return new ClientLease(row, this);
+  }
+
+  /** Why {@link admit} would refuse a client at this moment; undefined if it would not. It takes nothing. */
+  refusal(client: string, now: number): "connection_limit" | "rate_limited" | undefined {
+    const key = keyOf(client);
+    this.#ledger.lock();
+    try {
+      const fullAt = this.#take(this.#ledger.clients.find(key), now);
+      return typeof fullAt === "string" ? fullAt : undefined;
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
+  /** When a client's bucket would be full after one more connection, or why it gets none. */
+  #take(row: number, now: number): number | "connection_limit" | "rate_limited" {
+    const { clients } = this.#ledger;
+    const open = row === -1 ? 0 : (clients.open.total[row] as number);
+    if (open >= this.#rule.maxConnections) return "connection_limit";
+    return takeToken(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule) ?? "rate_limited";
   }
 
   /** Forgets clients that have a full bucket and nothing open. Call it at intervals, in any one thread. */

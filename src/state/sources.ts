@@ -69,6 +69,18 @@ export class Sources {
     }
   }
 
+  /** Whether {@link enter} would refuse a connection at this moment. It takes nothing. */
+  refuses(key: SourceKey, now: number): boolean {
+    const { sources } = this.#ledger;
+    this.#ledger.lock();
+    try {
+      const row = sources.find(key);
+      return row !== -1 && this.#isRefused(row, now);
+    } finally {
+      this.#ledger.unlock();
+    }
+  }
+
   /**
    * Asks for a handshake's turn. All answers but `later` and `refused` count it as in progress, until {@link stop}.
    * @param charged whether the source was already charged for this handshake: it may finish

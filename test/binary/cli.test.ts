@@ -27,7 +27,7 @@ async function file(name: string, text: string): Promise<string> {
 
 const COMMANDS = [
   ...["check", "echo", "schema", "help", "dashboard", "connect", "completion"],
-  ...["status", "ps", "top", "tail", "blocks"],
+  ...["status", "ps", "top", "tail", "blocks", "explain"],
   ...["kick", "block", "unblock", "drain", "ready", "weight", "reload"],
 ];
 

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { connect as tlsConnect } from "node:tls";
 import { describe, expect, test } from "bun:test";
 import { judge } from "../../src/auth/certificate-check.ts";
+import { identify } from "../../src/auth/identity.ts";
 import { trusting } from "../support/lists.ts";
 import {
   FAR_OFF,
@@ -821,6 +822,109 @@ describe.each([
 
   test("enough cases are good for the comparison to mean something", () => {
     expect(cases.filter((each) => judgeAgain(each) === undefined).length).toBeGreaterThanOrEqual(good);
+  });
+});
+
+/** Several things wrong at a time: TLS reports only one of them. */
+const combined: Case[] = [
+  {
+    name: "revoked and expired",
+    ...own({}, { notAfter: OVER, serial: 4711 }),
+    lists: [list(plainRoot, { serials: [4711] })],
+  },
+  {
+    name: "revoked and weak",
+    ...own({}, { key: rsaKey(1024), serial: 4711 }),
+    lists: [list(plainRoot, { serials: [4711] })],
+  },
+  { name: "weak and expired", ...own({}, { key: rsaKey(1024), notAfter: OVER }) },
+  {
+    name: "for servers only, and expired",
+    ...own({ purposes: ext.purposes([PURPOSE.server]) }, { notAfter: OVER }),
+  },
+  {
+    name: "for servers only, and revoked",
+    ...own({ purposes: ext.purposes([PURPOSE.server]) }, { serial: 4711 }),
+    lists: [list(plainRoot, { serials: [4711] })],
+  },
+  {
+    name: "a stranger's, and expired",
+    ca: [plainRoot],
+    chain: [client(authority(undefined, "stranger"), {}, { notAfter: OVER })],
+  },
+  {
+    name: "of a CA of the same name, and expired",
+    ca: [plainRoot],
+    chain: [client(root({}, { key: ecKey() }), {}, { notAfter: OVER })],
+  },
+  {
+    name: "without its intermediate, and expired",
+    ca: [plainRoot],
+    chain: [client(plainMiddle, {}, { notAfter: OVER })],
+  },
+  {
+    name: "below an intermediate that is expired and has path length 0",
+    ...below(path(0), { notAfter: OVER }),
+  },
+  {
+    name: "below an intermediate that is revoked and expired",
+    ...below({}, { notAfter: OVER, serial: 4712 }),
+    lists: [list(plainRoot, { serials: [4712] }), list(plainMiddle)],
+  },
+  {
+    name: "without a list of its intermediate",
+    ca: [plainRoot],
+    chain: [client(plainMiddle), plainMiddle],
+    lists: [list(plainRoot)],
+  },
+  { name: "to come", ...own({}, { notBefore: TO_COME }) },
+  {
+    name: "not for signatures, and expired",
+    ...own({ usage: ext.usage(USAGE.certSign) }, { notAfter: OVER }),
+  },
+];
+
+/** What only TLS decides, in a full handshake. */
+const LEFT_TO_TLS = /only a full handshake/;
+
+/** Damaged so that TLS cannot even read them: it gives the handshake up. */
+const DAMAGED = ["a path length of what is no CA", "an extension twice", "basic constraints of rubbish"];
+
+describe("a certificate that no TLS has seen is judged as its client would be in a handshake", () => {
+  test.each([...chains, ...combined].map((each) => [each.name, each] as const))("%s", async (name, each) => {
+    const { ca, chain, lists } = each;
+    const [leaf, ...above] = chain.map(({ der }) => der);
+    let certificate: X509Certificate;
+    let stand: Stand;
+    try {
+      certificate = new X509Certificate(leaf!);
+      stand = await new Stand().start(ca, lists?.join(""));
+    } catch {
+      // Nobody can show such a certificate, or the proxy does not start with such a CA.
+      return;
+    }
+    await using _stand = stand;
+    let real: string | undefined;
+    try {
+      const peer = await stand.connect(chain);
+      const refused = stand.proxy.log.line("refused").then(({ reason }) => reason);
+      real = await Promise.race([refused, echoes(peer).then((served) => (served ? undefined : refused))]);
+      peer.close();
+    } catch {
+      // The client's own TLS does not take it.
+      return;
+    }
+    const trust = trusting(
+      ca.map(({ pem }) => pem),
+      lists,
+    );
+    const verdict = judge(certificate, () => above, trust, Date.now(), false, { fresh: true });
+    if (LEFT_TO_TLS.test(verdict?.detail ?? "")) return;
+    const offline =
+      verdict?.reason ?? (identify(certificate.subject) === undefined ? "identity_invalid" : undefined);
+    if (DAMAGED.includes(name)) {
+      expect([offline, real]).toEqual(["certificate_untrusted", "handshake_failed"]);
+    } else expect([offline, verdict?.detail]).toEqual([real, verdict?.detail]);
   });
 });
 

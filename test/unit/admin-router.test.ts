@@ -106,7 +106,9 @@ test("operators may do both, readers look, and others nothing", () => {
 });
 
 test("each change of the table needs an operator, and nothing that looks does", () => {
-  for (const { method, right } of ROUTES) expect(right).toBe(method === "GET" ? "read" : "operate");
+  // A question changes nothing, and is too long for a query.
+  const looks = ({ method, path }: Route) => method === "GET" || path === "/v1/explain";
+  for (const each of ROUTES) expect(each.right).toBe(looks(each) ? "read" : "operate");
   const keys = ROUTES.map(({ method, path }) => `${method} ${path}`);
   expect(new Set(keys).size).toBe(keys.length);
 });

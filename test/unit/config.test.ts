@@ -72,6 +72,7 @@ test("an empty configuration resolves to the built-in one", () => {
     ],
     fallback: "echo",
     rateLimit: { capacity: 10, fillRate: 1_000, maxConnections: undefined },
+    tests: [],
   });
 });
 
@@ -84,6 +85,72 @@ test("a fault in the handshakes table says what would be right", () => {
   ]);
   expect(resolved({ maxConnections: 10, handshakes: { max: 10 } }).faults).toEqual([]);
   expect(resolved({ handshakes: { max: 1_000_000 } }).faults).toEqual([]);
+});
+
+test.each<[string, object, string]>([
+  ["of nobody", { expect: "echo" }, "tests[0]: needs either client or certificate"],
+  [
+    "of both",
+    { client: "a@b", certificate: "c", expect: "echo" },
+    "tests[0]: needs either client or certificate",
+  ],
+  [
+    "without an expectation",
+    { client: "a@b" },
+    "tests[0].expect: is missing; it is an upstream's name or a reason",
+  ],
+  [
+    "that expects an upstream that is misspelt",
+    { client: "a@b", expect: "ehco" },
+    'tests[0].expect: "ehco" is neither an upstream\'s name nor a reason of refusal; did you mean "echo"?',
+  ],
+  [
+    "that expects a reason that is misspelt",
+    { client: "a@b", expect: "group_not_authorised" },
+    'tests[0].expect: "group_not_authorised" is neither an upstream\'s name nor a reason of refusal; did you mean "group_not_authorized"?',
+  ],
+  [
+    "that expects what depends on the moment",
+    { client: "a@b", expect: "rate_limited" },
+    'tests[0].expect: "rate_limited" depends on more than the configuration; a test can expect handshake_failed, certificate_untrusted, certificate_expired, certificate_revoked, certificate_weak, identity_invalid, unknown_server_name, group_not_authorized, proxy_header',
+  ],
+  [
+    "of a listener that is not there",
+    { client: "a@b", expect: "echo", listener: ":1" },
+    'tests[0].listener: ":1" is no listener\'s address; there is ":5000"',
+  ],
+  [
+    "of a whole group",
+    { client: "*@b", expect: "echo" },
+    'tests[0].client: "*@b" is not a client; write it like "alice@admin"',
+  ],
+  [
+    "at no date",
+    { client: "a@b", expect: "echo", at: "tomorrow" },
+    'tests[0].at: "tomorrow" is not a date; write it like "2027-01-01" or "2027-01-01T08:00:00Z"',
+  ],
+  [
+    "from nowhere",
+    { client: "a@b", expect: "echo", from: "10.0.0" },
+    'tests[0].from: "10.0.0" is not an IP address; write it like "10.0.0.5" or "2001:db8::1"',
+  ],
+])("a test %s is a fault", (_, written, message) => {
+  const { faults } = resolved({ tests: [written] });
+  expect(faults.map(({ key, problem }) => `${key}: ${problem}`)).toEqual([message]);
+});
+
+test("a test must name its listener if there are several", () => {
+  const listener = { ca: "a", certificate: "b", privateKey: "c" };
+  const { faults } = resolved({
+    listeners: [
+      { ...listener, address: ":1" },
+      { ...listener, address: ":2" },
+    ],
+    tests: [{ client: "a@b", expect: "echo" }],
+  });
+  expect(faults.map(({ key, problem }) => `${key}: ${problem}`)).toEqual([
+    'tests[0].listener: is missing; there are several listeners: ":1", ":2"',
+  ]);
 });
 
 test("a configuration with every key resolves", () => {
@@ -146,6 +213,16 @@ test("a configuration with every key resolves", () => {
       exempt: ["10.0.0.0/8", "2001:db8::/32", "::1"],
     },
     rateLimit: { capacity: 3, fillRate: "250ms", maxConnections: 7 },
+    tests: [
+      { client: "alice@dba", serverName: "db.example.com", listener: "[::1]:7000", expect: "db" },
+      {
+        certificate: "pki/alice.crt",
+        listener: ":7001",
+        from: "10.0.0.5",
+        at: "2027-01-01",
+        expect: "group_not_authorized",
+      },
+    ],
   });
   expect(faults).toEqual([]);
   const listener = { crl: undefined, sessionTickets: true, reusePort: false, upstream: undefined };
@@ -221,6 +298,26 @@ test("a configuration with every key resolves", () => {
     ],
     fallback: undefined,
     rateLimit: { capacity: 3, fillRate: 250, maxConnections: 7 },
+    tests: [
+      {
+        client: "alice@dba",
+        certificate: undefined,
+        serverName: "db.example.com",
+        listener: 0,
+        from: undefined,
+        at: undefined,
+        expect: "db",
+      },
+      {
+        client: undefined,
+        certificate: "/etc/proxy/pki/alice.crt",
+        serverName: undefined,
+        listener: 1,
+        from: "10.0.0.5",
+        at: Date.UTC(2027, 0, 1),
+        expect: "group_not_authorized",
+      },
+    ],
   });
 });
 

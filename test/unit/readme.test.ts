@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CONNECT_FLAGS } from "../../src/cli/connect-options.ts";
+import { explain } from "../../src/cli/explain.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import * as library from "../../src/index.ts";
@@ -144,6 +145,7 @@ describe("command lines in the documentation", () => {
       for (const { value } of positionals(own, CONNECT_FLAGS)) expect(parseTarget(value)).toBeDefined();
       return;
     }
+    if (words[0] === "explain") return checkFlags(words.slice(1), explain.flags);
     const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
     checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();

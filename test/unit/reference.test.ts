@@ -73,6 +73,7 @@ describe("the JSON Schema", () => {
     admin: { socket: "/x", address: ":1", ...files },
     handshakes: {},
     rateLimit: {},
+    tests: [{ client: "x@y", expect: "group_not_authorized" }],
   };
   const resolves = (input: unknown) => {
     const faults: Fault[] = [];
@@ -114,6 +115,10 @@ describe("the JSON Schema", () => {
     "upstreams[].tls.privateKey",
     "upstreams[].tls.serverName",
     "upstreams[].targets",
+    "tests[].certificate",
+    "tests[].listener",
+    "tests[].from",
+    "tests[].expect",
   ]);
 
   test.each(rows().map(({ key }) => key))("the JSON Schema and the resolver agree on %s", (key) => {

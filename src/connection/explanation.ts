@@ -1,0 +1,310 @@
+// Puts a decision into words: each step that `decide` takes, the configuration key that decided it, and what would
+// change it. It decides nothing itself. Pure.
+
+import type { X509Certificate } from "node:crypto";
+import type { Certificate } from "../auth/certificate.ts";
+import type { Check, Trust } from "../auth/certificate-check.ts";
+import { commonNames, identityFault } from "../auth/identity.ts";
+import type { Config, Listener } from "../config/config.ts";
+import { quote, type RefusalReason } from "../lib/errors.ts";
+import { suggest } from "../lib/suggest.ts";
+import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
+import {
+  blockDetail,
+  decide,
+  type ActiveConfig,
+  type Grant,
+  type ListenerState,
+  type Presented,
+  type Question,
+  type Step,
+} from "./admission.ts";
+
+/** One step, in words. */
+export interface Line {
+  readonly step: string;
+  /** Undefined if the step was not checked. */
+  readonly ok: boolean | undefined;
+  readonly text: string;
+  /** The configuration key that decided. */
+  readonly key?: string | undefined;
+  /** What would change the answer; given only if it is not `ok`. */
+  readonly remedy?: string | undefined;
+}
+
+/** A decision in words: `upstream` if the client is allowed, else `reason`. */
+export interface Explanation {
+  readonly steps: readonly Line[];
+  readonly client?: string | undefined;
+  readonly upstream?: string | undefined;
+  readonly reason?: RefusalReason | undefined;
+  readonly detail?: string | undefined;
+}
+
+/** The rules that an explanation is about. */
+export interface ExplainedRules {
+  readonly rules: Pick<ActiveConfig, "router" | "pools" | "blocks"> & { readonly config: Config };
+  /** The configuration's entry for the question's listener. */
+  readonly place: Listener;
+  /** Whether the rules are those of a running proxy, which knows who is blocked. */
+  readonly live: boolean;
+}
+
+/** A client that comes with these certificates, its own first. */
+export function presenting([leaf, ...above]: readonly X509Certificate[]): Presented {
+  return { certificate: leaf, chain: () => above.map(({ raw }) => raw), vouched: false, fresh: true };
+}
+
+export function explain(question: Question, about: ExplainedRules): Explanation {
+  const steps: Line[] = [];
+  const decision = decide(
+    question,
+    about.rules,
+    (step) => void steps.push(...linesOf(step, question, about)),
+  );
+  if (!("reason" in decision)) {
+    const header = headerLine(decision, question, about.rules.config);
+    if (header !== undefined) steps.push(header);
+    const { client, upstream } = decision;
+    if (header?.ok === false) return { steps, client, reason: "proxy_header" };
+    return { steps, client, upstream };
+  }
+  const { client, reason, detail } = decision;
+  return { steps, client, reason, detail };
+}
+
+function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] {
+  const { config } = about.rules;
+  switch (step.name) {
+    case "listener":
+      return [listenerLine(step.ok, question.listener, about)];
+    case "certificate":
+      return certificateLines(step, question, about);
+    case "identity":
+      return [identityLine(step, question)];
+    case "blocks":
+      return [blocksLine(step, about)];
+    case "route":
+      return [routeLine(step, question, about)];
+    case "authorization":
+      return [authorizationLine(step, config)];
+  }
+}
+
+function listenerLine(ok: boolean, { address }: ListenerState, { place }: ExplainedRules): Line {
+  return ok
+    ? { step: "listener", ok, text: address, key: `${place.key}.address` }
+    : { step: "listener", ok, text: `${address} was removed by a reload`, remedy: "Configure it again." };
+}
+
+type CertificateStep = Step & { name: "certificate" };
+
+function certificateLines(
+  { ok, finding: { chain, passed, failed }, detail = "" }: CertificateStep,
+  { date, listener: { trust } }: Question,
+  { place }: ExplainedRules,
+): Line[] {
+  const good = passed.map((step): Line => ({ step, ok: true, ...GOOD[step](chain, place) }));
+  if (ok || failed === undefined) return good;
+  if (failed === "chain")
+    return [...good, { step: failed, ok: false, ...chainTexts(chain, place, detail, trust) }];
+  return [...good, { step: failed, ok: false, ...BAD[failed](chain, place, detail, date) }];
+}
+
+type Chain = readonly Certificate[];
+type Words = Pick<Line, "text" | "key" | "remedy">;
+
+const GOOD: Readonly<Record<Check, (chain: Chain, place: Listener) => Words>> = {
+  chain: (chain, { key }) => ({ text: chain.map(nameOf).join(", issued by "), key: `${key}.ca` }),
+  purposes: () => ({ text: "for client authentication, by CAs that may vouch for it" }),
+  strength: () => ({ text: "no weak key or signature" }),
+  revocation: (_, { key, crl }) => ({
+    text: crl === undefined ? "not checked: no revocation list is configured" : "not revoked",
+    key: `${key}.crl`,
+  }),
+  dates: (chain) => ({ text: `valid until ${dateOf(Math.min(...chain.map(({ notAfter }) => notAfter)))}` }),
+};
+
+const BAD: Readonly<
+  Record<Exclude<Check, "chain">, (chain: Chain, place: Listener, detail: string, date: number) => Words>
+> = {
+  purposes: (_, { key }, detail) => ({
+    text: detail,
+    key: `${key}.ca`,
+    remedy: "Issue a certificate for client authentication, from a CA that may vouch for it.",
+  }),
+  strength: (_, __, detail) => ({
+    text: detail,
+    remedy: "Issue a new one: an RSA key of at least 2048 bits or an elliptic curve, signed with SHA-256.",
+  }),
+  revocation: (chain, { key, crl }, detail) => ({
+    ...revocationTexts(chain, quote(crl), detail),
+    key: `${key}.crl`,
+  }),
+  dates: (chain, _, __, date) => {
+    const wrong = chain.find(({ notBefore, notAfter }) => date < notBefore || notAfter <= date);
+    const early = wrong !== undefined && date < wrong.notBefore;
+    return {
+      text: wrong
+        ? `${nameOf(wrong)} ${early ? `is not valid before ${dateOf(wrong.notBefore)}` : `expired on ${dateOf(wrong.notAfter)}`}`
+        : "outside its validity",
+      remedy: early ? "Wait, or set the clock." : "Issue a new certificate.",
+    };
+  },
+};
+
+function chainTexts([client]: Chain, { key, ca }: Listener, detail: string, trust: Trust): Words {
+  const issuer = client && (commonNames(client.x509.issuer)[0] ?? client.x509.issuer);
+  const namesake = trust.authorities.all.some(({ subject }) => subject === client?.issuer);
+  const whose = namesake ? ", but not signed by the CA of that name that is trusted" : "";
+  return {
+    text: client === undefined ? detail : `${detail}: ${nameOf(client)}, issued by ${short(issuer)}${whose}`,
+    key: `${key}.ca`,
+    remedy: `Issue the certificate from a CA in ${quote(ca)}, add its CA there, or have the client send the intermediate CAs that are missing.`,
+  };
+}
+
+function revocationTexts(chain: Chain, list: string, detail: string): Words {
+  switch (detail) {
+    case "CERT_REVOKED":
+      return {
+        text: `${list} lists ${chain.length > 2 ? "a certificate of the chain" : nameOf(chain[0]!)} as revoked`,
+        remedy: "Issue a new certificate, if the client may have one.",
+      };
+    case "CRL_HAS_EXPIRED":
+      return { text: `${list} has a list that is outdated`, remedy: "Get a new list from the CA." };
+    default:
+      return {
+        text: `${list} lacks the list of a CA in the chain`,
+        remedy: "Add the list of each CA between the client and the root.",
+      };
+  }
+}
+
+function identityLine({ ok, client, subject }: Step & { name: "identity" }, { from }: Question): Line {
+  const taken = "client" in from ? ", taken as verified" : "";
+  return ok
+    ? { step: "identity", ok, text: `${short(client)}${taken}` }
+    : {
+        step: "identity",
+        ok,
+        text: identityFault(subject),
+        remedy: "Issue a certificate whose Common Name is exactly one user@group.",
+      };
+}
+
+function blocksLine({ ok, block }: Step & { name: "blocks" }, { live }: ExplainedRules): Line {
+  if (block !== undefined) {
+    const remedy = `An operator ends it: proxy unblock ${block.subject}`;
+    return { step: "blocks", ok, text: blockDetail(block), remedy };
+  }
+  return live
+    ? { step: "blocks", ok, text: "not blocked" }
+    : { step: "blocks", ok: undefined, text: "not checked offline" };
+}
+
+function routeLine(
+  { ok, upstream, pinned }: Step & { name: "route" },
+  { serverName }: Question,
+  { rules: { router, config }, place }: ExplainedRules,
+): Line {
+  const asked = serverName === undefined ? "no server name is asked for" : short(serverName);
+  if (!ok) {
+    const names = config.upstreams.flatMap(({ serverNames = [] }) => serverNames);
+    const near = serverName === undefined ? undefined : suggest(serverName, names);
+    const hint = near === undefined ? "" : ` (did you mean ${near}?)`;
+    return {
+      step: "route",
+      ok,
+      text: `${asked}${serverName === undefined ? "" : " is no upstream's"}, and there is no fallback`,
+      key: "upstreams[].serverNames",
+      remedy: `Set the server name in the client${hint}, or add it to an upstream's serverNames.`,
+    };
+  }
+  const to = short(upstream);
+  if (pinned)
+    return { step: "route", ok, text: `${to}, for every server name`, key: `${place.key}.upstream` };
+  const own = keyOf(config, upstream);
+  const pattern = router.pattern(serverName);
+  if (pattern === undefined) {
+    return { step: "route", ok, text: `${asked}: to the fallback, ${to}`, key: `${own}.serverNames` };
+  }
+  const names = config.upstreams.find(({ name }) => name === upstream)?.serverNames ?? [];
+  return {
+    step: "route",
+    ok,
+    text: `${asked} to ${to}`,
+    key: `${own}.serverNames[${names.indexOf(pattern)}]`,
+  };
+}
+
+function authorizationLine({ ok, upstream, group }: Step & { name: "authorization" }, config: Config): Line {
+  const key = `${keyOf(config, upstream)}.authorizedGroups`;
+  const groups = config.upstreams.find(({ name }) => name === upstream)?.authorizedGroups ?? [];
+  const it = `the group ${short(group)}`;
+  if (ok) {
+    const text = `${it} may reach ${short(upstream)}`;
+    return { step: "authorization", ok, text, key: `${key}[${groups.indexOf(group)}]` };
+  }
+  const near = groups.find((each) => each.toLowerCase() === group.toLowerCase());
+  const hint = near === undefined ? "" : `; ${short(near)} is, and case matters`;
+  return {
+    step: "authorization",
+    ok,
+    text: `${it} is not listed for ${short(upstream)}${hint}`,
+    key,
+    remedy: `Add ${short(group)} to it, or issue a certificate for a group that is listed.`,
+  };
+}
+
+/** A header that is only a little longer or shorter than the one of a real connection. */
+function headerLine(
+  { client, pool }: Grant,
+  { serverName, address }: Question,
+  config: Config,
+): Line | undefined {
+  const version = pool.upstream.proxyProtocol;
+  if (version === undefined) return undefined;
+  const end = { hostname: address ?? "192.0.2.1", port: 65_535 };
+  const header = encodeProxyHeader(version, {
+    source: end,
+    destination: end,
+    client,
+    tlsVersion: "TLSv1.3",
+    cipher: "TLS_CHACHA20_POLY1305_SHA256",
+    serverName,
+    alpn: undefined,
+    resumed: false,
+    uniqueId: "00000000-0000",
+  });
+  const key = `${keyOf(config, pool.upstream.name)}.proxyProtocol`;
+  return header === undefined
+    ? {
+        step: "proxy header",
+        ok: false,
+        text: "the client's name does not fit into a PROXY header",
+        key,
+        remedy: "Issue a certificate with a shorter Common Name.",
+      }
+    : { step: "proxy header", ok: true, text: `PROXY ${version}`, key };
+}
+
+function keyOf({ upstreams }: Config, name: string | undefined): string {
+  return `upstreams[${upstreams.findIndex((each) => each.name === name)}]`;
+}
+
+function nameOf({ x509 }: Certificate): string {
+  return short(commonNames(x509.subject)[0] ?? x509.subject);
+}
+
+/** Quoted, and short enough for a column of a terminal. */
+function short(text: string | undefined): string {
+  const quoted = quote(text);
+  return quoted.length > MAX_NAME_LENGTH ? `${quoted.slice(0, MAX_NAME_LENGTH)}…` : quoted;
+}
+const MAX_NAME_LENGTH = 56;
+
+/** Precise to the minute. */
+function dateOf(time: number): string {
+  return new Date(time).toISOString().replace(/:\d\d\.\d+Z$/, "Z");
+}

@@ -1,0 +1,317 @@
+// The words of an explanation: the key that decided, and what would change the answer.
+
+import { X509Certificate } from "node:crypto";
+import { describe, expect, test } from "bun:test";
+import { Blocks } from "../../src/auth/blocks.ts";
+import { readPem } from "../../src/auth/pem.ts";
+import { explanationText } from "../../src/cli/explanation-text.ts";
+import { marksFor } from "../../src/cli/marks.ts";
+import { testReport } from "../../src/cli/test-report.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
+import { decide, type Question, type Step } from "../../src/connection/admission.ts";
+import { explain, presenting, type Explanation } from "../../src/connection/explanation.ts";
+import { offlineRules, type OfflineRules } from "../../src/engine/offline.ts";
+import { testPolicy } from "../../src/engine/policy-tests.ts";
+import { atOnce } from "../../src/lib/portions.ts";
+import { parseMoment } from "../../src/lib/moment.ts";
+import { issue, makeAuthority, revoke, testAuthority } from "../support/issue.ts";
+import { listsOf } from "../support/lists.ts";
+import { cert } from "../support/peer.ts";
+
+const NOW = Date.UTC(2026, 5, 1);
+const middle = makeAuthority([["CN", "middle"]], testAuthority);
+
+function rulesOf(listener: object = {}, crl?: string): OfflineRules {
+  const faults: { key: string; problem: string }[] = [];
+  const config = resolveConfig(
+    {
+      listener: { address: ":7443", ca: "/ca.crt", ...(crl && { crl: "/crl.pem" }), ...listener },
+      upstreams: [
+        {
+          name: "db",
+          serverNames: ["db.example.com", "*.db.example.com"],
+          targets: ["a:1"],
+          authorizedGroups: ["dba", "Ops"],
+        },
+        {
+          name: "web",
+          targets: ["a:2"],
+          authorizedGroups: ["admin"],
+          ...("upstream" in listener ? {} : { serverNames: ["web"] }),
+        },
+      ],
+    },
+    { directory: "/", cores: 1 },
+    faults,
+  );
+  expect(faults).toEqual([]);
+  const credentials = {
+    ca: [testAuthority.cert],
+    cert: "",
+    key: "",
+    crl: crl === undefined ? undefined : listsOf(crl),
+  };
+  return offlineRules({
+    config,
+    credentials: { listeners: [credentials], upstreams: [], tests: [], admin: undefined, warnings: [] },
+    maxConnections: 10,
+  });
+}
+
+interface Asked {
+  readonly cert?: string;
+  readonly client?: string;
+  readonly serverName?: string;
+  readonly rules?: OfflineRules;
+  readonly blocks?: Blocks;
+}
+
+function ask({ cert: pem, client, serverName, rules: over = rulesOf(), blocks }: Asked): Explanation {
+  const from: Question["from"] =
+    client === undefined
+      ? presenting(readPem(pem!).blocks.map(({ pem: each }) => new X509Certificate(each)))
+      : { client, group: client.split("@")[1]! };
+  const rules = blocks === undefined ? over.rules : { ...over.rules, blocks };
+  const question = { listener: over.listeners[0]!, from, serverName, address: undefined, date: NOW };
+  return explain(question, { rules, place: over.config.listeners[0]!, live: blocks !== undefined });
+}
+
+describe("the step that refuses", () => {
+  const day = new Date(NOW - 86_400_000);
+  test.each<[string, Asked, object]>([
+    [
+      "names the CA file for a stranger",
+      { cert: cert("second-root.crt") },
+      {
+        step: "chain",
+        text: 'no chain to a CA: "frank@admin", issued by "tcpproxy second CA"',
+        key: "listener.ca",
+        remedy:
+          'Issue the certificate from a CA in "/ca.crt", add its CA there, or have the client send the intermediate CAs that are missing.',
+      },
+    ],
+    [
+      "tells a CA from its namesake",
+      { cert: cert("stranger.crt") },
+      {
+        step: "chain",
+        text: 'no chain to a CA: "alice@admin", issued by "tcpproxy test CA", but not signed by the CA of that name that is trusted',
+      },
+    ],
+    [
+      "says when a certificate expired",
+      { cert: issue("alice@dba", testAuthority, { notAfter: day }).cert },
+      {
+        step: "dates",
+        text: '"alice@dba" expired on 2026-05-31T00:00Z',
+        remedy: "Issue a new certificate.",
+      },
+    ],
+    [
+      "says what a certificate is not for",
+      { cert: cert("server-only.crt") },
+      { step: "purposes", text: "the certificate: not usable for client authentication" },
+    ],
+    [
+      "names the list that a certificate is on",
+      { cert: issue("alice@dba", testAuthority, { serial: 5 }).cert, rules: rulesOf({}, revoke([5])) },
+      { step: "revocation", text: '"/crl.pem" lists "alice@dba" as revoked', key: "listener.crl" },
+    ],
+    [
+      "says that a CA has no list",
+      { cert: issue("alice@dba", middle).cert + middle.cert, rules: rulesOf({}, revoke([5])) },
+      { step: "revocation", text: '"/crl.pem" lacks the list of a CA in the chain', key: "listener.crl" },
+    ],
+    [
+      "says that a list is outdated",
+      { cert: issue("alice@dba").cert, rules: rulesOf({}, revoke([5], testAuthority, day)) },
+      {
+        step: "revocation",
+        text: '"/crl.pem" has a list that is outdated',
+        remedy: "Get a new list from the CA.",
+      },
+    ],
+    [
+      "says what is wrong with a name",
+      { cert: cert("hostile-two-ats.crt") },
+      {
+        step: "identity",
+        text: "2 times @",
+        remedy: "Issue a certificate whose Common Name is exactly one user@group.",
+      },
+    ],
+    [
+      "names the server name that was most likely meant",
+      { client: "alice@dba", serverName: "db.exmaple.com" },
+      {
+        step: "route",
+        text: '"db.exmaple.com" is no upstream\'s, and there is no fallback',
+        remedy:
+          "Set the server name in the client (did you mean db.example.com?), or add it to an upstream's serverNames.",
+      },
+    ],
+    [
+      "says that no server name was asked for",
+      { client: "alice@dba" },
+      { step: "route", text: "no server name is asked for, and there is no fallback" },
+    ],
+    [
+      "names the list of groups",
+      { client: "alice@etl", serverName: "db.example.com" },
+      {
+        step: "authorization",
+        text: 'the group "etl" is not listed for "db"',
+        key: "upstreams[0].authorizedGroups",
+        remedy: 'Add "etl" to it, or issue a certificate for a group that is listed.',
+      },
+    ],
+    [
+      "says that case matters",
+      { client: "alice@ops", serverName: "db.example.com" },
+      { step: "authorization", text: 'the group "ops" is not listed for "db"; "Ops" is, and case matters' },
+    ],
+    [
+      "names the block",
+      {
+        client: "alice@dba",
+        blocks: new Blocks([
+          { subject: "*@dba", kind: "group", reason: "audit", actor: "x", since: 0, until: undefined },
+        ]),
+      },
+      { step: "blocks", text: "*@dba: audit", remedy: "An operator ends it: proxy unblock *@dba" },
+    ],
+  ])("%s", (_, asked, expected) => {
+    const { steps, reason } = ask(asked);
+    expect(reason).toBeString();
+    expect(steps.at(-1)).toMatchObject({ ok: false, ...expected });
+    expect(steps.slice(0, -1).filter(({ ok }) => ok === false)).toEqual([]);
+  });
+});
+
+describe("the step that routes", () => {
+  const pinned = rulesOf({ upstream: "web" });
+  test.each<[string, Asked, string, string]>([
+    [
+      "names an exact server name",
+      { client: "a@dba", serverName: "DB.example.com" },
+      '"DB.example.com" to "db"',
+      "upstreams[0].serverNames[0]",
+    ],
+    [
+      "names a pattern",
+      { client: "a@dba", serverName: "x.db.example.com" },
+      '"x.db.example.com" to "db"',
+      "upstreams[0].serverNames[1]",
+    ],
+    [
+      "names the listener's pin",
+      { client: "a@admin", rules: pinned },
+      '"web", for every server name',
+      "listener.upstream",
+    ],
+  ])("%s", (_, asked, text, key) => {
+    const { steps, upstream } = ask(asked);
+    expect(upstream).toBeString();
+    expect(steps.find(({ step }) => step === "route")).toMatchObject({ ok: true, text, key });
+  });
+});
+
+describe("a trace", () => {
+  test("hears each step in order, and the decision is the same without one", () => {
+    const { rules, listeners } = rulesOf();
+    const question = {
+      listener: listeners[0]!,
+      from: presenting([new X509Certificate(issue("alice@dba").cert)]),
+      serverName: "db.example.com",
+      address: undefined,
+      date: NOW,
+    };
+    const steps: Step[] = [];
+    const traced = decide(question, rules, (step) => void steps.push(step));
+    expect(steps.map(({ name }) => name)).toEqual([
+      "listener",
+      "certificate",
+      "identity",
+      "blocks",
+      "route",
+      "authorization",
+    ]);
+    expect(traced).toEqual(decide(question, rules));
+  });
+
+  test("of a certificate that is known to be good has the same steps", () => {
+    const rules = rulesOf();
+    const asked = { cert: issue("alice@dba").cert, serverName: "db.example.com", rules };
+    expect(ask(asked)).toEqual(ask(asked));
+    expect(ask(asked).steps.map(({ step }) => step)).toEqual([
+      "listener",
+      "chain",
+      "dates",
+      "purposes",
+      "strength",
+      "revocation",
+      "identity",
+      "blocks",
+      "route",
+      "authorization",
+    ]);
+  });
+});
+
+describe("the text of an explanation", () => {
+  const unicode = marksFor({}, false);
+  const names = [`${"x".repeat(200)}\u202e\n@dba`, "алиса@dba"];
+
+  test.each(names)("fits 80 columns and has no character that deceives a terminal: %j", (name) => {
+    for (const serverName of ["db.example.com", "web", `${"y".repeat(70)}\u001b[31m`]) {
+      const text = explanationText(ask({ cert: issue(name).cert, serverName }), unicode);
+      expect(text).not.toMatch(/[\u202e\u001b]/);
+      for (const line of text.split("\n")) {
+        expect(line.length <= 80 || !line.trimStart().includes(" "), line).toBe(true);
+      }
+    }
+  });
+
+  test("ends with the answer", () => {
+    expect(explanationText(ask({ client: "a@dba", serverName: "db.example.com" }), unicode)).toEndWith(
+      "\nallowed: db",
+    );
+    expect(explanationText(ask({ client: "a@dba" }), unicode)).toEndWith("\nrefused: unknown_server_name");
+  });
+
+  test.each<[Record<string, string>, boolean, string]>([
+    [{ LANG: "en_US.UTF-8" }, true, "✓"],
+    [{ LANG: "C" }, true, "+"],
+    [{ LANG: "en_US.UTF-8", LC_ALL: "C" }, true, "+"],
+    [{ LC_CTYPE: "C.utf8" }, true, "✓"],
+    [{}, true, "+"],
+    [{}, false, "✓"],
+    [{ LANG: "C" }, false, "+"],
+  ])("has marks that the terminal can show: %j, terminal %p", (env, isTerminal, yes) => {
+    expect(marksFor(env, isTerminal).yes).toBe(yes);
+  });
+});
+
+test.each<[unknown, number | undefined]>([
+  ["2027-01-01", Date.UTC(2027, 0, 1)],
+  ["2027-01-01T08:00:00Z", Date.UTC(2027, 0, 1, 8)],
+  ["2027-01-01T08:00+02:00", Date.UTC(2027, 0, 1, 6)],
+  [Bun.TOML.parse("x = 2027-01-01T08:00:00Z")["x" as never], Date.UTC(2027, 0, 1, 8)],
+  [Bun.TOML.parse("x = 2027-01-01")["x" as never], Date.UTC(2027, 0, 1)],
+  ["2027-01-01T08:00:00", undefined],
+  ["2027-13-01", undefined],
+  ["tomorrow", undefined],
+  [1, undefined],
+  [null, undefined],
+  [{}, undefined],
+])("a moment is read from %j", (written, expected) => {
+  expect(parseMoment(written)).toBe(expected);
+});
+
+test("a configuration without tests runs none, and makes nothing for them", () => {
+  const { config } = rulesOf();
+  // The files are not even looked at.
+  const loaded = { config, credentials: undefined as never, maxConnections: 1 };
+  expect(atOnce(testPolicy(loaded, NOW))).toEqual([]);
+  expect(testReport([], marksFor({}, false))).toEqual([]);
+});
