@@ -8,7 +8,7 @@ import { statusPage } from "./status-page.ts";
 
 export const status: Command = {
   usage: "status [FLAGS]",
-  summary: "Print its state: reloads, connections, upstreams, targets, certificates",
+  summary: "Print its state: reloads, clients, upstreams, targets, certificates",
   group: LOOK,
   flags: CLIENT_FLAGS,
   examples: ["status", "status --config /etc/tcpproxy/proxy.toml"],

@@ -5,7 +5,7 @@ import { chmodSync } from "node:fs";
 import { Run, binary } from "../support/binary.ts";
 import { FakeDoor, aConnection } from "../support/fake-door.ts";
 import { Folder } from "../support/folder.ts";
-import { certPath, connect, connectPlain, echoOrigin } from "../support/peer.ts";
+import { certPath, connect, echoOrigin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
 
 const ENV = { PATH: Bun.env.PATH ?? "", TZ: "UTC" };
@@ -410,12 +410,10 @@ authorizedGroups = ["admin"]
     });
     const [out, err] = [{ text: "" }, { text: "" }];
     const read = Promise.all([collect(child.stdout, out), collect(child.stderr, err)]);
-    // Refusals, until the command hears of one.
+    // Reloads, until the command hears of one.
     while (out.text === "") {
-      const stranger = await connectPlain(port);
-      stranger.close();
-      await stranger.closed;
-      await Bun.sleep(5);
+      proxy.child.kill("SIGHUP");
+      await Bun.sleep(20);
     }
     client.close();
     const closed = await proxy.line("closed");

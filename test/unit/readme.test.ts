@@ -5,7 +5,9 @@ import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CONNECT_FLAGS } from "../../src/cli/connect-options.ts";
 import { explain } from "../../src/cli/explain.ts";
+import { CLIENT_FLAGS } from "../../src/cli/admin-client.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
+import { FILTER_FLAGS } from "../../src/cli/ps.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import * as library from "../../src/index.ts";
 import type { CloseReason, Fault, RefusalReason } from "../../src/index.ts";
@@ -118,6 +120,9 @@ describe("command lines in the documentation", () => {
     ...TOPICS.map((page) => page.replace(/.*\/|\.md$/g, "")),
   ];
 
+  /** Commands that ask a running proxy. */
+  const LOOK = ["status", "ps", "top", "tail"];
+
   const inScripts = blocks("sh").flatMap(({ text }) => text.replaceAll("\\\n", " ").split("\n"));
   const inUnits = blocks("ini").flatMap(({ text }) =>
     text.split("\n").map((line) => line.replace(/^Exec\w+=/, "")),
@@ -146,7 +151,8 @@ describe("command lines in the documentation", () => {
       return;
     }
     if (words[0] === "explain") return checkFlags(words.slice(1), explain.flags);
-    const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
+    const args = ["check", "echo", "schema", ...LOOK].includes(words[0]!) ? words.slice(1) : words;
+    if (LOOK.includes(words[0]!)) return checkFlags(args, { ...FILTER_FLAGS, ...CLIENT_FLAGS });
     checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();
   });
