@@ -6,6 +6,7 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { ReloadRecord } from "../config/reload-log.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
+import type { Forecast } from "../engine/reload-plan.ts";
 import type { Runner } from "../engine/runner.ts";
 import type { SnapshotBuilder } from "../engine/snapshot-builder.ts";
 import type { Address } from "../lib/address.ts";
@@ -47,6 +48,11 @@ export interface Subject {
   setBlocks(blocks: readonly Block[]): Promise<number>;
   /** As {@link Proxy.reload} without an argument. */
   reload(): Promise<void>;
+  /**
+   * What such a reload would do now. Nothing changes.
+   * @throws ConfigError where it would be refused
+   */
+  forecast(): Promise<Forecast>;
 }
 
 /** Something that is open and shows the proxy. */
@@ -60,7 +66,7 @@ export interface Window {
 /** What a subject is made of. */
 export interface SubjectParts extends Pick<
   Subject,
-  "version" | "configFile" | "ledger" | "runner" | "events" | "log" | "reload"
+  "version" | "configFile" | "ledger" | "runner" | "events" | "log" | "reload" | "forecast"
 > {
   readonly builder: SnapshotBuilder;
   phase(): Subject["phase"];
@@ -115,6 +121,7 @@ export function subjectOf(parts: SubjectParts): Subject {
       return builder.blocks;
     },
     reload: () => parts.reload(),
+    forecast: () => parts.forecast(),
     async setBlocks(blocks) {
       builder.blocks = blocks;
       const answers = await runner.ask({ about: "block", blocks });

@@ -22,13 +22,16 @@ import {
   reauthorize,
   serverNameOf,
   type Admission,
+  type DecisionRules,
   type ListenerState,
+  type Reauthorizing,
   type Refusal,
+  type RevokedFor,
   type ActiveConfig,
 } from "./admission.ts";
 import type { Blocks } from "../auth/blocks.ts";
 import { claimsOf } from "../auth/claims.ts";
-import type { Target } from "../config/config.ts";
+import type { Config, Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
@@ -511,8 +514,7 @@ export class Connection implements Dialer, HandshakeOwner {
       return;
     }
     this.#countBytes();
-    const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
-    const due = this.#deadlines.due(phase, moment, bytes, this.#shared.rules.config);
+    const due = this.#deadlines.due(phase, moment, this.#bytes, this.#shared.rules.config);
     const isQuiet = due === undefined || due === "idle_timeout";
     if (isQuiet && !this.#works && (phase === "relaying" || phase === "closing")) this.#targetWorks();
     switch (due) {
@@ -548,13 +550,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const { revocationGrace } = rules.config;
     const before = this.#deadlines.isRevoked;
     if (before && this.#clientGone) return false;
-    const why = reauthorize(this.#client, this.#admission, {
-      rules,
-      listener: this.#listener,
-      generation: this.#generation,
-      // A client that has left has no certificate to check; what it sent is already on its way.
-      judged: (trustChanged || before) && !this.#clientGone,
-    });
+    const why = this.#revokedBy(this.#admission, rules, this.#listener, trustChanged);
     if (why === undefined) {
       this.#deadlines.limit(rules.config, Math.random());
       return false;
@@ -564,6 +560,41 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });
     if (grace === 0) this.#break("authorization_revoked");
     return !before;
+  }
+
+  /**
+   * Why a reload to these rules would end the connection; undefined if it would not. Nothing changes. Called in every
+   * phase.
+   * @param listener what the reload would make of the connection's listener
+   */
+  forecast(
+    rules: DecisionRules & { readonly config: Config },
+    listener: ListenerState,
+    trustChanged: boolean,
+  ): RevokedFor | "max_duration" | "idle_timeout" | undefined {
+    if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing")
+      return undefined;
+    if (this.#deadlines.isRevoked && this.#clientGone) return undefined;
+    const moment = { now: this.#shared.now(), date: Date.now() };
+    return (
+      this.#revokedBy(this.#admission, rules, listener, trustChanged) ??
+      this.#deadlines.shortened(this.#phase, moment, this.#bytes, rules.config)
+    );
+  }
+
+  #revokedBy(
+    admission: Admission,
+    rules: Reauthorizing["rules"],
+    listener: ListenerState,
+    trustChanged: boolean,
+  ): RevokedFor | undefined {
+    return reauthorize(this.#client, admission, {
+      rules,
+      listener,
+      generation: this.#generation,
+      // A client that has left has no certificate to check; what it sent is already on its way.
+      judged: (trustChanged || this.#deadlines.isRevoked) && !this.#clientGone,
+    });
   }
 
   /** An operator ends the connection: at once, or by its deadline. @returns whether it was open */
@@ -748,6 +779,11 @@ export class Connection implements Dialer, HandshakeOwner {
       });
     }
     changed();
+  }
+
+  /** Bytes so far, both ways. */
+  get #bytes(): number {
+    return this.#toUpstream.bytes + this.#toClient.bytes;
   }
 
   get #connected(): boolean {

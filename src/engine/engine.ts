@@ -16,8 +16,11 @@ import type { Logger } from "../lib/log.ts";
 import { RefusalLog } from "../connection/refusal-log.ts";
 import { Router } from "../auth/server-name.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
-import { isSameContext, isSameTrust } from "./same-trust.ts";
-import type { AnswerTo, Question } from "./questions.ts";
+import { forecast } from "./forecast.ts";
+import { nextListener } from "./next-listener.ts";
+import { isSameContext } from "./same-trust.ts";
+import { inPortions } from "../lib/portions.ts";
+import type { AnswerTo, Answers, Question } from "./questions.ts";
 import { rangeList } from "../lib/source.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
@@ -147,22 +150,10 @@ export class Engine {
     this.#openListeners.forEach((opened, i) => {
       const next = snapshot.listeners[i];
       if (opened === undefined) return;
-      if (next === undefined) {
-        opened.state.removed = true;
-        return void opened.port.stop();
-      }
-      const { listener, credentials } = next;
-      opened.state.upstream = listener.upstream;
-      if (!isSameTrust(credentials, opened.snapshot.credentials)) {
-        const { authorities } = opened.state.trust;
-        opened.state.trust = trustIn(credentials, opened.state.trust);
-        opened.state.generation++;
-        if (opened.state.trust.authorities !== authorities) {
-          // A port that is closing keeps its old context.
-          opened.state.authoritiesSince = this.#closing ? Infinity : opened.state.generation;
-        }
-        changed.add(opened.state);
-      }
+      const { state, trustChanged } = nextListener(opened.state, opened.snapshot, next, this.#closing);
+      Object.assign(opened.state, state);
+      if (next === undefined) return void opened.port.stop();
+      if (trustChanged) changed.add(opened.state);
       opened.snapshot = next;
     });
     const { ledger, limits, sources, handshakes, now } = this.#shared;
@@ -234,7 +225,19 @@ export class Engine {
   }
 
   async askThread<Q extends Question>(_: number, question: Q): Promise<AnswerTo<Q>> {
-    return (await answer(question, this.#shared)) as AnswerTo<Q>;
+    const given =
+      question.about === "forecast" ? this.#forecast(question.snapshot) : answer(question, this.#shared);
+    return (await given) as AnswerTo<Q>;
+  }
+
+  /** Which open connections this snapshot would end. It changes nothing. */
+  #forecast(snapshot: Snapshot): Promise<Answers["forecast"]> {
+    const listeners = this.#openListeners.flatMap((opened, i) => {
+      if (opened === undefined) return [];
+      const next = nextListener(opened.state, opened.snapshot, snapshot.listeners[i], this.#closing);
+      return [[opened.state, next] as const];
+    });
+    return inPortions(forecast(snapshot, new Map(listeners), this.#shared));
   }
 
   /** Decides on every open connection by the new rules. For listeners in `changed` it also checks the certificates. */

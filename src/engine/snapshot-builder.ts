@@ -36,14 +36,21 @@ export class SnapshotBuilder {
    */
   build(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
     const keys = targetKeys(loaded.config);
-    const slots = this.#slots.assign(keys.flat());
-    if (slots === undefined) {
-      const problem = `have more targets than the limit of ${MAX_TARGETS}`;
-      throw new ConfigError([{ key: "upstreams", problem }]);
-    }
+    const slots = this.#slots.assign(keys.flat()) ?? tooManyTargets();
     const numbers = keys.map((each) => each.map((key) => slots.get(key) as number));
     this.rows = this.#rows.assign(loaded.config, pairs);
     return buildSnapshot({ ...loaded, pairs, slots: numbers, blocks: this.blocks, rows: this.rows });
+  }
+
+  /**
+   * What {@link build} would make, without slots and rows: nothing has changed, and no thread can run on it.
+   * @throws ConfigError where {@link build} would
+   */
+  candidate(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
+    if (!this.#slots.fits(targetKeys(loaded.config).flat())) tooManyTargets();
+    this.#rows.check(loaded.config, pairs);
+    const rows = { upstreams: new Map(), groups: new Map(), routes: [] };
+    return buildSnapshot({ ...loaded, pairs, slots: [], blocks: this.blocks, rows });
   }
 
   /** The snapshot is in force. Logs upstreams that have lost their last healthy target by it, or got one. */
@@ -56,6 +63,11 @@ export class SnapshotBuilder {
       if (balancer.healthy !== (before.get(name) ?? true)) logUpstream(log, name, balancer.healthy);
     }
   }
+}
+
+function tooManyTargets(): never {
+  const problem = `have more targets than the limit of ${MAX_TARGETS}`;
+  throw new ConfigError([{ key: "upstreams", problem }]);
 }
 
 /** The ports that stay open: `ports` without those whose listener a reload has removed. */
