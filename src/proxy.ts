@@ -20,7 +20,7 @@ import { createLogger, guarded, type Logger } from "./lib/log.ts";
 import { atOnce } from "./lib/portions.ts";
 import { ReloadLog } from "./config/reload-log.ts";
 import { Upkeep } from "./engine/upkeep.ts";
-import { changedFields, forecastOf, planReload, type Forecast } from "./engine/reload-plan.ts";
+import { changedFields, forecastOf, logShadow, planReload, type Forecast } from "./engine/reload-plan.ts";
 import { MAX_CLIENTS, MAX_TARGETS } from "./engine/snapshot.ts";
 import { SnapshotBuilder, portsLeft } from "./engine/snapshot-builder.ts";
 import { openWindows } from "./admin/open-windows.ts";
@@ -218,6 +218,7 @@ class RunningProxy implements Proxy {
       if (this.#held > 0) this.#hold(heldBy(loaded.holding));
       this.#builder.follow(snapshot, this.#log);
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
+      logShadow(loaded, this.#log);
       this.#log.info("reloaded", changedFields(plan));
       this.#windows?.follow();
       if (this.#addresses.length > 0 && !this.#over) this.#attend();

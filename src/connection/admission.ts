@@ -263,7 +263,7 @@ export function reauthorize(
 /**
  * What TLS knows of the client. TLS verified it by older rules: those of the first session, or those before a reload.
  */
-function presentedBy(
+export function presentedBy(
   socket: ClientSocket,
   { generation: current, authoritiesSince }: ListenerState,
   generation: number,

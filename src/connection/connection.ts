@@ -45,9 +45,10 @@ import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
 import { sourceOf } from "../lib/source.ts";
+import type { Judged, Shadow } from "./shadow.ts";
 import type { TargetLease } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
-import type { Limits } from "../state/limits.ts";
+import type { ClientLease, Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
 import type { Tarpit } from "./tarpit.ts";
 import { hostOf, type ConnectionView } from "./view.ts";
@@ -70,6 +71,8 @@ export interface Shared {
   readonly connections: Set<Connection>;
   /** The start of each connection's name in this thread. */
   readonly prefix: string;
+  /** The configuration that is tried beside the one in force, if any. A reload replaces it. */
+  shadow: Shadow | undefined;
   /** Whole milliseconds of a monotonic clock. */
   now(): number;
   /** Called when `connections` has grown or shrunk. */
@@ -203,6 +206,8 @@ export class Connection implements Dialer, HandshakeOwner {
   #upstream: Socket | undefined;
   /** Set once the connection is admitted. */
   #admission: Admission | undefined;
+  /** What it holds with the shadow, while that allows it. */
+  #shadowLease: ClientLease | undefined;
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
@@ -260,6 +265,11 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       now: now(),
     });
+    const { shadow } = this.#shared;
+    // Before a refusal: what it costs to judge a stranger counts for the stranger's handshake.
+    if (shadow !== undefined && success) {
+      this.#shadowLease = shadow.judge(this.#judged(), admission);
+    }
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
     counters.handshaking(this.#listener.row, -1);
@@ -303,6 +313,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#target === undefined) {
       // The client was not served: give its token back.
       lease.cancel();
+      this.#shadowLease?.cancel();
       return this.#refuse("no_target", { client, upstream: pool.upstream.name });
     }
     this.#phase = "dialing";
@@ -597,6 +608,27 @@ export class Connection implements Dialer, HandshakeOwner {
     });
   }
 
+  /** Has the shadow judge the connection, if it is open. Called in every phase. */
+  judgeBy(shadow: Shadow): void {
+    if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return;
+    // A client that has left has no certificate to check.
+    if (this.#clientGone) return;
+    this.#shadowLease = shadow.judgeOpen(this.#judged(), this.#admission, this.#shadowLease);
+  }
+
+  #judged(): Judged {
+    const { rules, now } = this.#shared;
+    return {
+      id: this.#id,
+      socket: this.#client,
+      remote: this.#remote,
+      listener: this.#listener,
+      generation: this.#generation,
+      rules,
+      now: now(),
+    };
+  }
+
   /** An operator ends the connection: at once, or by its deadline. @returns whether it was open */
   kick(at: number, why: string | undefined): boolean {
     if (this.#admission === undefined || this.#phase === "over") return false;
@@ -753,6 +785,7 @@ export class Connection implements Dialer, HandshakeOwner {
       sources.leave(this.#row);
     }
     this.#admission?.lease.release();
+    this.#shadowLease?.release();
     if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();
     budget.giveBack(DESCRIPTORS_PER_CONNECTION);

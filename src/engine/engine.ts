@@ -20,6 +20,7 @@ import { forecast } from "./forecast.ts";
 import { nextListener } from "./next-listener.ts";
 import { isSameContext } from "./same-trust.ts";
 import { inPortions } from "../lib/portions.ts";
+import { Shadows } from "./shadows.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
 import { rangeList } from "../lib/source.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
@@ -63,6 +64,7 @@ export class Engine {
   #openListeners: (OpenListener | undefined)[] = [];
   #ticking: Timer | undefined;
   readonly #beat: Beat;
+  readonly #shadows: Shadows;
   #closing = false;
   /** The engine was closed, and so are its ports. */
   #closed = false;
@@ -95,10 +97,13 @@ export class Engine {
       }),
       connections: new Set<Connection>(),
       prefix,
+      shadow: undefined,
       now: monotonic,
       changed: () => this.#changed(),
     };
     this.#beat = new Beat(ledger.counters, this.#shared.connections);
+    const { counters, worker } = ledger;
+    this.#shadows = new Shadows({ counters, log, now: monotonic, interval: refusalInterval }, worker);
   }
 
   /**
@@ -136,6 +141,7 @@ export class Engine {
       throw error;
     }
     this.#beat.run(isWatched(this.#snapshot));
+    this.#followShadow();
     return this.#openListeners.flatMap((opened) => (opened === undefined ? [] : [opened.port.address]));
   }
 
@@ -170,7 +176,16 @@ export class Engine {
       this.#ticking = undefined;
     }
     this.#changed();
-    void this.#reauthorize(changed);
+    this.#followShadow();
+    void this.#reauthorize(changed).then(() => {
+      const { shadow, connections } = this.#shared;
+      return shadow && this.#shadows.judge(shadow, connections);
+    });
+  }
+
+  #followShadow(): void {
+    const states = this.#openListeners.map((opened) => opened?.state);
+    this.#shared.shadow = this.#shadows.follow(this.#snapshot.shadow, states);
   }
 
   /** This thread's share of the handshakes that may be in progress at a time. */
@@ -258,6 +273,7 @@ export class Engine {
     const done = this.#closed && connections.size === 0;
     if (done) {
       this.#shared.refusals.flush();
+      this.#shadows.flush();
       this.#beat.run(false);
       this.#over.resolve({ cut: this.#cut });
     }
@@ -272,6 +288,7 @@ export class Engine {
     const moment = { now: now(), date: Date.now() };
     for (const connection of connections) connection.tick(moment);
     limits.sweep(moment.now);
+    this.#shadows.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }
 }

@@ -8,7 +8,7 @@ import { restartReport } from "../config/restart.ts";
 import type { FileStamps } from "../config/watch.ts";
 import { formatAddress } from "../lib/address.ts";
 import { ConfigError } from "../lib/errors.ts";
-import type { Fields } from "../lib/log.ts";
+import type { Fields, Logger } from "../lib/log.ts";
 import { inPortions } from "../lib/portions.ts";
 import type { Ending } from "./questions.ts";
 import type { Runner } from "./runner.ts";
@@ -49,7 +49,7 @@ export async function planReload(
 ): Promise<ReloadPlan> {
   const { started, loaded: before } = running;
   const { workers } = started;
-  const loaded = await inPortions(loadConfig(input, { ...options, seen, workers }));
+  const loaded = await inPortions(loadConfig(input, { ...options, seen, workers, isReload: true }));
   const { config, shortage } = loaded;
   if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
   // Before the ports are open, a reload can still change them.
@@ -68,6 +68,12 @@ export async function planReload(
 /** The changes as one line of the log has them. */
 export function changedFields({ changed: { keys, files } }: ReloadPlan): Fields {
   return { keys: listed(keys), files: listed(files) };
+}
+
+/** The configuration is in force, without the shadow that it names: that has a fault. */
+export function logShadow({ config, shadowProblem }: LoadedConfig, log: Logger): void {
+  if (shadowProblem === undefined) return;
+  log.error("shadow refused", { config: config.shadow?.config, problem: shadowProblem });
 }
 
 /** What a reload would do now. */
@@ -108,7 +114,7 @@ export async function forecastOf(
   runner: Pick<Runner, "ask">,
   builder: Pick<SnapshotBuilder, "candidate">,
 ): Promise<Forecast> {
-  const { config, warnings } = loaded;
+  const { config, warnings, shadowProblem } = loaded;
   const snapshot = builder.candidate(loaded, pairs);
   const endings = await runner.ask({ about: "forecast", snapshot });
   const added = config.listeners.filter((_, i) => !pairs.includes(i));
@@ -122,7 +128,7 @@ export async function forecastOf(
         ? [{ key: String(key), running: String(running), configured: String(configured) }]
         : [],
     ),
-    warnings,
+    warnings: shadowProblem === undefined ? warnings : [...warnings, `shadow refused: ${shadowProblem}`],
     endings: endings.flat(),
     graceMs: config.revocationGrace,
   };
