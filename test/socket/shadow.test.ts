@@ -9,11 +9,24 @@ import { freePort } from "../support/free-port.ts";
 import { issue, makeAuthority, revoke, testAuthority } from "../support/issue.ts";
 import { cert, certPath, connect, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
-import { echoes, isServed, messages, served } from "../support/served.ts";
+import { startWorkerPool, type TestWorkerPool } from "../support/worker-pool.ts";
+import { shadowCounts } from "../../src/connection/shadow.ts";
+import { crowd, echoes, isServed, messages, served } from "../support/served.ts";
 
 let root: string;
 beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-shadow-`)));
 afterAll(() => rmSync(root, { recursive: true }));
+
+/** What the counters of all threads say, as `upstream enforced shadow reason`. */
+function counted({ ledger, builder }: TestWorkerPool): Record<string, number> {
+  const counts = shadowCounts(ledger.counters, builder.rows.upstreams);
+  return Object.fromEntries(
+    counts.map(({ upstream, enforced, shadow, reason, count }) => [
+      [upstream, enforced, shadow, reason].join(" ").trim(),
+      count,
+    ]),
+  );
+}
 
 /** Writes a configuration file with what differs from the one in force. */
 function shadowFile(targets: string[], over: Parameters<typeof testConfig>[1] = {}): string {
@@ -32,6 +45,38 @@ function differences({ log }: TestProxy): unknown[] {
       .join(" "),
   );
 }
+
+test("the counters of a shadow are exact over threads, and a dead thread's connections are open no more", async () => {
+  using origin = echoOrigin();
+  const rateLimit = { capacity: 1_000, fillRate: "1h", maxConnections: 12 };
+  const config = shadowFile([origin.target], { rateLimit });
+  await using pool = await startWorkerPool([origin.target], { workers: 4, shadow: { config } });
+  const first = await crowd(pool.port, 20);
+  const strangers = Array.from({ length: 6 }, () => connect(pool.port, { name: "stranger" }));
+  await Promise.all((await Promise.all(strangers)).map(({ ended }) => ended));
+  expect(counted(pool)).toEqual({
+    "refused refused certificate_untrusted": 6,
+    "test allowed allowed": 12,
+    "test allowed refused connection_limit": 8,
+  });
+  for (const worker of [0, 1, 2, 3]) pool.kill(worker);
+  await Promise.all(first.map(({ ended }) => ended));
+  await pool.log.count("worker replaced", 4);
+  await crowd(pool.port, 12);
+  expect(counted(pool)).toMatchObject({
+    "test allowed allowed": 24,
+    "test allowed refused connection_limit": 8,
+  });
+});
+
+test("the lines of a shadow are bounded, and add up", async () => {
+  using origin = echoOrigin();
+  const config = shadowFile([], { upstreams: ops(origin.target) });
+  await using proxy = await startProxy([origin.target], { shadow: { config } });
+  await crowd(proxy.port, 60);
+  await proxy.log.count("shadow", 60);
+  expect(proxy.log.written.filter(({ msg }) => msg === "shadow").length).toBeLessThan(10);
+});
 
 describe.each([1, 2])("with %p workers, a shadow", (workers) => {
   const start = (target: string, next: string, over: Partial<ProxyConfig> = {}) =>
