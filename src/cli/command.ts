@@ -22,6 +22,8 @@ export interface Command {
   readonly examples: readonly string[];
   /** What each signal does to a command that keeps running. */
   readonly signals?: readonly (readonly [string, string])[];
+  /** Where they mean something else than for `run`. */
+  readonly exitCodes?: readonly (readonly [string, string])[];
   /** More information, at the end of the help. */
   readonly notes?: string;
   /** @returns the exit code */
@@ -31,6 +33,8 @@ export interface Command {
 /** The parsed command line of a command. */
 export interface Given {
   readonly flags: FlagValues;
+  /** The flags without a value that are given. */
+  readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];
 }

@@ -4,7 +4,7 @@ import { version } from "../../package.json";
 import { quote } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
 import { DONE, print, type Command } from "./command.ts";
-import { FLAGS, UsageError, checkFlags, parseFlags, positionals } from "./flags.ts";
+import { FLAGS, UsageError, checkFlags, parseFlags, positionals, switchesOf } from "./flags.ts";
 import { ADDRESS } from "./open.ts";
 import { run } from "./run.ts";
 
@@ -12,6 +12,7 @@ import { run } from "./run.ts";
 const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   echo: async () => (await import("./echo-command.ts")).echoCommand,
+  replay: async () => (await import("./replay.ts")).replay,
   schema: async () => (await import("./schema.ts")).schema,
 };
 const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
@@ -51,7 +52,8 @@ export async function dispatch(rawArgs: readonly string[]): Promise<number> {
   checkFlags(args, command.flags);
   const words = positionals(args, command.flags).map(({ value }) => value);
   checkWords(words, command);
-  return command.run({ flags: parseFlags(args, command.flags), words });
+  const { flags } = command;
+  return command.run({ flags: parseFlags(args, flags), switches: switchesOf(args, flags), words });
 }
 
 /** A configuration file's name in the place of an address, a common mistake. */

@@ -11,8 +11,17 @@ import { suggest } from "../lib/suggest.ts";
 /** The command line is wrong; the message names the word at fault. */
 export class UsageError extends Error {}
 
-/** A flag as the help shows it; citty reads only `type`. Every flag takes a value. */
-export interface Flag {
+/** A flag as the help shows it; citty reads only `type`. */
+export type Flag = ValueFlag | Switch;
+
+/** A flag that is there or not. */
+export interface Switch {
+  readonly type: "boolean";
+  readonly description: string;
+}
+
+/** A flag that takes a value. */
+export interface ValueFlag {
   readonly type: "string";
   /** Stands for the value in the help. */
   readonly valueHint: string;
@@ -124,7 +133,7 @@ export const FLAGS = {
 const KEYS: Readonly<Record<string, string>> = {
   address: "listener.address",
   ...Object.fromEntries(
-    Object.entries<Flag>(FLAGS).flatMap(([name, { key }]) => (key === undefined ? [] : [[name, key]])),
+    Object.entries<ValueFlag>(FLAGS).flatMap(([name, { key }]) => (key === undefined ? [] : [[name, key]])),
   ),
 };
 
@@ -132,7 +141,7 @@ const KEYS: Readonly<Record<string, string>> = {
 export type FlagValues = Readonly<Record<string, string | undefined>>;
 
 /**
- * Checks what citty silently accepts: a flag that is unknown, that has no value, or that is given twice.
+ * Checks what citty silently accepts: a flag that is unknown, that has no value or one too many, or that is given twice.
  * @throws UsageError
  */
 export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
@@ -143,8 +152,12 @@ export function checkFlags(rawArgs: readonly string[], flags: Flags): void {
     const { name, rawName, value, inlineValue } = token;
     if (!Object.hasOwn(flags, name) || !rawName.startsWith("--"))
       throw new UsageError(unknownFlag(rawArgs[token.index]!, rawName, flags));
+    if (flags[name]?.type === "boolean") {
+      if (inlineValue) throw new UsageError(`${rawName} takes no value`);
+    }
     // A flag stands where the value should be: the value is missing.
-    if (!value || (!inlineValue && value.startsWith("-"))) throw new UsageError(`${rawName} needs a value`);
+    else if (!value || (!inlineValue && value.startsWith("-")))
+      throw new UsageError(`${rawName} needs a value`);
     if (seen.has(name)) throw new UsageError(`${rawName} is given twice`);
     seen.add(name);
   }
@@ -169,13 +182,21 @@ export function parseFlags(rawArgs: readonly string[], flags: Flags): FlagValues
   );
 }
 
+/** The switches that are given; {@link checkFlags} has checked them. */
+export function switchesOf(rawArgs: readonly string[], flags: Flags): ReadonlySet<string> {
+  const given = split(rawArgs, flags).tokens.flatMap((token) =>
+    token.kind === "option" ? [token.name] : [],
+  );
+  return new Set(given.filter((name) => flags[name]?.type === "boolean"));
+}
+
 /** The words of a command line that are neither flags nor flags' values. */
 export function positionals(rawArgs: readonly string[], flags: Flags): { index: number; value: string }[] {
   return split(rawArgs, flags).tokens.filter((token) => token.kind === "positional");
 }
 
 function split(rawArgs: readonly string[], flags: Flags) {
-  const options = Object.fromEntries(Object.keys(flags).map((name) => [name, { type: "string" as const }]));
+  const options = Object.fromEntries(Object.entries(flags).map(([name, { type }]) => [name, { type }]));
   return parseArgs({ args: [...rawArgs], options, strict: false, allowPositionals: true, tokens: true });
 }
 

@@ -12,7 +12,7 @@ const EXIT_CODES = [
 
 /** @param others the commands in the help of the whole program, by name */
 export function usage(command: Command, others?: ReadonlyMap<string, Command>): string {
-  const { words, flags, examples, summary, signals = [], notes } = command;
+  const { words, flags, examples, summary, signals = [], exitCodes = EXIT_CODES, notes } = command;
   return [
     ...wrap(`${summary}.`),
     ...section(
@@ -27,18 +27,22 @@ export function usage(command: Command, others?: ReadonlyMap<string, Command>): 
       examples.map((line) => `  proxy ${line}`),
     ),
     ...section("Signals", table(signals)),
-    ...section("Exit codes", table(EXIT_CODES)),
+    ...section("Exit codes", table(exitCodes)),
     ...(notes === undefined ? [] : ["", ...wrap(notes)]),
   ].join("\n");
 }
 
 function flagRows(flags: Flags): [string, string][] {
   const rows = Object.entries<Flag>(flags).map(([name, flag]): [string, string] => [
-    `--${name} ${flag.valueHint}`,
-    flag.description +
-      (flag.builtIn === undefined ? "" : ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", NO_BREAK_SPACE)}`),
+    flag.type === "boolean" ? `--${name}` : `--${name} ${flag.valueHint}`,
+    flag.description + builtIn(flag),
   ]);
   return [...rows, ["-h, --help", "print this help"], ["-v, --version", "print the version"]];
+}
+
+function builtIn(flag: Flag): string {
+  if (flag.type === "boolean" || flag.builtIn === undefined) return "";
+  return ` ${`[default: ${flag.builtIn}]`.replaceAll(" ", NO_BREAK_SPACE)}`;
 }
 
 function table(rows: readonly (readonly [string, string])[]): string[] {

@@ -116,6 +116,6 @@ export function written(value: unknown): string {
 }
 
 /** Not by toLocaleString: the runtime's knowledge of languages takes 2 MiB once it is asked. */
-function thousands(number: number): string {
+export function thousands(number: number): string {
   return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }

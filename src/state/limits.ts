@@ -155,6 +155,11 @@ export class Limits {
     }
   }
 
+  /** Tokens in a full bucket; Infinity without buckets. */
+  get capacity(): number {
+    return this.#rule.capacity;
+  }
+
   /** Clients stored. */
   get size(): number {
     return this.#ledger.clients.size;
