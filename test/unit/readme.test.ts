@@ -1,5 +1,6 @@
 // The documentation agrees with the code: configurations resolve, command lines parse, tables and links are right.
 
+import { replay } from "../../src/cli/replay.ts";
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -131,6 +132,7 @@ describe("command lines in the documentation", () => {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
       return;
     }
+    if (words[0] === "replay") return checkFlags(words.slice(1), replay.flags);
     const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
     checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();
