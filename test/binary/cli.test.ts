@@ -103,7 +103,7 @@ describe("mistakes on the command line", () => {
     ["echo --ca x", 'unknown flag "--ca"'],
     [
       "frobnicate",
-      'unknown command "frobnicate"; known are check, echo, schema, help, or give an address such as ":5000"',
+      'unknown command "frobnicate"; known are check, echo, replay, schema, help, or give an address such as ":5000"',
     ],
     ["chekc", 'unknown command "chekc"; did you mean check?'],
     ["--confg c.toml", 'unknown flag "--confg"; did you mean --config?'],
