@@ -6,6 +6,7 @@ import type { LoadOptions } from "./config/load.ts";
 import type { TestResult } from "./engine/policy-tests.ts";
 import type { Address } from "./lib/address.ts";
 import type { Logger } from "./lib/log.ts";
+import type { Forecast } from "./engine/reload-plan.ts";
 import type { UpstreamStats } from "./upstreams/pool.ts";
 
 /** Options besides the configuration. */
@@ -62,6 +63,13 @@ export interface Proxy {
    * @throws ConfigError that lists every fault; each has been logged, and nothing has changed
    */
   reload(config?: ProxyConfig): Promise<void>;
+  /**
+   * What {@link reload} would do now: which connections would end and why, what comes and what goes. It changes nothing
+   * and disturbs no connection.
+   * @param config default: what {@link ProxyOptions.source} returns
+   * @throws ConfigError that lists every fault for which the reload would be refused
+   */
+  forecast(config?: ProxyConfig): Promise<Forecast>;
   /**
    * Stops accepting at once, lets open connections finish until the time is up, then cuts the rest. Another call can
    * only shorten the time. Before {@link listen} it does nothing.

@@ -16,6 +16,8 @@ export {
   type UpstreamTls,
 } from "./config/config.ts";
 export { ConfigError, StartError, type CloseReason, type Fault, type RefusalReason } from "./lib/errors.ts";
+export type { EndReason, Ending } from "./engine/questions.ts";
+export type { Comings, Forecast } from "./engine/reload-plan.ts";
 export {
   createLogger,
   type Fields,

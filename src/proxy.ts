@@ -6,25 +6,26 @@ import { version } from "../package.json";
 import { formatAddress, type Address } from "./lib/address.ts";
 import type { CloseOptions, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
 import { poolStats } from "./upstreams/pool.ts";
-import { changedKeys, listed } from "./config/changes.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
-import { copy, filesBeside, loadConfig, type LoadedConfig } from "./config/load.ts";
-import { restartReport } from "./config/restart.ts";
+import { copy, filesBeside } from "./config/load.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
 import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
-import { testPolicy, type TestResult } from "./engine/policy-tests.ts";
+import { loadTested, type TestedConfig } from "./engine/policy-tests.ts";
 import type { Runner } from "./engine/runner.ts";
-import { ConfigError, StartError } from "./lib/errors.ts";
+import { StartError } from "./lib/errors.ts";
 import type { Expiry } from "./config/expiry.ts";
 import { mayShare } from "./listeners/listener.ts";
 import { createLogger, guarded, type Logger } from "./lib/log.ts";
-import { atOnce, inPortions } from "./lib/portions.ts";
+import { atOnce } from "./lib/portions.ts";
 import { ReloadLog } from "./config/reload-log.ts";
 import { Upkeep } from "./engine/upkeep.ts";
-import { MAX_CLIENTS, MAX_TARGETS, pairPorts } from "./engine/snapshot.ts";
+import { changedFields, forecastOf, logShadow, planReload, type Forecast } from "./engine/reload-plan.ts";
+import { MAX_CLIENTS, MAX_TARGETS } from "./engine/snapshot.ts";
 import { SnapshotBuilder, portsLeft } from "./engine/snapshot-builder.ts";
+import { openWindows } from "./admin/open-windows.ts";
+import { FinalCall } from "./lib/final-call.ts";
 import { subjectOf, type Subject } from "./admin/subject.ts";
 import type { Windows } from "./admin/windows.ts";
 import { EventHub } from "./lib/events.ts";
@@ -40,21 +41,6 @@ export type { CloseOptions, Proxy, ProxyOptions, ProxyStats };
 export function createProxy(config: ProxyConfig = {}, options: ProxyOptions = {}): Proxy {
   return new RunningProxy(config, options);
 }
-
-/** Loads the windows' code only where there are any. */
-async function openWindows({ metrics, admin }: Config, subject: () => Subject): Promise<Windows | undefined> {
-  if (metrics === undefined && admin === undefined) return undefined;
-  const { Windows } = await import("./admin/windows.ts");
-  return Windows.open(subject());
-}
-
-/** @throws ConfigError that lists every fault, or every test that fails */
-function* loadAndTest(...given: Parameters<typeof loadConfig>): Generator<void, TestedConfig> {
-  const loaded = yield* loadConfig(...given);
-  return { ...loaded, tests: yield* testPolicy(loaded, Date.now()) };
-}
-
-type TestedConfig = LoadedConfig & { readonly tests: readonly TestResult[] };
 
 class RunningProxy implements Proxy {
   readonly ended: Promise<{ cut: number }>;
@@ -83,12 +69,11 @@ class RunningProxy implements Proxy {
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
-  #deadline: Timer | undefined;
-  #deadlineAt = Infinity;
+  readonly #deadline = new FinalCall(() => this.#cut());
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
     const loaded = atOnce(
-      loadAndTest(input, { ...options, seen: new FileStamps().add(filesBeside(options)) }),
+      loadTested(input, { ...options, seen: new FileStamps().add(filesBeside(options)) }),
     );
     const { config } = loaded;
     const { workers } = config;
@@ -138,7 +123,7 @@ class RunningProxy implements Proxy {
     return this.#loaded.expiries;
   }
 
-  get tests(): readonly TestResult[] {
+  get tests(): TestedConfig["tests"] {
     return this.#loaded.tests;
   }
 
@@ -204,6 +189,7 @@ class RunningProxy implements Proxy {
       addresses: () => this.#addresses,
       ports: () => this.#ports,
       reload: () => this.reload(),
+      forecast: () => this.forecast(),
     });
   }
 
@@ -221,43 +207,28 @@ class RunningProxy implements Proxy {
   }
 
   async #reload(given: ProxyConfig | undefined): Promise<void> {
-    const { source = () => this.#input } = this.#options;
     const before = new FileStamps().add(this.#loaded.seen.files);
     const seen = new FileStamps().add(filesBeside(this.#options));
     try {
-      const input = given ?? (await source());
-      const loaded = await inPortions(
-        loadAndTest(input, { ...this.#options, seen, workers: this.#started.workers }),
-      );
-      const { holding, shortage } = loaded;
-      if (shortage !== undefined) throw new ConfigError([{ key: "upstreams", problem: shortage }]);
+      const plan = await this.#plan(given, seen);
+      const { input, loaded, ports, pairs, restarts } = plan;
       // While the proxy drains, a reload can still withdraw authorization.
       if (this.#over || (this.#closing && this.#addresses.length === 0)) {
         throw new Error("the proxy has been closed; make a new one");
       }
-      // Before the ports are open, a reload can still change them.
-      const open = this.#listening === undefined ? loaded.config.listeners : this.#ports;
-      const pairs = pairPorts(open, loaded.config.listeners);
       const windows = this.#listening === undefined ? loaded.config : this.#started;
       const snapshot = this.#builder.build(loaded, pairs, windows);
       await this.#runner.apply(snapshot);
-      const { workers, metrics, admin } = this.#started;
-      const running = { workers, metrics, admin, ports: open };
-      for (const [message, fields] of restartReport(running, loaded.config, pairs)) {
-        this.#log.warn(message, fields);
-      }
-      this.#ports = portsLeft(open, pairs);
-      const changes = {
-        keys: listed(changedKeys(this.config, loaded.config)),
-        files: listed(seen.changedSince(this.#loaded.seen)),
-      };
+      for (const [message, fields] of restarts) this.#log.warn(message, fields);
+      this.#ports = portsLeft(ports, pairs);
       this.#input = input;
       this.#loaded = loaded;
-      this.#reloads.succeeded(changes);
-      if (this.#held > 0) this.#hold(heldBy(holding));
+      this.#reloads.succeeded(changedFields(plan));
+      if (this.#held > 0) this.#hold(heldBy(loaded.holding));
       this.#builder.follow(snapshot, this.#log);
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
-      this.#log.info("reloaded", changes);
+      logShadow(loaded, this.#log);
+      this.#log.info("reloaded", { ...changedFields(plan) });
       this.#windows?.follow();
       if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
@@ -266,6 +237,21 @@ class RunningProxy implements Proxy {
       this.#watch?.follow(before.and(seen));
       throw error;
     }
+  }
+
+  /** Loads the configuration as a reload does. Nothing changes. */
+  async #plan(given: ProxyConfig | undefined, seen: FileStamps) {
+    const { source = () => this.#input } = this.#options;
+    const ports = () => (this.#listening === undefined ? undefined : this.#ports);
+    const running = { started: this.#started, loaded: this.#loaded, ports };
+    return planReload(given ?? (await source()), this.#options, seen, running);
+  }
+
+  async forecast(config?: ProxyConfig): Promise<Forecast> {
+    const given = config && copy(config);
+    await this.#reloading;
+    const plan = await this.#plan(given, new FileStamps().add(filesBeside(this.#options)));
+    return forecastOf(plan, this.config, this.#runner, this.#builder);
   }
 
   /**
@@ -287,7 +273,7 @@ class RunningProxy implements Proxy {
   /** Stops accepting. Files are still watched: connections that are no longer authorized are closed without waiting. */
   #stopAttending(): void {
     this.#closing = true;
-    clearTimeout(this.#deadline);
+    this.#deadline.cancel();
     this.#reloads.stop();
     this.#upkeep.stop();
     if (this.#over || this.#addresses.length === 0) this.#watch?.stop();
@@ -301,13 +287,8 @@ class RunningProxy implements Proxy {
         if (connections > 0) this.#log.info("draining", { connections });
       });
     }
-    const at = monotonic() + Math.max(0, timeout);
     // A port that is closing may still accept a connection.
-    if (at < this.#deadlineAt && !this.#over) {
-      this.#deadlineAt = at;
-      clearTimeout(this.#deadline);
-      this.#deadline = setTimeout(() => this.#cut(), timeout);
-    }
+    if (!this.#over) this.#deadline.within(timeout);
     return this.ended;
   }
 

@@ -1,6 +1,7 @@
 // Reads the metrics off a running proxy. Labels come from the configuration and from fixed lists; the clients of
 // `topClients` are the one exception.
 
+import { SHADOW_REASONS, shadowCounts } from "../connection/shadow.ts";
 import type { Config } from "../config/config.ts";
 import { pairPorts } from "../engine/snapshot.ts";
 import { formatAddress } from "../lib/address.ts";
@@ -57,6 +58,8 @@ export function readMetrics(subject: Subject): Reading {
       ledger.counters.readThread(column).lag,
     ]),
     log_lines_dropped_total: [[[], droppedLines()]],
+    shadow_decisions_total: config.shadow === undefined ? [] : shadowOf(subject),
+    blocks_active: [[[], activeBlocks(subject.blocks)]],
     admin_requests_total: config.admin === undefined ? [] : requestsOf(requests),
     process_cpu_seconds_total: [[[], usage.cpuSeconds]],
     process_resident_memory_bytes: [[[], usage.residentBytes]],
@@ -65,6 +68,17 @@ export function readMetrics(subject: Subject): Reading {
     process_open_fds: known(usage.openDescriptors),
     process_max_fds: [[[], usage.maxDescriptors]],
   };
+}
+
+function shadowOf({ ledger, rows }: Subject): Samples {
+  return shadowCounts(ledger.counters, rows.upstreams).map(
+    ({ upstream, enforced, shadow, reason, count }): Sample => [[upstream, enforced, shadow, reason], count],
+  );
+}
+
+function activeBlocks(blocks: Subject["blocks"]): number {
+  const now = Date.now();
+  return blocks.filter(({ until = Infinity }) => now < until).length;
 }
 
 /** The columns of the threads that carry connections, in the order of the workers. */
@@ -175,8 +189,9 @@ function upstreamsOf({ pools, ledger: { counters } }: Subject): Reading {
       found.target_connections_open.push([labels, balancer.open(slot)]);
       found.target_up.push([labels, health === "down" || health === "ejected" ? 0 : 1]);
       // A target of the configuration always takes connections; only an operator will be able to drain one.
-      found.target_draining.push([labels, 0]);
-      found.target_weight.push([labels, weight]);
+      const override = balancer.override(slot);
+      found.target_draining.push([labels, override.draining ? 1 : 0]);
+      found.target_weight.push([labels, override.weight ?? weight]);
       found.target_connect_duration_seconds.push([labels, connect]);
       found.target_connect_failures_total.push([labels, failures]);
     }
@@ -198,7 +213,7 @@ function expiriesOf(subject: Subject): Samples {
 }
 
 /** How many series a proxy with this configuration can have, at most. */
-export function seriesOf({ listeners, upstreams, workers, metrics, admin }: Config): number {
+export function seriesOf({ listeners, upstreams, workers, metrics, admin, shadow }: Config): number {
   const addresses = new Set(listeners.map(({ address }) => formatAddress(address))).size;
   const routes = total(listeners.map(({ upstream }) => (upstream === undefined ? upstreams.length : 1)));
   const targets = total(upstreams.map((each) => each.targets.length));
@@ -214,6 +229,7 @@ export function seriesOf({ listeners, upstreams, workers, metrics, admin }: Conf
     certificate_expiry_timestamp_seconds: addresses * EXPIRING_KINDS.length,
     open_client_certificates_expiring: WITHIN.length,
     event_loop_lag_seconds: workers,
+    shadow_decisions_total: shadow === undefined ? 0 : (upstreams.length + 1) * 4 * SHADOW_REASONS.length,
     admin_requests_total: admin === undefined ? 0 : ACTIONS.length * RESULTS.length,
   };
   return total(

@@ -1,11 +1,14 @@
-// `POST /v1/reload`: reads configuration and files anew, as SIGHUP does, and answers when that is done.
+// `POST /v1/reload`: reads configuration and files anew, as SIGHUP does, and answers when that is done. With `?dryRun` it
+// answers what a reload would do, and does nothing.
 
 import { ConfigError } from "../lib/errors.ts";
 import { json, Refused, type Answer, type Call } from "./route.ts";
 
 /** @throws Refused with every fault; then nothing has changed */
-export async function reload({ subject }: Call): Promise<Answer> {
+export async function reload({ subject, query }: Call): Promise<Answer> {
+  const dryRun = query.has("dryRun");
   try {
+    if (dryRun) return { ...json(await subject.forecast()), detail: "dry run" };
     await subject.reload();
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

@@ -50,5 +50,12 @@ export const ROUTES: readonly Route[] = [
   { method: "DELETE", path: "/v1/blocks", action: "unblock", right: "operate", handler: unblock },
   { method: "PATCH", path: "/v1/targets", action: "target", right: "operate", handler: target },
   { method: "POST", path: "/v1/explain", action: "explain", right: "read", handler: explain },
-  { method: "POST", path: "/v1/reload", action: "reload", right: "operate", handler: reload },
+  {
+    method: "POST",
+    path: "/v1/reload",
+    action: "reload",
+    right: "operate",
+    query: ["dryRun"],
+    handler: reload,
+  },
 ];

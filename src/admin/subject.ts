@@ -8,6 +8,7 @@ import type { ReloadRecord } from "../config/reload-log.ts";
 import type { AllCredentials, Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
+import type { Forecast } from "../engine/reload-plan.ts";
 import type { Runner } from "../engine/runner.ts";
 import type { SnapshotBuilder } from "../engine/snapshot-builder.ts";
 import type { Address } from "../lib/address.ts";
@@ -55,6 +56,11 @@ export interface Subject {
   readonly requests: Requests;
   /** As {@link Proxy.reload} without an argument. */
   reload(): Promise<void>;
+  /**
+   * What such a reload would do now. Nothing changes.
+   * @throws ConfigError where it would be refused
+   */
+  forecast(): Promise<Forecast>;
 }
 
 /** Something that is open and shows the proxy. */
@@ -68,7 +74,7 @@ export interface Window {
 /** What a subject is made of. */
 export interface SubjectParts extends Pick<
   Subject,
-  "version" | "configFile" | "ledger" | "runner" | "events" | "log" | "reload"
+  "version" | "configFile" | "ledger" | "runner" | "events" | "log" | "reload" | "forecast"
 > {
   readonly builder: SnapshotBuilder;
   phase(): Subject["phase"];
@@ -130,6 +136,7 @@ export function subjectOf(parts: SubjectParts): Subject {
       return builder.blocks;
     },
     reload: () => parts.reload(),
+    forecast: () => parts.forecast(),
     async setBlocks(blocks) {
       builder.blocks = blocks;
       const answers = await runner.ask({ about: "block", blocks });

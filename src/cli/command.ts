@@ -50,7 +50,7 @@ export interface Command {
 /** The parsed command line of a command. */
 export interface Given {
   readonly flags: FlagValues;
-  /** Flags without a value that are given. */
+  /** The flags without a value that are given. */
   readonly switches: ReadonlySet<string>;
   /** Words that are neither flags nor their values. */
   readonly words: readonly string[];

@@ -13,6 +13,7 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   connect: async () => (await import("./connect.ts")).connect,
   echo: async () => (await import("./echo-command.ts")).echoCommand,
   explain: async () => (await import("./explain.ts")).explain,
+  replay: async () => (await import("./replay.ts")).replay,
   schema: async () => (await import("./schema.ts")).schema,
   status: async () => (await import("./status.ts")).status,
   ps: async () => (await import("./ps.ts")).ps,

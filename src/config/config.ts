@@ -28,6 +28,8 @@ export interface Config {
   };
   readonly metrics: MetricsSettings | undefined;
   readonly admin: AdminSettings | undefined;
+  /** The absolute path of the configuration that decides beside this one, without effect. */
+  readonly shadow: { readonly config: string } | undefined;
   readonly handshakes: {
     readonly max: number | undefined;
     readonly perSource: number;

@@ -30,26 +30,49 @@ const LANGUAGES: Record<string, Language> = {
  * @throws ConfigError that names the file and, for a syntax error or a duplicate key, the line
  */
 export async function readConfigFile(path: string): Promise<unknown> {
-  const fail = (problem: string) => new ConfigError([{ key: path, problem }]);
+  const { input, syntax, loader } = parsed(path);
+  if (syntax === undefined) return input;
+  throw fault(path, `${await positionOf(path, loader)}${syntax}`);
+}
+
+/**
+ * Reads it in one go.
+ * @throws ConfigError that names the file; for a syntax error it names no line
+ */
+export function readConfigFileAtOnce(path: string): unknown {
+  const { input, syntax } = parsed(path);
+  if (syntax === undefined) return input;
+  throw fault(path, syntax);
+}
+
+function fault(path: string, problem: string): ConfigError {
+  return new ConfigError([{ key: path, problem }]);
+}
+
+/** @returns the contents, or why the parser refuses them */
+function parsed(path: string): { input?: unknown; syntax?: string; loader: string } {
   const language = LANGUAGES[extname(path).toLowerCase()];
   if (language === undefined) {
-    throw fail(`the extension ${quote(extname(path))} is none of ${Object.keys(LANGUAGES).join(", ")}`);
+    throw fault(
+      path,
+      `the extension ${quote(extname(path))} is none of ${Object.keys(LANGUAGES).join(", ")}`,
+    );
   }
   let text: string;
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw fail(cannotRead(error));
+    throw fault(path, cannotRead(error));
   }
+  const { loader } = language;
   try {
     const input = language.parse(text);
     if (!language.strict) refuseDuplicates(text, language.parse, input);
-    return withoutSchema(input);
+    return { input: withoutSchema(input), loader };
   } catch (error) {
-    if (error instanceof DuplicateError) throw fail(error.message);
+    if (error instanceof DuplicateError) throw fault(path, error.message);
     // The message may quote any part of the file.
-    const message = escapeInvisible((error as Error).message.slice(0, 200));
-    throw fail(`${await positionOf(path, language.loader)}${message}`);
+    return { syntax: escapeInvisible((error as Error).message.slice(0, 200)), loader };
   }
 }
 

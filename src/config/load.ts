@@ -9,6 +9,7 @@ import type { Config, ProxyConfig } from "./config.ts";
 import { credentialWarnings, filesOf, loadCredentials, type AllCredentials } from "./credentials.ts";
 import { expiriesOf, expiryWarnings, type Expiry } from "./expiry.ts";
 import { resolveConfig, usesDemonstration } from "./resolve.ts";
+import { loadShadow, type LoadedShadow } from "./shadow.ts";
 import type { FileStamps } from "./watch.ts";
 
 /** The source of a configuration. */
@@ -31,6 +32,8 @@ interface Loading {
   readonly seen: FileStamps;
   /** The number of running threads; default: as configured. */
   readonly workers?: number;
+  /** A configuration is in force already: a shadow that is at fault does not refuse this one. */
+  readonly isReload?: boolean;
 }
 
 /** A configuration without faults, with everything that was read and computed for it. */
@@ -44,6 +47,10 @@ export interface LoadedConfig {
   readonly adminExpiries: readonly Expiry[];
   /** The configured number, or the number that the descriptor limit allows. */
   readonly maxConnections: number;
+  /** The configuration that decides beside this one, if there is one. */
+  readonly shadow: LoadedShadow | undefined;
+  /** Why there is none although `shadow` names one. */
+  readonly shadowProblem: string | undefined;
   /** What holds descriptors besides connections. */
   readonly holding: Holding;
   /** Why the process has too few descriptors, if it has. */
@@ -58,7 +65,7 @@ export interface LoadedConfig {
  */
 export function* loadConfig(
   input: ProxyConfig,
-  { configFile, directory, seen, workers }: LoadOptions & Loading,
+  { configFile, directory, seen, workers, isReload = false }: LoadOptions & Loading,
 ): Generator<void, LoadedConfig> {
   const faults: Fault[] = [];
   const fromFile = configFile !== undefined;
@@ -66,6 +73,10 @@ export function* loadConfig(
   const config = resolveConfig(input, { directory: folder, cores: availableParallelism(), fromFile }, faults);
   seen.add(filesOf(config));
   const credentials = yield* loadCredentials(config, faults);
+  const loadedShadow = config.shadow && (yield* loadShadow(config.shadow.config, seen));
+  const shadowProblem = typeof loadedShadow === "string" ? loadedShadow : undefined;
+  const shadow = typeof loadedShadow === "string" ? undefined : loadedShadow;
+  if (shadowProblem !== undefined && !isReload) faults.push({ key: "shadow.config", problem: shadowProblem });
   const holding = {
     workers: workers ?? config.workers,
     listeners: config.listeners.length,
@@ -96,7 +107,19 @@ export function* loadConfig(
   }
   if (shortage !== undefined) warnings.push(`the proxy will not start: ${shortage}`);
   const maxConnections = config.maxConnections ?? most;
-  return { config, credentials, warnings, expiries, adminExpiries, maxConnections, holding, shortage, seen };
+  return {
+    config,
+    credentials,
+    warnings,
+    expiries,
+    adminExpiries,
+    maxConnections,
+    shadow,
+    shadowProblem,
+    holding,
+    shortage,
+    seen,
+  };
 }
 
 /** Descriptors for operators: each door's own, and its connections; with TLS those in a handshake too. */

@@ -65,6 +65,17 @@ export interface ProxyConfig {
   metrics?: MetricsConfig;
   /** A door for operators: it shows and changes what runs. Built in: no door. */
   admin?: AdminConfig;
+  /**
+   * Tries another configuration: it decides beside the one in force, without effect, and the log says where
+   * the two differ. Built in: no shadow.
+   */
+  shadow?: {
+    /**
+     * Path of a configuration file. The other configuration, a file of its own. Its paths start from its
+     * folder, and its `listeners` are paired with those in force by address.
+     */
+    config: string;
+  };
   /** Limits what strangers may cost. A source is an IPv4 address, or the /64 of an IPv6 address. */
   handshakes?: {
     /**

@@ -244,6 +244,13 @@ const TEST = table(
   },
 );
 
+const SHADOW = table({
+  config: required(
+    path("a configuration file"),
+    "The other configuration, a file of its own. Its paths start from its folder, and its `listeners` are paired with those in force by address.",
+  ),
+});
+
 const DEMONSTRATION_UPSTREAM = {
   name: "echo",
   targets: ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"],
@@ -310,6 +317,11 @@ export const SCHEMA = table(
     ),
     metrics: optional(METRICS, "A port for monitoring: `/metrics`, `/livez`, `/readyz`.", "no port"),
     admin: optional(ADMIN, "A door for operators: it shows and changes what runs.", "no door"),
+    shadow: optional(
+      SHADOW,
+      "Tries another configuration: it decides beside the one in force, without effect, and the log says where the two differ.",
+      "no shadow",
+    ),
     handshakes: builtIn(
       table({
         max: optional(

@@ -116,6 +116,6 @@ export function written(value: unknown): string {
 }
 
 /** By hand: the runtime loads its language tables, 2 MiB, when it is asked to do this. */
-function thousands(number: number): string {
+export function thousands(number: number): string {
   return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }

@@ -147,12 +147,21 @@ export type Step =
 /** Hears each step of a decision, in order. */
 export type Trace = (step: Step) => void;
 
+/** What a decision reads of an upstream. */
+export type Policy = Pick<Pool, "upstream" | "removed">;
+
+/** What {@link decide} decides by: the rules in force, or others that are only asked about. */
+export interface DecisionRules<P extends Policy = Policy> extends Pick<ActiveConfig, "router" | "blocks"> {
+  /** By the upstream's name. */
+  readonly pools: ReadonlyMap<string, P>;
+}
+
 /** A connection is allowed: as which client, and to which upstream. */
-export interface Grant {
+export interface Grant<P extends Policy = Pool> {
   readonly client: string;
   readonly group: string;
   readonly upstream: string;
-  readonly pool: Pool;
+  readonly pool: P;
 }
 
 /** An admitted connection. */
@@ -174,11 +183,11 @@ export interface Admission {
  * changes nothing.
  * Limits are not part of the decision, because they depend on the moment.
  */
-export function decide(
+export function decide<P extends Policy>(
   { listener, from, serverName, address, date }: Question,
-  { router, pools, blocks }: Pick<ActiveConfig, "router" | "pools" | "blocks">,
+  { router, pools, blocks }: DecisionRules<P>,
   trace?: Trace,
-): Grant | Refusal {
+): Grant<P> | Refusal {
   trace?.({ name: "listener", ok: !listener.removed });
   if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
   const identity = "client" in from ? from : identityOf(from, listener.trust, date, trace);
@@ -282,7 +291,7 @@ export function admit(
 
 /** What {@link reauthorize} needs besides the connection. */
 export interface Reauthorizing {
-  readonly rules: Pick<ActiveConfig, "config" | "router" | "pools" | "blocks">;
+  readonly rules: DecisionRules & { readonly config: Pick<Config, "disconnectExpired"> };
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
@@ -290,8 +299,11 @@ export interface Reauthorizing {
   readonly judged: boolean;
 }
 
+/** Why an open connection is no longer allowed. */
+export type RevokedFor = RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed";
+
 /**
- * Repeats the decision on an open connection after a reload.
+ * Repeats the decision on an open connection after a reload, or by the rules that a reload would put in force.
  * @returns the refusal, if the connection would be refused or would reach another upstream; undefined if neither, or if
  *   the certificate has only expired and `disconnectExpired` is off
  */
@@ -299,9 +311,9 @@ export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
   { rules, listener, generation, judged }: Reauthorizing,
-): RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | undefined {
+): RevokedFor | undefined {
   if (listener.removed) return "listener_removed";
-  if (pool.removed) return "upstream_removed";
+  if (pool.removed || !rules.pools.has(pool.upstream.name)) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
   const address = (socket as Partial<ClientSocket>).remoteAddress;
   const question = { listener, serverName, address, date: Date.now() };

@@ -22,13 +22,16 @@ import {
   reauthorize,
   serverNameOf,
   type Admission,
+  type DecisionRules,
   type ListenerState,
+  type Reauthorizing,
   type Refusal,
+  type RevokedFor,
   type ActiveConfig,
 } from "./admission.ts";
 import type { Blocks } from "../auth/blocks.ts";
 import { claimsOf } from "../auth/claims.ts";
-import type { Target } from "../config/config.ts";
+import type { Config, Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
@@ -44,9 +47,10 @@ import { Relay, type Stream } from "./relay.ts";
 import { refusalText } from "./refusal-text.ts";
 import { sourceOf } from "../lib/source.ts";
 import { ADMITTED, TUNNEL_PROTOCOL, encodeRefusal } from "../lib/tunnel-protocol.ts";
+import type { Judged, Shadow } from "./shadow.ts";
 import type { TargetLease } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
-import type { Limits } from "../state/limits.ts";
+import type { ClientLease, Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
 import type { Tarpit } from "./tarpit.ts";
 import { hostOf, type ConnectionView } from "./view.ts";
@@ -69,6 +73,8 @@ export interface Shared {
   readonly connections: Set<Connection>;
   /** The start of each connection's name in this thread. */
   readonly prefix: string;
+  /** The configuration that is tried beside the one in force, if any. A reload replaces it. */
+  shadow: Shadow | undefined;
   /** Whole milliseconds of a monotonic clock. */
   now(): number;
   /** Called when `connections` has grown or shrunk. */
@@ -202,6 +208,8 @@ export class Connection implements Dialer, HandshakeOwner {
   #upstream: Socket | undefined;
   /** Set once the connection is admitted. */
   #admission: Admission | undefined;
+  /** What it holds with the shadow, while that allows it. */
+  #shadowLease: ClientLease | undefined;
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
@@ -261,6 +269,11 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       now: now(),
     });
+    const { shadow } = this.#shared;
+    // Before a refusal: what it costs to judge a stranger counts for the stranger's handshake.
+    if (shadow !== undefined && success) {
+      this.#shadowLease = shadow.judge(this.#judged(), admission);
+    }
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
     counters.handshaking(this.#listener.row, -1);
@@ -306,6 +319,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#target === undefined) {
       // The client was not served: give its token back.
       lease.cancel();
+      this.#shadowLease?.cancel();
       return this.#refuse("no_target", { client, upstream: pool.upstream.name });
     }
     this.#phase = "dialing";
@@ -529,8 +543,7 @@ export class Connection implements Dialer, HandshakeOwner {
       return;
     }
     this.#countBytes();
-    const bytes = this.#toUpstream.bytes + this.#toClient.bytes;
-    const due = this.#deadlines.due(phase, moment, bytes, this.#shared.rules.config);
+    const due = this.#deadlines.due(phase, moment, this.#bytes, this.#shared.rules.config);
     const isQuiet = due === undefined || due === "idle_timeout";
     if (isQuiet && !this.#works && (phase === "relaying" || phase === "closing")) this.#targetWorks();
     switch (due) {
@@ -581,13 +594,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const { revocationGrace } = rules.config;
     const before = this.#deadlines.isRevoked;
     if (before && this.#clientGone) return false;
-    const why = reauthorize(this.#client, this.#admission, {
-      rules,
-      listener: this.#listener,
-      generation: this.#generation,
-      // A client that has left has no certificate to check; what it sent is already on its way.
-      judged: (trustChanged || before) && !this.#clientGone,
-    });
+    const why = this.#revokedBy(this.#admission, rules, this.#listener, trustChanged);
     if (why === undefined) {
       this.#deadlines.limit(rules.config, Math.random());
       return false;
@@ -597,6 +604,62 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });
     if (grace === 0) this.#break("authorization_revoked");
     return !before;
+  }
+
+  /**
+   * Why a reload to these rules would end the connection; undefined if it would not. Nothing changes. Called in every
+   * phase.
+   * @param listener what the reload would make of the connection's listener
+   */
+  forecast(
+    rules: DecisionRules & { readonly config: Config },
+    listener: ListenerState,
+    trustChanged: boolean,
+  ): RevokedFor | "max_duration" | "idle_timeout" | undefined {
+    if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing")
+      return undefined;
+    if (this.#deadlines.isRevoked && this.#clientGone) return undefined;
+    const moment = { now: this.#shared.now(), date: Date.now() };
+    return (
+      this.#revokedBy(this.#admission, rules, listener, trustChanged) ??
+      this.#deadlines.shortened(this.#phase, moment, this.#bytes, rules.config)
+    );
+  }
+
+  #revokedBy(
+    admission: Admission,
+    rules: Reauthorizing["rules"],
+    listener: ListenerState,
+    trustChanged: boolean,
+  ): RevokedFor | undefined {
+    return reauthorize(this.#client, admission, {
+      rules,
+      listener,
+      generation: this.#generation,
+      // A client that has left has no certificate to check; what it sent is already on its way.
+      judged: (trustChanged || this.#deadlines.isRevoked) && !this.#clientGone,
+    });
+  }
+
+  /** Has the shadow judge the connection, if it is open. Called in every phase. */
+  judgeBy(shadow: Shadow): void {
+    if (this.#admission === undefined || this.#phase === "over" || this.#phase === "closing") return;
+    // A client that has left has no certificate to check.
+    if (this.#clientGone) return;
+    this.#shadowLease = shadow.judgeOpen(this.#judged(), this.#admission, this.#shadowLease);
+  }
+
+  #judged(): Judged {
+    const { rules, now } = this.#shared;
+    return {
+      id: this.#id,
+      socket: this.#client,
+      remote: this.#remote,
+      listener: this.#listener,
+      generation: this.#generation,
+      rules,
+      now: now(),
+    };
   }
 
   /** An operator ends the connection: at once, or by its deadline. @returns whether it was open */
@@ -775,6 +838,7 @@ export class Connection implements Dialer, HandshakeOwner {
       sources.leave(this.#row);
     }
     this.#admission?.lease.release();
+    this.#shadowLease?.release();
     if (this.#toUpstream.bytes > 0 && !this.#works) this.#targetWorks();
     this.#pick?.release();
     budget.giveBack(DESCRIPTORS_PER_CONNECTION);
@@ -801,6 +865,11 @@ export class Connection implements Dialer, HandshakeOwner {
       });
     }
     changed();
+  }
+
+  /** Bytes so far, both ways. */
+  get #bytes(): number {
+    return this.#toUpstream.bytes + this.#toClient.bytes;
   }
 
   get #connected(): boolean {

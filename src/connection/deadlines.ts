@@ -52,6 +52,8 @@ export class Deadlines {
   #expiresAt = Infinity;
   /** When the connection ends, even if it is busy. */
   #endsAt = Infinity;
+  /** The part of {@link DURATION_JITTER} that it is shortened by, from 0 to 1: the same over all reloads. */
+  #jitter: number | undefined;
   /** When an operator has it end, and what the operator says. */
   #kickedAt = Infinity;
   #kickedFor: string | undefined;
@@ -90,11 +92,16 @@ export class Deadlines {
 
   /**
    * Limits an authorized connection by `maxConnectionDuration` alone.
-   * @param random from 0 to 1
+   * @param random from 0 to 1; the first one counts
    */
-  limit({ maxConnectionDuration = Infinity }: Timeouts, random: number): void {
+  limit(timeouts: Timeouts, random: number): void {
     this.#revokedFor = undefined;
-    this.#endsAt = this.acceptedAt + maxConnectionDuration * (1 - DURATION_JITTER * random);
+    this.#jitter ??= random;
+    this.#endsAt = this.#limitedBy(timeouts);
+  }
+
+  #limitedBy({ maxConnectionDuration = Infinity }: Timeouts): number {
+    return this.acceptedAt + maxConnectionDuration * (1 - DURATION_JITTER * (this.#jitter ?? 0));
   }
 
   /**
@@ -130,6 +137,19 @@ export class Deadlines {
   /** Why the connection has lost its authorization, if it has. */
   get revokedFor(): string | undefined {
     return this.#revokedFor;
+  }
+
+  /** Says which time would be up under another configuration, for an authorized connection. */
+  shortened(
+    phase: Phase,
+    { now, date }: Moment,
+    bytes: number,
+    timeouts: Timeouts,
+  ): "max_duration" | "certificate_expired" | "idle_timeout" | undefined {
+    if (now >= this.#limitedBy(timeouts)) return "max_duration";
+    if (timeouts.disconnectExpired && date >= this.#expiresAt) return "certificate_expired";
+    const isIdle = phase === "relaying" && bytes === this.#seen && now - this.#since >= timeouts.timeout;
+    return isIdle ? "idle_timeout" : undefined;
   }
 
   /**

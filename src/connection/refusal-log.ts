@@ -3,7 +3,6 @@
 // one line with `count` and `since` a few seconds later. Every refusal is in exactly one line. Pure: time and timer are
 // arguments.
 
-import type { RefusalReason } from "../lib/errors.ts";
 import type { Fields } from "../lib/log.ts";
 import { sourceOf } from "../lib/source.ts";
 
@@ -44,7 +43,7 @@ export class RefusalLog {
   /** By reason and source or client, in the order of their last lines. */
   readonly #entries = new Map<string, Entry>();
   /** By reason, for refusals whose key has no room. */
-  readonly #rest = new Map<RefusalReason, Entry>();
+  readonly #rest = new Map<string, Entry>();
   /** Entries with a count. */
   #pending = 0;
   #cancel: (() => void) | undefined;
@@ -64,7 +63,7 @@ export class RefusalLog {
    * @param describe returns the line's fields; called only for a refusal that gets a line
    * @returns the fields of the line that counts this refusal
    */
-  add(reason: RefusalReason, client: string | undefined, remote: string, describe: () => Fields): Fields {
+  add(reason: string, client: string | undefined, remote: string, describe: () => Fields): Fields {
     const now = this.#options.now();
     const key = `${reason} ${client ?? partyOf(remote)}`;
     const known = this.#entries.get(key);

@@ -7,7 +7,7 @@ import { escapeInvisible } from "../lib/errors.ts";
 import type { Answers, ClientUse, Question } from "./questions.ts";
 
 export function answer(
-  question: Question,
+  question: Exclude<Question, { about: "forecast" }>,
   shared: Shared,
 ): Answers[Question["about"]] | Promise<Answers[Question["about"]]> {
   const { connections, now } = shared;

@@ -32,6 +32,17 @@ export class CounterRows {
   }
 
   /**
+   * Checks that {@link assign} has room; nothing changes.
+   * @throws ConfigError where it has none
+   */
+  check(config: Pick<Config, "listeners" | "upstreams">, pairs: readonly (number | undefined)[]): void {
+    const { names, groups, routes } = keysOf(config, pairs);
+    if (!this.#upstreams.fits(names)) tooMany("upstreams");
+    if (!this.#groups.fits(groups)) tooMany("groups");
+    if (!this.#routes.fits(routes)) tooMany("pairs of a listener and an upstream");
+  }
+
+  /**
    * @param pairs for each port the place of its listener; undefined where it has none any more
    * @throws ConfigError where there is no room for so many
    */
@@ -39,19 +50,11 @@ export class CounterRows {
     { listeners, upstreams }: Pick<Config, "listeners" | "upstreams">,
     pairs: readonly (number | undefined)[],
   ): RowNumbers {
-    const names = upstreams.map(({ name }) => name);
-    const reached = pairs.map((place) => {
-      const pin = place === undefined ? undefined : listeners[place]?.upstream;
-      return place === undefined ? [] : ["", ...(pin === undefined ? names : [pin])];
-    });
-    const groups = upstreams.map(({ name, authorizedGroups }) =>
-      authorizedGroups.map((group) => `${name}\n${group}`),
-    );
-    const routes = reached.map((each, port) => each.map((name) => `${port}\n${name}`));
+    const { names, groups, routes, reached } = keysOf({ listeners, upstreams }, pairs);
     const rows = {
-      upstreams: assigned(this.#upstreams, names, "upstreams"),
-      groups: assigned(this.#groups, groups.flat(), "groups"),
-      routes: assigned(this.#routes, routes.flat(), "pairs of a listener and an upstream"),
+      upstreams: this.#upstreams.assign(names) ?? tooMany("upstreams"),
+      groups: this.#groups.assign(groups) ?? tooMany("groups"),
+      routes: this.#routes.assign(routes) ?? tooMany("pairs of a listener and an upstream"),
     };
     return {
       upstreams: rows.upstreams,
@@ -68,8 +71,23 @@ export class CounterRows {
   }
 }
 
-function assigned(rows: Rows, keys: readonly string[], what: string): ReadonlyMap<string, number> {
-  const numbers = rows.assign(keys);
-  if (numbers !== undefined) return numbers;
+/** What has a row in a configuration, and which upstreams each port reaches. */
+function keysOf(
+  { listeners, upstreams }: Pick<Config, "listeners" | "upstreams">,
+  pairs: readonly (number | undefined)[],
+) {
+  const names = upstreams.map(({ name }) => name);
+  const reached = pairs.map((place) => {
+    const pin = place === undefined ? undefined : listeners[place]?.upstream;
+    return place === undefined ? [] : ["", ...(pin === undefined ? names : [pin])];
+  });
+  const groups = upstreams.flatMap(({ name, authorizedGroups }) =>
+    authorizedGroups.map((group) => `${name}\n${group}`),
+  );
+  const routes = reached.flatMap((each, port) => each.map((name) => `${port}\n${name}`));
+  return { names, groups, routes, reached };
+}
+
+function tooMany(what: string): never {
   throw new ConfigError([{ key: "upstreams", problem: `there are more ${what} than there is room for` }]);
 }

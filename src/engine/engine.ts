@@ -15,14 +15,17 @@ import { listen, type Port } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
 import { RefusalLog } from "../connection/refusal-log.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
-import { isSameContext, isSameTrust } from "./same-trust.ts";
-import type { AnswerTo, Question } from "./questions.ts";
+import { forecast } from "./forecast.ts";
+import { nextListener } from "./next-listener.ts";
+import { isSameContext } from "./same-trust.ts";
+import { inPortions } from "../lib/portions.ts";
+import { Shadows } from "./shadows.ts";
+import type { AnswerTo, Answers, Question } from "./questions.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 import type { Ledger } from "../state/ledger.ts";
 import { Limits } from "../state/limits.ts";
 import { Sources } from "../state/sources.ts";
 import { Tarpit } from "../connection/tarpit.ts";
-import { trustIn } from "../auth/certificate-check.ts";
 
 /** What an engine gets besides its snapshot. */
 export interface EngineOptions {
@@ -60,6 +63,7 @@ export class Engine {
   /** When it ticked last. */
   #ticked = 0;
   readonly #beat: Beat;
+  readonly #shadows: Shadows;
   #closing = false;
   /** The engine was closed, and so are its ports. */
   #closed = false;
@@ -92,10 +96,13 @@ export class Engine {
       }),
       connections: new Set<Connection>(),
       prefix,
+      shadow: undefined,
       now: monotonic,
       changed: () => this.#changed(),
     };
     this.#beat = new Beat(ledger.counters, this.#shared.connections);
+    const { counters, worker } = ledger;
+    this.#shadows = new Shadows({ counters, log, now: monotonic, interval: refusalInterval }, worker);
   }
 
   /**
@@ -123,6 +130,7 @@ export class Engine {
       throw error;
     }
     this.#beat.run(isWatched(this.#snapshot));
+    this.#followShadow();
     return this.#openListeners.flatMap((opened) => (opened === undefined ? [] : [opened.port.address]));
   }
 
@@ -137,22 +145,10 @@ export class Engine {
     this.#openListeners.forEach((opened, i) => {
       const next = snapshot.listeners[i];
       if (opened === undefined) return;
-      if (next === undefined) {
-        opened.state.removed = true;
-        return void opened.port.stop();
-      }
-      const { listener, credentials } = next;
-      opened.state.upstream = listener.upstream;
-      if (!isSameTrust(credentials, opened.snapshot.credentials)) {
-        const { authorities } = opened.state.trust;
-        opened.state.trust = trustIn(credentials, opened.state.trust);
-        opened.state.generation++;
-        if (opened.state.trust.authorities !== authorities) {
-          // A port that is closing keeps its old context.
-          opened.state.authoritiesSince = this.#closing ? Infinity : opened.state.generation;
-        }
-        changed.add(opened.state);
-      }
+      const { state, trustChanged } = nextListener(opened.state, opened.snapshot, next, this.#closing);
+      Object.assign(opened.state, state);
+      if (next === undefined) return void opened.port.stop();
+      if (trustChanged) changed.add(opened.state);
       opened.snapshot = next;
     });
     const { ledger, limits, sources, handshakes, now } = this.#shared;
@@ -169,7 +165,16 @@ export class Engine {
       this.#ticking = undefined;
     }
     this.#changed();
-    void this.#reauthorize(changed);
+    this.#followShadow();
+    void this.#reauthorize(changed).then(() => {
+      const { shadow, connections } = this.#shared;
+      return shadow && this.#shadows.judge(shadow, connections);
+    });
+  }
+
+  #followShadow(): void {
+    const states = this.#openListeners.map((opened) => opened?.state);
+    this.#shared.shadow = this.#shadows.follow(this.#snapshot.shadow, states);
   }
 
   /** This thread's share of the handshakes that may be in progress at a time. */
@@ -224,7 +229,19 @@ export class Engine {
   }
 
   async askThread<Q extends Question>(_: number, question: Q): Promise<AnswerTo<Q>> {
-    return (await answer(question, this.#shared)) as AnswerTo<Q>;
+    const given =
+      question.about === "forecast" ? this.#forecast(question.snapshot) : answer(question, this.#shared);
+    return (await given) as AnswerTo<Q>;
+  }
+
+  /** Which open connections this snapshot would end. It changes nothing. */
+  #forecast(snapshot: Snapshot): Promise<Answers["forecast"]> {
+    const listeners = this.#openListeners.flatMap((opened, i) => {
+      if (opened === undefined) return [];
+      const next = nextListener(opened.state, opened.snapshot, snapshot.listeners[i], this.#closing);
+      return [[opened.state, next] as const];
+    });
+    return inPortions(forecast(snapshot, new Map(listeners), this.#shared));
   }
 
   /** Decides on every open connection by the new rules. For listeners in `changed` it also checks the certificates. */
@@ -245,6 +262,7 @@ export class Engine {
     const done = this.#closed && connections.size === 0;
     if (done) {
       this.#shared.refusals.flush();
+      this.#shadows.flush();
       this.#beat.run(false);
       this.#over.resolve({ cut: this.#cut });
     }
@@ -260,6 +278,7 @@ export class Engine {
     for (const connection of connections) connection.tick(moment, this.#ticked);
     this.#ticked = moment.now;
     limits.sweep(moment.now);
+    this.#shadows.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }
 }

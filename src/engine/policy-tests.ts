@@ -5,7 +5,7 @@ import { basename } from "node:path";
 import { presenting, type Explanation } from "../connection/explanation.ts";
 import type { Question } from "../connection/admission.ts";
 import type { PolicyTest } from "../config/config.ts";
-import type { LoadedConfig } from "../config/load.ts";
+import { loadConfig, type LoadedConfig } from "../config/load.ts";
 import { ConfigError, quote, type Fault } from "../lib/errors.ts";
 import { explainOffline, offlineRules } from "./offline.ts";
 
@@ -78,4 +78,16 @@ function faultOf({ key, title, expected, got, explanation }: TestResult): Fault 
   const step = explanation.steps.find(({ ok }) => ok === false);
   const why = step === undefined ? "" : `: ${step.text}${step.key === undefined ? "" : ` (${step.key})`}`;
   return { key, problem: `${title}: expected ${quote(expected)}, got ${quote(got)}${why}` };
+}
+
+/** A configuration whose tests have passed. */
+export type TestedConfig = LoadedConfig & { readonly tests: readonly TestResult[] };
+
+/**
+ * Loads a configuration and runs its tests.
+ * @throws ConfigError that lists every fault, or every test that fails
+ */
+export function* loadTested(...given: Parameters<typeof loadConfig>): Generator<void, TestedConfig> {
+  const loaded = yield* loadConfig(...given);
+  return { ...loaded, tests: yield* testPolicy(loaded, Date.now()) };
 }

@@ -1,7 +1,9 @@
 // What can be asked of the threads that carry connections, and what they answer: plain values, which another thread can be sent.
 
 import type { Block } from "../auth/blocks.ts";
+import type { RevokedFor } from "../connection/admission.ts";
 import type { ConnectionFilter } from "../connection/view.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /** To every thread, or to one. */
 export type Question =
@@ -32,7 +34,9 @@ export type Question =
    * Puts these blocks in force in place of those before, closes what they hold for, and answers when that is gone: from
    * then on nobody blocked is open, or gets in.
    */
-  | { readonly about: "block"; readonly blocks: readonly Block[] };
+  | { readonly about: "block"; readonly blocks: readonly Block[] }
+  /** Which open connections a snapshot would end, and why. Nothing changes. */
+  | { readonly about: "forecast"; readonly snapshot: Snapshot };
 
 /** The answers, by what was asked about. */
 export interface Answers {
@@ -45,7 +49,20 @@ export interface Answers {
   readonly clients: readonly ClientUse[];
   readonly kick: { readonly ids: readonly string[] };
   readonly block: { readonly closed: number };
+  readonly forecast: readonly Ending[];
 }
+
+/** An open connection that a reload would end. */
+export interface Ending {
+  readonly id: string;
+  readonly client: string;
+  readonly remote: string;
+  readonly upstream: string;
+  /** Why, as the log would say it: the reason of the end or, with `authorization_revoked`, its detail. */
+  readonly reason: EndReason;
+}
+
+export type EndReason = RevokedFor | "max_duration" | "idle_timeout";
 
 /** What one client has open in one thread. */
 export interface ClientUse {

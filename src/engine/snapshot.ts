@@ -6,6 +6,7 @@ import type { LogLevel } from "../lib/log.ts";
 import type { Config, Listener } from "../config/config.ts";
 import type { RowNumbers } from "./counter-rows.ts";
 import type { RunConfig } from "../connection/admission.ts";
+import type { ShadowSnapshot } from "../connection/shadow.ts";
 import type { Block } from "../auth/blocks.ts";
 import type { AllCredentials, Credentials, UpstreamCredentials } from "../config/credentials.ts";
 
@@ -31,6 +32,8 @@ export interface Snapshot {
   readonly blocks: readonly Block[];
   /** Where its connections are counted. */
   readonly rows: RowNumbers;
+  /** What decides beside it, without effect. */
+  readonly shadow: ShadowSnapshot | undefined;
 }
 
 /** The least severe lines that a thread reports: those that the log takes and, where operators can look on, ends and refusals. */
@@ -83,6 +86,7 @@ export interface SnapshotParts {
   readonly slots: readonly (readonly number[])[];
   readonly blocks: readonly Block[];
   readonly rows: RowNumbers;
+  readonly shadow?: ShadowSnapshot | undefined;
 }
 
 /** Combines a configuration and its files, for ports that are paired with its listeners. */
@@ -94,6 +98,7 @@ export function buildSnapshot({
   slots,
   blocks,
   rows,
+  shadow,
 }: SnapshotParts): Snapshot {
   const listeners = pairs.map((i) => {
     const listener = i === undefined ? undefined : config.listeners[i];
@@ -107,5 +112,6 @@ export function buildSnapshot({
     slots,
     blocks,
     rows,
+    shadow,
   };
 }

@@ -10,6 +10,7 @@ import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
 import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
+import { Ledger } from "../state/ledger.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 
 /** The pool gives up after this many deaths of workers within this many milliseconds. */
@@ -47,7 +48,9 @@ export class WorkerPool {
   readonly #over = Promise.withResolvers<{ cut: number }>();
   readonly #options: WorkerPoolOptions;
   readonly #workers = new Map<number, WorkerThread>();
-  #snapshot: Snapshot;
+  #snapshot!: Snapshot;
+  /** The shadow's clients, once there is a shadow. */
+  #shadow: Ledger | undefined;
   #addresses: readonly Address[] = [];
   /** Claims on the ports that are not shared, by their places among the snapshot's listeners. */
   #claims = new Map<number, Claim>();
@@ -59,8 +62,8 @@ export class WorkerPool {
   #deaths: number[] = [];
 
   constructor(snapshot: Snapshot, options: WorkerPoolOptions) {
-    this.#snapshot = snapshot;
     this.#options = options;
+    this.#follow(snapshot);
     this.over = this.#over.promise;
   }
 
@@ -110,7 +113,7 @@ export class WorkerPool {
    * change.
    */
   async apply(snapshot: Snapshot): Promise<void> {
-    this.#snapshot = snapshot;
+    this.#follow(snapshot);
     await Promise.all(
       Array.from(this.#workers.values(), (worker) => {
         const applied = Promise.withResolvers<void>();
@@ -124,6 +127,11 @@ export class WorkerPool {
       this.#claims.get(i)?.release();
       this.#claims.delete(i);
     });
+  }
+
+  #follow(snapshot: Snapshot): void {
+    this.#snapshot = snapshot;
+    this.#shadow ??= snapshot.shadow && Ledger.attach(snapshot.shadow.ledger, -1);
   }
 
   async close(): Promise<void> {
@@ -267,6 +275,7 @@ export class WorkerPool {
     ledger.forget(number, { closed, refused: REFUSAL_CODE.handshake_failed, routes });
     // No other worker takes its place: nobody waits for its beat.
     if (this.#closing) ledger.counters.rest(number + 1);
+    this.#shadow?.forget(number);
     // A worker that was told to stop is no longer in the list.
     if (this.#workers.get(number) !== worker) return;
     this.#workers.delete(number);

@@ -30,17 +30,20 @@ const SIZE = {
   listener: 2 + 2 * cellsOf(BOUNDS.handshake),
   upstream: UPSTREAM.closed + REASONS,
   target: 1 + cellsOf(BOUNDS.connect),
+  /** The reasons of each pair of outcomes. */
+  shadow: 4 * REASONS,
   thread: THREAD.lag + cellsOf(BOUNDS.lag),
 };
 
 /** Where the blocks of each kind begin in a column. */
-const AT = { thread: 0, listeners: 0, upstreams: 0, targets: 0, groups: 0, routes: 0, end: 0 };
+const AT = { thread: 0, listeners: 0, upstreams: 0, targets: 0, groups: 0, routes: 0, shadow: 0, end: 0 };
 AT.listeners = SIZE.thread;
 AT.upstreams = AT.listeners + ROOM.listeners * SIZE.listener;
 AT.targets = AT.upstreams + ROOM.upstreams * SIZE.upstream;
 AT.groups = AT.targets + ROOM.targets * SIZE.target;
 AT.routes = AT.groups + ROOM.groups;
-AT.end = AT.routes + ROOM.routes * REASONS;
+AT.shadow = AT.routes + ROOM.routes * REASONS;
+AT.end = AT.shadow + (ROOM.upstreams + 1) * SIZE.shadow;
 
 /** How a number of events is spread over the buckets of a histogram. */
 export interface Histogram {
@@ -86,6 +89,15 @@ export class Counters {
   handshakeDone(listener: number, resumed: boolean, ms: number): void {
     const at = AT.listeners + listener * SIZE.listener + (resumed ? LISTENER.resumed : LISTENER.full);
     this.#observe(at, BOUNDS.handshake, ms);
+  }
+
+  /**
+   * The configuration in force and the shadow have decided.
+   * @param upstream its row; undefined where it is unknown
+   * @param outcome 2 if the one in force allows, plus 1 if the shadow does
+   */
+  judged(upstream: number | undefined, outcome: number, reason: number): void {
+    this.#add(shadowAt(upstream) + outcome * REASONS + reason, 1);
   }
 
   /** @param route the row of listener and upstream */
@@ -157,6 +169,12 @@ export class Counters {
     return Array.from({ length: reasons }, (_, i) => this.#sum(AT.routes + route * REASONS + i));
   }
 
+  /** As {@link judged} has counted. @param reasons how many codes there are */
+  readJudged(upstream: number | undefined, outcome: number, reasons: number): number[] {
+    const at = shadowAt(upstream) + outcome * REASONS;
+    return Array.from({ length: reasons }, (_, i) => this.#sum(at + i));
+  }
+
   readGroup(group: number): number {
     return this.#sum(AT.groups + group);
   }
@@ -199,7 +217,10 @@ export class Counters {
 
   // ---- rows come and go
 
-  resetUpstream = (row: number): void => this.#reset(AT.upstreams + row * SIZE.upstream, SIZE.upstream);
+  resetUpstream = (row: number): void => {
+    this.#reset(AT.upstreams + row * SIZE.upstream, SIZE.upstream);
+    this.#reset(shadowAt(row), SIZE.shadow);
+  };
   resetTarget = (row: number): void => this.#reset(AT.targets + row * SIZE.target, SIZE.target);
   resetGroup = (row: number): void => this.#reset(AT.groups + row, 1);
   resetRoute = (row: number): void => this.#reset(AT.routes + row * REASONS, REASONS);
@@ -255,6 +276,11 @@ export class Counters {
   #reset(at: number, size: number): void {
     for (const column of this.#columns) column.fill(0, at, at + size);
   }
+}
+
+/** The first block is for decisions without a known upstream. */
+function shadowAt(upstream = -1): number {
+  return AT.shadow + (upstream + 1) * SIZE.shadow;
 }
 
 function histogramIn(columns: readonly Float64Array[], at: number, bounds: readonly number[]): Histogram {

@@ -126,6 +126,28 @@ export class Limits {
     return takeToken(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule) ?? "rate_limited";
   }
 
+  /**
+   * Counts a connection that is open already: it takes no token, and no limit holds for it.
+   * @returns undefined if there is no room for one more client
+   */
+  adopt(client: string, now: number): ClientLease | undefined {
+    const { clients } = this.#ledger;
+    const key = keyOf(client);
+    let row: number;
+    this.#ledger.lock();
+    try {
+      row = clients.find(key);
+      if (row === -1) {
+        if (clients.full && !this.#makeRoom(now)) return undefined;
+        row = clients.insert(key);
+      }
+      clients.open.add(row, 1);
+    } finally {
+      this.#ledger.unlock();
+    }
+    return new ClientLease(row, this);
+  }
+
   /** Forgets clients that have a full bucket and nothing open. Call it at intervals, in any one thread. */
   sweep(now: number): void {
     for (let to = this.size; to > 0; to -= SWEEP_PORTION_ROWS) {
@@ -162,6 +184,11 @@ export class Limits {
     } finally {
       this.#ledger.unlock();
     }
+  }
+
+  /** Tokens in a full bucket; Infinity without buckets. */
+  get capacity(): number {
+    return this.#rule.capacity;
   }
 
   /** Clients stored. */

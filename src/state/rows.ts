@@ -29,10 +29,8 @@ export class Rows {
    * @returns rows by key, or undefined, and nothing has changed, where there are too many
    */
   assign(keys: readonly string[]): ReadonlyMap<string, number> | undefined {
-    const { size, isBusy, reset } = this.#rules;
-    const wanted = new Set(keys);
-    const rows = new Map([...this.#rows].filter(([key, row]) => wanted.has(key) || isBusy(row)));
-    const fresh = [...wanted].filter((key) => !rows.has(key));
+    const { size, reset } = this.#rules;
+    const { wanted, rows, fresh } = this.#plan(keys);
     if (rows.size + fresh.length > size) return undefined;
     const taken = new Set(rows.values());
     for (const key of fresh) {
@@ -43,5 +41,18 @@ export class Rows {
     }
     this.#rows = rows;
     return new Map([...wanted].map((key) => [key, rows.get(key) as number]));
+  }
+
+  /** Whether {@link assign} has room for these; nothing changes. */
+  fits(keys: readonly string[]): boolean {
+    const { rows, fresh } = this.#plan(keys);
+    return rows.size + fresh.length <= this.#rules.size;
+  }
+
+  /** The rows that stay, and the things that need one. */
+  #plan(keys: readonly string[]) {
+    const wanted = new Set(keys);
+    const rows = new Map([...this.#rows].filter(([key, row]) => wanted.has(key) || this.#rules.isBusy(row)));
+    return { wanted, rows, fresh: [...wanted].filter((key) => !rows.has(key)) };
   }
 }

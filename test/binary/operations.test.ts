@@ -139,3 +139,25 @@ test("the command reload waits, and prints what changed or every fault", async (
   ]);
   expect(await echoes(client)).toBe(true);
 });
+
+test("the command reload --dry-run says what would end and changes nothing; the reload then ends just that", async () => {
+  using folder = new SocketFolder();
+  using origin = echoOrigin();
+  await using run = await Run.start(configure(folder, [origin.target], 2));
+  const port = await run.port();
+  const clients = await crowd(port, 3);
+  const file = folder.path("proxy.json");
+  const written = JSON.parse(await Bun.file(file).text());
+  const [upstream] = written.upstreams;
+  const next = { ...upstream, targets: [...upstream.targets, "127.0.0.1:1"], authorizedGroups: ["ops"] };
+  writeFileSync(file, JSON.stringify({ ...written, upstreams: [next] }));
+  const { code, out } = await tell(folder, "reload", "--dry-run");
+  expect(code).toBe(0);
+  expect(out).toContain("+ target test 127.0.0.1:1\n");
+  expect(out).toContain("open connections that would end: 3 (3 group_not_authorized)\n");
+  expect((await Promise.all(clients.map(echoes))).every(Boolean)).toBe(true);
+  expect((await tell(folder, "reload")).code).toBe(0);
+  await Promise.all(clients.map(({ ended }) => ended));
+  writeFileSync(file, JSON.stringify({ ...written, upstreams: [] }));
+  expect((await tell(folder, "reload", "--dry-run")).err).toContain("upstreams");
+});

@@ -1,12 +1,11 @@
 // A pool of worker threads that die on command.
 
 import { WorkerPool } from "../../src/engine/worker-pool.ts";
-import { loadCredentials } from "../../src/config/credentials.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { FileStamps } from "../../src/config/watch.ts";
 import { atOnce } from "../../src/lib/portions.ts";
 import { DescriptorBudget } from "../../src/lib/descriptors.ts";
-import { resolveConfig } from "../../src/config/resolve.ts";
-import { CounterRows } from "../../src/engine/counter-rows.ts";
-import { buildSnapshot, targetKeys } from "../../src/engine/snapshot.ts";
+import { SnapshotBuilder } from "../../src/engine/snapshot-builder.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
 import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";
@@ -19,6 +18,7 @@ export interface TestWorkerPool extends AsyncDisposable {
   readonly log: Log;
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
+  readonly builder: SnapshotBuilder;
   /** Makes one of the workers die. */
   kill(worker: number, way?: Way): void;
 }
@@ -28,23 +28,12 @@ export async function startWorkerPool(
   targets: string[],
   over: Partial<ProxyConfig> = {},
 ): Promise<TestWorkerPool> {
-  const config = resolveConfig(
-    testConfig(targets, { workers: 2, ...over }),
-    { directory: "/", cores: 2 },
-    [],
-  );
-  const ledger = Ledger.make({ workers: config.workers, targets: 16, clients: 64 });
+  const written = testConfig(targets, { workers: 2, ...over });
+  const loaded = atOnce(loadConfig(written, { seen: new FileStamps() }));
+  const ledger = Ledger.make({ workers: loaded.config.workers, targets: 16, clients: 64 });
   const budget = new DescriptorBudget(10_000);
-  const slots = targetKeys(config).map((keys) => [...keys.keys()]);
-  const settings = buildSnapshot({
-    config,
-    maxConnections: 1_000,
-    credentials: atOnce(loadCredentials(config, [])),
-    pairs: [0],
-    slots,
-    blocks: [],
-    rows: new CounterRows(ledger).assign(config, [0]),
-  });
+  const builder = new SnapshotBuilder(ledger);
+  const settings = builder.build({ ...loaded, maxConnections: 1_000 }, [0]);
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
   const crew = new WorkerPool(settings, {
@@ -64,6 +53,7 @@ export async function startWorkerPool(
     log,
     ledger,
     budget,
+    builder,
     kill: (worker, way = "an error thrown in a timer") =>
       channel.postMessage({ worker, way } satisfies Death),
     async [Symbol.asyncDispose]() {

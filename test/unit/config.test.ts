@@ -44,6 +44,7 @@ test("an empty configuration resolves to the built-in one", () => {
     log: { admissions: false, progress: undefined },
     metrics: undefined,
     admin: undefined,
+    shadow: undefined,
     handshakes: { max: undefined, perSource: 64, failures: 20, failuresRefill: 1_000, exempt: [] },
     listeners: [
       {
@@ -205,6 +206,7 @@ test("a configuration with every key resolves", () => {
       operators: ["alice@admin"],
       stateDirectory: "state",
     },
+    shadow: { config: "next.toml" },
     handshakes: {
       max: 50,
       perSource: 8,
@@ -250,6 +252,7 @@ test("a configuration with every key resolves", () => {
       operators: ["alice@admin"],
       stateDirectory: "/etc/proxy/state",
     },
+    shadow: { config: "/etc/proxy/next.toml" },
     handshakes: {
       max: 50,
       perSource: 8,

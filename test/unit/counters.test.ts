@@ -38,6 +38,21 @@ test("the counters of a single thread hold what it counted", () => {
   expect(target.connect.counts[BOUNDS.connect.indexOf(2.5)]).toBe(1);
 });
 
+test("the decisions of a shadow count by upstream, outcome and reason, and go with the upstream", () => {
+  const { counters } = small();
+  counters.judged(undefined, 1, 3);
+  counters.judged(0, 2, 3);
+  counters.judged(0, 2, 3);
+  counters.judged(1, 3, 0);
+  expect(counters.readJudged(undefined, 1, 4)).toEqual([0, 0, 0, 1]);
+  expect(counters.readJudged(0, 2, 4)).toEqual([0, 0, 0, 2]);
+  expect(counters.readJudged(0, 3, 4)).toEqual([0, 0, 0, 0]);
+  counters.resetUpstream(0);
+  expect(counters.readJudged(0, 2, 4)).toEqual([0, 0, 0, 0]);
+  expect(counters.readJudged(undefined, 1, 4)).toEqual([0, 0, 0, 1]);
+  expect(counters.readJudged(1, 3, 1)).toEqual([1]);
+});
+
 test("a connection that is refused after its admission is open no more, and counts as no end", () => {
   const { counters } = small();
   counters.admitted(0, 0);
@@ -100,6 +115,16 @@ describe("a directory of rows", () => {
     const second = rows.assign(["b", "c"])!;
     expect(second.get("b")).toBe(first.get("b")!);
     expect(cleared).toEqual([...first.values(), second.get("c")!]);
+  });
+
+  test("says whether there is room, and changes nothing by that", () => {
+    const cleared: number[] = [];
+    const rows = make(2, new Set(), cleared);
+    rows.assign(["a"]);
+    expect([rows.fits(["b", "c"]), rows.fits(["a", "b", "c"])]).toEqual([true, false]);
+    expect(cleared.length).toBe(1);
+    expect(rows.assign(["a"])!.size).toBe(1);
+    expect(cleared.length).toBe(1);
   });
 
   test("gives away no row that is busy, and answers nothing where there are too few", () => {

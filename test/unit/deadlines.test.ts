@@ -102,6 +102,27 @@ describe("deadlines after a lost authorization", () => {
     expect(at(deadlines, 1_100)).toBe("authorization_revoked");
   });
 
+  test("the part that chance takes off a connection's duration stays the same over reloads", () => {
+    const deadlines = admitted();
+    deadlines.limit({ ...config, maxConnectionDuration: 2_000 }, 1);
+    expect(at(deadlines, 2_099)).toBeUndefined();
+    expect(at(deadlines, 2_100)).toBe("max_duration");
+  });
+
+  test("what another configuration would end is known before, and changes nothing", () => {
+    const deadlines = admitted();
+    deadlines.admitted(5_000);
+    const ask = (now: number, over: object, bytes = 0) =>
+      deadlines.shortened("relaying", { now, date: now }, bytes, { ...config, timeout: 9_000, ...over });
+    expect(ask(600, {})).toBeUndefined();
+    expect(ask(600, { maxConnectionDuration: 500 })).toBe("max_duration");
+    expect(ask(599, { maxConnectionDuration: 500 })).toBeUndefined();
+    expect(ask(600, { timeout: 100 })).toBe("idle_timeout");
+    expect(ask(600, { timeout: 100 }, 1)).toBeUndefined();
+    expect(ask(5_000, { maxConnectionDuration: 1e9, disconnectExpired: true })).toBe("certificate_expired");
+    expect(at(deadlines, 229)).toBeUndefined();
+  });
+
   test("a lost authorization is forgotten once the connection is authorized again", () => {
     const deadlines = admitted();
     deadlines.revoke({ now: 300, grace: 100, why: "a", random: 1 });

@@ -30,6 +30,18 @@ test("the cap on open connections is checked before the bucket, and its refusal 
   expect(limits.admit("alice@admin", 0)).toBe("rate_limited");
 });
 
+test("a connection that is open already counts, over any limit, and takes no token", () => {
+  const limits = new Limits(small({ clients: 1 }), { capacity: 1, fillRate: hour, maxConnections: 2 });
+  const leases = Array.from({ length: 3 }, () => limits.adopt("a@x", 0)!);
+  expect(limits.open("a@x")).toBe(3);
+  expect(limits.admit("a@x", 0)).toBe("connection_limit");
+  expect(limits.adopt("b@x", 0)).toBeUndefined();
+  for (const lease of leases) lease.release();
+  expect(limits.open("a@x")).toBe(0);
+  admitted(limits.admit("a@x", 0));
+  expect(limits.admit("a@x", 0)).toBe("rate_limited");
+});
+
 test("a client lease that is released twice counts once", () => {
   const limits = new Limits(small(), { capacity: 9, fillRate: 1, maxConnections: 2 });
   const [a] = [admitted(limits.admit("a@x", 0)), admitted(limits.admit("a@x", 0))];

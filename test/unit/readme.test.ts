@@ -1,5 +1,6 @@
 // The documentation agrees with the code: configurations resolve, command lines parse, tables and links are right.
 
+import { replay } from "../../src/cli/replay.ts";
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -143,6 +144,7 @@ describe("command lines in the documentation", () => {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
       return;
     }
+    if (words[0] === "replay") return checkFlags(words.slice(1), replay.flags);
     if (words[0] === "completion") return expect(["bash", "zsh", "fish"]).toContain(words[1]!);
     if (words[0] === "connect") {
       const own = words.slice(1, words.includes("--") ? words.indexOf("--") : undefined);

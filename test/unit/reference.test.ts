@@ -71,6 +71,7 @@ describe("the JSON Schema", () => {
     log: {},
     metrics: { address: ":1" },
     admin: { socket: "/x", address: ":1", ...files },
+    shadow: { config: "next.toml" },
     handshakes: {},
     rateLimit: {},
     tests: [{ client: "x@y", expect: "group_not_authorized" }],
