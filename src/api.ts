@@ -2,6 +2,7 @@
 
 import type { Config, ProxyConfig } from "./config/config.ts";
 import type { Expiry } from "./config/expiry.ts";
+import type { FleetStatus } from "./fleet/fleet.ts";
 import type { LoadOptions } from "./config/load.ts";
 import type { Address } from "./lib/address.ts";
 import type { Logger } from "./lib/log.ts";
@@ -29,6 +30,8 @@ export interface ProxyStats {
   readonly clients: number;
   /** Per upstream, what each target has. */
   readonly upstreams: readonly UpstreamStats[];
+  /** The fleet as this proxy sees it; undefined where it counts alone. */
+  readonly fleet?: FleetStatus | undefined;
 }
 
 /** A proxy. It is used once: listen, then close. */

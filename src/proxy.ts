@@ -12,6 +12,7 @@ import { copy, filesBeside, loadConfig, type LoadedConfig } from "./config/load.
 import { restartReport } from "./config/restart.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
 import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
+import { Fleet, type FleetRun } from "./fleet/fleet.ts";
 import { Engine } from "./engine/engine.ts";
 import type { Runner } from "./engine/runner.ts";
 import { ConfigError, StartError } from "./lib/errors.ts";
@@ -57,6 +58,8 @@ class RunningProxy implements Proxy {
   readonly #budget: DescriptorBudget = processBudget();
   /** Descriptors held beside those of connections. */
   #held = 0;
+  /** Does nothing where the configuration has none. */
+  readonly #fleet: Fleet;
   readonly #runner: Runner;
   readonly #upkeep: Upkeep;
   /** What was there at the start and stays. */
@@ -97,7 +100,8 @@ class RunningProxy implements Proxy {
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#slots = new Slots(this.#ledger);
     const settings = this.#buildSnapshot(loaded, [...config.listeners.keys()]);
-    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix };
+    this.#fleet = new Fleet({ log: this.#log, descriptors: budget, now: monotonic });
+    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix, fleet: this.#fleet };
     this.#runner =
       workers === 1
         ? new Engine(settings, shared)
@@ -108,6 +112,7 @@ class RunningProxy implements Proxy {
       this.#over = true;
       this.#hold(0);
       this.#stopAttending();
+      return this.#fleet.close();
     });
     // A caller that does not await `ended` gets no unhandled rejection.
     this.ended.catch(() => {});
@@ -144,6 +149,7 @@ class RunningProxy implements Proxy {
     const { holding, shortage } = this.#loaded;
     if (shortage !== undefined) throw new StartError(shortage);
     this.#hold(heldBy(holding));
+    if (this.config.fleet !== undefined) await this.#followFleet();
     try {
       this.#addresses = await this.#runner.listen();
     } catch (error) {
@@ -163,6 +169,15 @@ class RunningProxy implements Proxy {
     for (const warning of this.warnings) this.#log.warn(warning, {});
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
+  }
+
+  /** @returns after the first attempt to reach the store; without a fleet there is nothing to wait for */
+  #followFleet(): Promise<void> {
+    const { config, credentials } = this.#loaded;
+    const { fleet, rateLimit } = config;
+    const run: FleetRun | undefined = fleet &&
+      credentials.fleet && { config: fleet, credentials: credentials.fleet };
+    return this.#fleet.configure(run, rateLimit);
   }
 
   /** So many descriptors are held from now on, beside those of connections. */
@@ -210,6 +225,7 @@ class RunningProxy implements Proxy {
       this.#input = input;
       this.#loaded = loaded;
       this.#reminder.stop();
+      if (this.#listening !== undefined && !this.#over) void this.#followFleet();
       if (this.#held > 0) this.#hold(heldBy(holding));
       const before = new Map(Array.from(this.#pools, ([name, { balancer }]) => [name, balancer.healthy]));
       this.#pools = makePools(settings, this.#ledger, this.#pools);
@@ -295,6 +311,7 @@ class RunningProxy implements Proxy {
       connections: this.#ledger.connections(),
       clients: this.#ledger.clients.size,
       upstreams: poolStats(this.#pools, now),
+      ...(this.config.fleet && { fleet: this.#fleet.status() }),
     };
   }
 }

@@ -3,6 +3,7 @@
 import { setClock } from "./lib/clock.ts";
 import { DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
+import { WorkerGate } from "./fleet/link.ts";
 import { StartError } from "./lib/errors.ts";
 import { guarded, type LogLevel, type Logger } from "./lib/log.ts";
 import type { Command, WorkerEvent } from "./engine/messages.ts";
@@ -21,6 +22,7 @@ function logger(): Logger {
   return { debug: pass("debug"), info: pass("info"), warn: pass("warn"), error: pass("error") };
 }
 
+const fleet = new WorkerGate((request) => report({ kind: "fleet", request }));
 let engine: Engine | undefined;
 let level: LogLevel = "info";
 
@@ -32,6 +34,8 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
       level = data.settings.config.logLevel;
       engine?.apply(data.settings);
       return report({ kind: "applied" });
+    case "fleet":
+      return fleet.heard(data.reply);
     case "close":
       return void engine?.close().then(() => report({ kind: "closed" }));
     case "cut":
@@ -47,6 +51,7 @@ function start(order: Command & { kind: "start" }): void {
     ledger: Ledger.attach(ledger, worker),
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),
+    fleet,
     prefix,
   });
   void engine.over.then(({ cut }) => report({ kind: "over", cut }));

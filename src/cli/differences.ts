@@ -1,7 +1,8 @@
 // Which settings differ from the built-in ones, as they were written. Pure.
 
-import { HEALTH_CHECK_BUILT_IN } from "../config/built-in.ts";
+import { FLEET_BUILT_IN, HEALTH_CHECK_BUILT_IN } from "../config/built-in.ts";
 import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
+import { shownStore } from "../config/store-address.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { quote } from "../lib/errors.ts";
 
@@ -19,9 +20,13 @@ const SHOWN = new Set(
     .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`)),
 );
 
+/** Keys whose values are addresses of stores. */
+const STORES = new Set(["fleet.store", "fleet.store.url"]);
+
 /** The built-in values, lists' entries by the name of the list. */
 const KNOWN: Readonly<Record<string, unknown>> = {
   ...BUILT_IN,
+  fleet: FLEET_BUILT_IN,
   upstreams: { healthCheck: HEALTH_CHECK_BUILT_IN, slowStart: 0 },
 };
 
@@ -44,6 +49,8 @@ function leaves(value: unknown, key: string, kind: string, known: unknown): Diff
     });
   }
   if (same(value, known)) return [];
+  // It may hold a password.
+  if (STORES.has(kind)) return [{ key, value: quote(shownStore(value)), builtIn: undefined }];
   return [{ key, value: shown(value), builtIn: known === undefined ? undefined : shown(known) }];
 }
 

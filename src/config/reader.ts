@@ -78,9 +78,9 @@ export class Reader {
     return "";
   }
 
-  /** The path of a PEM file, absolute; "" where it is none. */
-  path(value: unknown, key: string): string {
-    const path = this.text(value, key, "the path of a PEM file");
+  /** The path of a file, absolute; "" where it is none. */
+  path(value: unknown, key: string, what = "the path of a PEM file"): string {
+    const path = this.text(value, key, what);
     return path === "" ? "" : this.#absolute(path);
   }
 

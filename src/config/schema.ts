@@ -4,6 +4,7 @@
 
 import { formatAddress } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
+import { FLEET } from "./fleet-schema.ts";
 import { RANGES, group, hostName, listenAddress, range, serverName, targetAddress } from "./forms.ts";
 import { builtIn, demonstration, list, optional, required, shorthand, table, type Keys } from "./kinds.ts";
 import { choice, count, duration, durationOrZero, flag, pemPath, text } from "./values.ts";
@@ -252,6 +253,11 @@ export const SCHEMA = table(
       }),
       {},
       "What each client may do, over all upstreams. A client is a whole Common Name.",
+    ),
+    fleet: optional(
+      FLEET,
+      "Several proxies hold each client to one limit together, through a store that they share.",
+      "each proxy counts alone",
     ),
   },
   "ProxyConfig",

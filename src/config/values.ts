@@ -64,6 +64,14 @@ export const pemPath: Kind<string> = {
   read: (read, value, key) => read.path(value, key),
 };
 
+/** The path of any other file. It is read as an absolute path. */
+export const filePath: Kind<string> = {
+  type: "path of a file",
+  typescript: "string",
+  schema: { type: "string", minLength: 1 },
+  read: (read, value, key) => read.path(value, key, "the path of a file"),
+};
+
 /** Any text but an empty one. */
 export function text(what: string): Kind<string> {
   return {

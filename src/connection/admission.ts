@@ -9,7 +9,8 @@ import { identify, type Identity } from "../auth/identity.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Router } from "../auth/server-name.ts";
-import type { ClientLease, Limits } from "../state/limits.ts";
+import type { Limits } from "../state/limits.ts";
+import type { Lease } from "./fleet-gate.ts";
 import { judge, weaknessOf, type Trust } from "../auth/certificate-check.ts";
 
 /** A configuration whose `maxConnections` is known: as configured, or as many as there are descriptors for. */
@@ -113,7 +114,7 @@ export interface Admission {
   readonly pool: Pool;
   /** The server name that the client asked for, if any. */
   readonly serverName: string | undefined;
-  readonly lease: ClientLease;
+  readonly lease: Lease;
   /** When the client's certificate expires, in milliseconds since 1970. */
   readonly expiresAt: number;
   /** What is sent to the target before anything else. */

@@ -1,6 +1,6 @@
 // One connection, from accept to release, in the order in which it happens:
 //
-//   accept → handshake → identify → route → authorize → admit → pick → dial → relay → half-close → release
+//   accept → handshake → identify → route → authorize → admit → (ask the fleet) → pick → dial → relay → half-close → release
 //
 // (admission.ts has "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
 // token. The phases, and the legal transitions between them:
@@ -9,6 +9,7 @@
 //       │            │           │                    ↑
 //       └────────────┴───────────┴────────────────────┘
 //
+// Where there is a fleet, `asking` comes between `handshake` and `dialing`; from there to `over` too.
 // From `relaying` back to `dialing` only while neither side has had a byte of the other's; from `dialing` to itself with the
 // next target. A connection that closes in peace is released in `closing`. Each event handler says which phases it can meet;
 // the first reason for an ending is the one that counts; what a connection holds is given back in one place, `#release`, once
@@ -31,6 +32,7 @@ import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
+import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gate.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
@@ -56,6 +58,8 @@ export interface Shared {
   readonly sources: Sources;
   readonly handshakes: HandshakeQueue;
   readonly tarpit: Tarpit;
+  /** Undefined where the proxy counts alone. */
+  fleet: FleetGate | undefined;
   readonly log: Logger;
   /** Every refusal goes through here. */
   readonly refusals: RefusalLog;
@@ -177,6 +181,8 @@ export class Connection implements Dialer, HandshakeOwner {
   #upstream: Socket | undefined;
   /** From being let in on. */
   #admission: Admission | undefined;
+  /** The fleet counts it, or is being asked. */
+  #inFleet = false;
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
@@ -235,9 +241,50 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#row !== undefined) sources.admitted(this.#row, now());
     this.#deadlines.admitted(admission.expiresAt);
     this.#deadlines.limit(rules.config, Math.random());
+    if (this.#shared.fleet === undefined) this.#admitted(admission);
+    else this.#askFleet(this.#shared.fleet, admission);
+  }
+
+  /** Every limit admits it. Meets `handshake` and `asking`. */
+  #admitted(admission: Admission): void {
     // Asked here: below that level, it costs nothing.
-    if (rules.config.logLevel === "debug") this.#logAdmitted(admission);
+    if (this.#shared.rules.config.logLevel === "debug") this.#logAdmitted(admission);
     this.#dialNext(admission);
+  }
+
+  #askFleet(fleet: FleetGate, admission: Admission): void {
+    this.#phase = "asking";
+    this.#inFleet = true;
+    fleet.ask(admission.client, (answer) => {
+      try {
+        this.#fleetAnswered(admission, answer);
+      } catch (error) {
+        this.#fail(error as Error, "client_error", "client");
+      }
+    });
+  }
+
+  /** Meets `asking`, and `over` where the connection has ended meanwhile: then what the fleet granted is given back. */
+  #fleetAnswered(admission: Admission, answer: Lease | FleetRefusal): void {
+    const isOver = this.#phase === "over";
+    if (typeof answer === "string") {
+      // A refusal takes nothing from anyone.
+      admission.lease.cancel();
+      const { client, pool } = admission;
+      if (!isOver) this.#refuse(answer, { client, upstream: pool.upstream.name });
+    } else if (isOver) answer.release();
+    else {
+      this.#admission = { ...admission, lease: both(admission.lease, answer) };
+      this.#admitted(this.#admission);
+    }
+  }
+
+  /** The proxy has become a part of a fleet, which counts this connection from now on. Meets every phase. */
+  joinFleet(fleet: FleetGate): void {
+    const admission = this.#admission;
+    if (admission === undefined || this.#inFleet) return;
+    this.#inFleet = true;
+    this.#admission = { ...admission, lease: both(admission.lease, fleet.adopt(admission.client)) };
   }
 
   /** Its turn does not come: its source has used up its failures, or its place is another's. Meets `handshake` only. */
@@ -326,9 +373,9 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- relay, half-close: what the client does
 
-  /** Meets `dialing` (with the handshake's last flight), `relaying`, `closing`, `over`. */
+  /** Meets `asking` and `dialing` (with the handshake's last flight), `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
-    if (this.#connected || this.#phase === "dialing") {
+    if (this.#connected || this.#isOpening) {
       if (!this.#toUpstream.push(chunk)) this.#writeFailed();
     } else if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: "data before the handshake's end" });
@@ -345,7 +392,7 @@ export class Connection implements Dialer, HandshakeOwner {
   /** A FIN or a close_notify. Meets every phase. */
   clientEnded(): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: "the client left" });
-    if (!this.#connected && this.#phase !== "dialing") return;
+    if (!this.#connected && !this.#isOpening) return;
     this.#endedBy ??= "client";
     this.#toUpstream.end();
     this.#closeIfDone();
@@ -356,7 +403,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#clientGone = true;
     if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: codeOf(error) ?? "the client left" });
-    } else if (this.#phase === "dialing") this.#break("client_reset", "client");
+    } else if (this.#isOpening) this.#break("client_reset", "client");
     else if (this.#connected) {
       // Once we have ended our half, the client's end comes as a close: all it sent has arrived.
       if (error === undefined && this.#toClient.finished) this.clientEnded();
@@ -504,7 +551,7 @@ export class Connection implements Dialer, HandshakeOwner {
       return false;
     }
     // While no target has answered there is nothing to bring to an end in peace.
-    const grace = this.#phase === "dialing" ? 0 : revocationGrace;
+    const grace = this.#isOpening ? 0 : revocationGrace;
     this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });
     if (grace === 0) this.#break("authorization_revoked");
     return !before;
@@ -626,6 +673,11 @@ export class Connection implements Dialer, HandshakeOwner {
 
   get #connected(): boolean {
     return this.#phase === "relaying";
+  }
+
+  /** Let in, and no target has answered yet. */
+  get #isOpening(): boolean {
+    return this.#phase === "dialing" || this.#phase === "asking";
   }
 
   get #isLocal(): boolean {

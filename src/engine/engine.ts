@@ -8,6 +8,7 @@ import { monotonic } from "../lib/clock.ts";
 import { clientHandlers, type Connection, type Shared } from "../connection/connection.ts";
 import type { Credentials } from "../config/credentials.ts";
 import type { DescriptorBudget } from "../lib/descriptors.ts";
+import type { FleetGate } from "../connection/fleet-gate.ts";
 import { HandshakeQueue } from "../connection/handshake-queue.ts";
 import { listen, type Port } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
@@ -27,6 +28,8 @@ export interface EngineOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly log: Logger;
+  /** Asked where the configuration has a fleet. */
+  readonly fleet?: FleetGate;
   /** Begins the names of its connections. */
   readonly prefix: string;
 }
@@ -75,6 +78,7 @@ export class Engine {
         now: monotonic,
       }),
       tarpit: new Tarpit(budget, monotonic),
+      fleet: settings.config.fleet && options.fleet,
       log,
       refusals: new RefusalLog({ write: (fields) => log.warn("refused", fields), now: monotonic }),
       connections: new Set<Connection>(),
@@ -156,6 +160,10 @@ export class Engine {
     limits.setRule(config.rateLimit, now());
     sources.setRule(config.handshakes);
     handshakes.max = this.#ownHandshakes(settings);
+    this.#shared.fleet = config.fleet && this.#options.fleet;
+    if (this.#shared.fleet !== undefined && before.fleet === undefined) {
+      for (const connection of this.#shared.connections) connection.joinFleet(this.#shared.fleet);
+    }
     // Not every time: with reloads in quick succession it would never tick.
     if (tickEvery(config) !== tickEvery(before)) {
       clearInterval(this.#ticking);

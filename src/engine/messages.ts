@@ -2,6 +2,7 @@
 
 import type { Address } from "../lib/address.ts";
 import type { DescriptorMemory } from "../lib/descriptors.ts";
+import type { FleetReply, FleetRequest } from "../fleet/link.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { LedgerMemory } from "../state/ledger.ts";
@@ -24,6 +25,7 @@ export type Command =
       readonly ports: readonly number[];
     }
   | { readonly kind: "apply"; readonly settings: Snapshot }
+  | { readonly kind: "fleet"; readonly reply: FleetReply }
   | { readonly kind: "close" }
   | { readonly kind: "cut" };
 
@@ -41,6 +43,7 @@ export type WorkerEvent =
       readonly message: string;
       readonly fields: Fields;
     }
+  | { readonly kind: "fleet"; readonly request: FleetRequest }
   /** Its ports are closed. */
   | { readonly kind: "closed" }
   /** It was closed, and its last connection is gone. */

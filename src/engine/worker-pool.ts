@@ -6,6 +6,8 @@ import { monotonic } from "../lib/clock.ts";
 import { returnColumn, takeColumn, type DescriptorBudget } from "../lib/descriptors.ts";
 import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
+import type { FleetGate } from "../connection/fleet-gate.ts";
+import { FleetLink } from "../fleet/link.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
@@ -26,6 +28,8 @@ export interface WorkerPoolOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly log: Logger;
+  /** Asked where the configuration has a fleet. */
+  readonly fleet?: FleetGate;
   /** Begins the names of all its connections. */
   readonly prefix: string;
   /** The module that a worker thread runs. */
@@ -36,6 +40,7 @@ export interface WorkerPoolOptions {
 interface WorkerThread {
   readonly thread: Worker;
   readonly column: number;
+  readonly fleet: FleetLink | undefined;
   /** Settles the promise of the caller that waits for the worker's answer. */
   listening: PromiseWithResolvers<readonly Address[]>;
   applied: PromiseWithResolvers<void>[];
@@ -154,13 +159,14 @@ export class WorkerPool {
   }
 
   async #start(number: number): Promise<readonly Address[]> {
-    const { module } = this.#options;
+    const { module, fleet } = this.#options;
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
     const member: WorkerThread = {
       thread,
       column,
+      fleet: fleet && new FleetLink(fleet, (reply) => thread.postMessage({ kind: "fleet", reply })),
       listening: Promise.withResolvers(),
       applied: [],
       closed: Promise.withResolvers(),
@@ -207,6 +213,8 @@ export class WorkerPool {
         return this.#endIfOver();
       case "log":
         return log[report.level](report.message, report.fields);
+      case "fleet":
+        return member.fleet?.heard(report.request);
       case "listening":
         return member.listening.resolve(report.addresses);
       case "failed":
@@ -229,6 +237,7 @@ export class WorkerPool {
   #died(number: number, member: WorkerThread): void {
     const { ledger, budget, log } = this.#options;
     budget.forget(member.column);
+    member.fleet?.close();
     returnColumn(member.column);
     for (const applied of member.applied) applied.resolve();
     member.closed.resolve();

@@ -67,6 +67,7 @@ test("nothing at all is the built-in configuration", () => {
     ],
     fallback: "echo",
     rateLimit: { capacity: 10, fillRate: 1_000, maxConnections: undefined },
+    fleet: undefined,
   });
 });
 
@@ -192,6 +193,7 @@ test("every key is understood", () => {
     ],
     fallback: undefined,
     rateLimit: { capacity: 3, fillRate: 250, maxConnections: 7 },
+    fleet: undefined,
   });
 });
 

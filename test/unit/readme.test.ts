@@ -172,6 +172,7 @@ describe("reasons and messages", () => {
     overloaded: true,
     no_target: true,
     proxy_header: true,
+    fleet_unavailable: true,
   };
   const closes: Record<CloseReason, true> = {
     closed: true,
@@ -189,8 +190,8 @@ describe("reasons and messages", () => {
   test("the README's reasons of refusals exist, each once", () => {
     const named = rows(readme, "reason").flatMap(([cell]) => inlineCode(cell!));
     expect(new Set(named).size).toBe(named.length);
-    // A client's name that does not fit into a PROXY header is rare, and explained where that header is.
-    expect([...named, "proxy_header"].sort()).toEqual(Object.keys(refusals).sort());
+    // A client's name that does not fit into a PROXY header is rare, and explained where that header is; so are fleets.
+    expect([...named, "proxy_header", "fleet_unavailable"].sort()).toEqual(Object.keys(refusals).sort());
   });
 
   test("the log's page has every reason of an end", () => {

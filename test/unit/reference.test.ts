@@ -70,6 +70,7 @@ describe("the JSON Schema", () => {
     ],
     handshakes: {},
     rateLimit: {},
+    fleet: { store: { url: "rediss://store.example.com" }, tls: { ca: "a" } },
   };
   const resolves = (input: unknown) => {
     const faults: Fault[] = [];
@@ -107,6 +108,11 @@ describe("the JSON Schema", () => {
     "upstreams[].tls.privateKey",
     "upstreams[].tls.serverName",
     "upstreams[].targets",
+    "fleet.tls.certificate",
+    "fleet.tls.privateKey",
+    "fleet.timeout",
+    "fleet.lease",
+    "fleet.heartbeat",
   ]);
 
   test.each(rows().map(({ key }) => key))("and the resolver agree on %s", (key) => {

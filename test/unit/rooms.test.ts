@@ -12,6 +12,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["proxy.ts", "worker.ts"],
   ["api.ts"],
   ["engine"],
+  ["fleet"],
   ["listeners", "connection"],
   ["upstreams"],
   ["config"],
