@@ -2,6 +2,7 @@
 
 import { configHelp, reasonsHelp } from "../config/help.ts";
 import certificates from "../../certs/README.md" with { type: "text" };
+import fleet from "../fleet/README.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
 import services from "./topics/services.md" with { type: "text" };
@@ -27,5 +28,6 @@ export const TOPICS: ReadonlyMap<string, Topic> = new Map([
     { summary: "run it as a service, reload, replace it, take it down", text: () => operations },
   ],
   ["services", { summary: "several services, by server name and by listener", text: () => services }],
+  ["fleet", { summary: "one limit for a client over several proxies", text: () => fleet }],
   ["strangers", { summary: "what strangers may cost", text: () => strangers }],
 ]);

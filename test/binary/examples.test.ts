@@ -18,6 +18,7 @@ const FILES: Record<string, string> = {
   "proxy.crt": "server.crt",
   "proxy.key": "key.pem",
   "crl.pem": "crl.pem",
+  "store.password": "make.sh",
 };
 
 test("the examples are listed in their README, each once", () => {

@@ -19,6 +19,7 @@ const PAGES = [
   "test/README.md",
   "test/bench/README.md",
   "test/examples/README.md",
+  "src/fleet/README.md",
   ...TOPICS,
 ];
 
@@ -108,6 +109,7 @@ describe("command lines", () => {
     "config",
     "reasons",
     "certificates",
+    "fleet",
     ...TOPICS.map((page) => page.replace(/.*\/|\.md$/g, "")),
   ];
 
