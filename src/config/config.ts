@@ -8,7 +8,14 @@ import type { ProxyProtocolVersion } from "./schema.ts";
 import type { StoreAddress } from "./store-address.ts";
 
 export { BUILT_IN } from "./built-in.ts";
-export type { Duration, ListenerConfig, ProxyConfig, TargetConfig, UpstreamConfig } from "./proxy-config.ts";
+export type {
+  Duration,
+  ListenerConfig,
+  ProxyConfig,
+  StoreConfig,
+  TargetConfig,
+  UpstreamConfig,
+} from "./proxy-config.ts";
 export type { ProxyProtocolVersion, StoreAddress, WhenDown };
 
 /** The strict shape: complete, checked, frozen. Durations are milliseconds, paths are absolute. */

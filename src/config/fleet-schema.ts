@@ -26,7 +26,7 @@ const STORE = table(
     url: required(storeAddress, "The store: Redis 6 or later, or Valkey. `rediss://` is TLS."),
     passwordFile: optional(filePath, "A file with the store's password, in place of one in the address."),
   },
-  undefined,
+  "StoreConfig",
   (read, { url, passwordFile }, key) => {
     if (url.password !== undefined && passwordFile !== undefined)
       read.fault(`${key}.passwordFile`, "is given beside a password in the address; give one of them");

@@ -103,12 +103,7 @@ export interface ProxyConfig {
      * The store that the proxies share: an address such as `"redis://user:password@host:6379/0"`, or a table
      * with more to say.
      */
-    store: {
-      /** Address of a Redis or Valkey. The store: Redis 6 or later, or Valkey. `rediss://` is TLS. */
-      url: string;
-      /** Path of a file. A file with the store's password, in place of one in the address. Built in: none. */
-      passwordFile?: string;
-    };
+    store: string | StoreConfig;
     /** Verifies the store. It is required with `rediss://`. Built in: none. */
     tls?: {
       /** Path of a PEM file. The CA certificates that the store must chain to. */
@@ -252,4 +247,12 @@ export interface TargetConfig {
   weight?: number;
   /** Whether it is used only while no other target is healthy. Built in: `false`. */
   backup?: boolean;
+}
+
+/** The store of a fleet with more to say than where it is. */
+export interface StoreConfig {
+  /** Address of a Redis or Valkey. The store: Redis 6 or later, or Valkey. `rediss://` is TLS. */
+  url: string;
+  /** Path of a file. A file with the store's password, in place of one in the address. Built in: none. */
+  passwordFile?: string;
 }

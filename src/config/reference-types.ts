@@ -22,6 +22,7 @@ const INTERFACES: Readonly<Record<string, string>> = {
   ListenerConfig: "A port where clients come in. In `listeners`, the first four keys are required.",
   UpstreamConfig: "A service: its servers, and who may reach it.",
   TargetConfig: "A target with more to say than where it is.",
+  StoreConfig: "The store of a fleet with more to say than where it is.",
 };
 
 /** The text of proxy-config.ts. */
