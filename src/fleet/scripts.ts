@@ -96,7 +96,7 @@ end
 if known or base + granted > 0 then
   count(KEYS[2], node, incarnation, sequence, base + granted, lease, client)
 end
-local why = granted >= room and 'connection_limit' or 'rate_limited'
+local why = most > 0 and granted >= room and 'connection_limit' or 'rate_limited'
 return {granted, why, whole(now), whole(full - now)}`,
 );
 
