@@ -28,17 +28,19 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function whole(number) return string.format('%.0f', number) end
 `;
 
-/** `merge`: milliseconds until the bucket is full, as far as the node knows from a time without the store; the later one counts. */
+/** `merge`: milliseconds until the bucket is full, as far as the node knows from a time without the store; the later one counts. Answers when the bucket is full, and whether that has to be written. */
 const BUCKET = `
 local function bucket(key, capacity, fill, merge)
-  local full = now
+  local full, moved = now, merge > 0
   local at, rate = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
   at, rate = tonumber(at), tonumber(rate)
   if at and at > now then
-    if rate ~= fill then at = now + math.ceil((at - now) * fill / rate) end
+    if rate ~= fill then at, moved = now + math.ceil((at - now) * fill / rate), true end
     full = at
   end
-  return math.min(math.max(full, now + merge), now + capacity * fill)
+  full = math.max(full, now + merge)
+  local most = now + capacity * fill
+  return math.min(full, most), moved or full > most
 end
 local function keep(key, full, fill)
   if full > now then redis.call('SET', key, whole(full) .. ' ' .. whole(fill), 'PX', whole(full - now))
@@ -82,14 +84,14 @@ for i = 1, #all, 2 do
     else others = others + tonumber(number) end
   end
 end
-local room, tokens, full = asked, asked, now
+local room, tokens, full, moved = asked, asked, now, false
 if most > 0 then room = math.max(0, most - others - base) end
 if capacity > 0 then
-  full = bucket(KEYS[1], capacity, fill, merge)
+  full, moved = bucket(KEYS[1], capacity, fill, merge)
   tokens = math.floor((capacity * fill - (full - now)) / fill)
 end
 local granted = math.min(asked, room, tokens)
-if capacity > 0 and (granted > 0 or merge > 0) then
+if capacity > 0 and (granted > 0 or moved) then
   full = full + granted * fill
   keep(KEYS[1], full, fill)
 end
