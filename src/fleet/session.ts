@@ -54,8 +54,8 @@ export class Session {
   #sequence = 0;
   #beating = false;
   readonly #circuit = new Circuit();
-  /** When each command without an answer was sent, the oldest first. */
-  readonly #sent: number[] = [];
+  /** Commands without an answer, the oldest first: when each was sent, and whether it has counted as missed. */
+  readonly #sent: { readonly at: number; missed: boolean }[] = [];
   #watching: Timer | undefined;
   #retry: Timer | undefined;
   /** When the store was lost. */
@@ -109,15 +109,15 @@ export class Session {
     const connection = this.#connection;
     if (connection === undefined) throw new StoreGone("there is no connection");
     const { config, now } = this.#options;
-    const at = now();
-    this.#sent.push(at);
+    const command = { at: now(), missed: false };
+    this.#sent.push(command);
     this.#watching ??= setTimeout(this.#watch, config.timeout + 1);
     try {
       const reply = await connection.send(words);
-      this.#answered(connection, at);
+      this.#answered(connection, command, true);
       return reply;
     } catch (error) {
-      if (error instanceof StoreFault) this.#answered(connection, at);
+      if (error instanceof StoreFault) this.#answered(connection, command, false);
       throw error;
     }
   }
@@ -213,12 +213,18 @@ export class Session {
     }
   }
 
-  #answered(connection: StoreConnection, at: number): void {
+  /** @param well not with an error, of which it is not known yet what it means */
+  #answered(
+    connection: StoreConnection,
+    { at, missed }: { at: number; missed: boolean },
+    well: boolean,
+  ): void {
     if (connection !== this.#connection) return;
     this.#sent.shift();
     const { config, now } = this.#options;
-    if (now() - at <= config.timeout) this.#circuit.answered();
-    else this.#missed("answers come too late");
+    if (missed) return;
+    if (now() - at > config.timeout) this.#missed("answers come too late");
+    else if (well) this.#circuit.answered();
   }
 
   /** Looks at the oldest command without an answer. What has come in already is read first: it may be us who were late. */
@@ -228,8 +234,11 @@ export class Session {
       this.#watching = undefined;
       const oldest = this.#sent[0];
       if (oldest === undefined) return;
-      const age = now() - oldest;
-      if (age > config.timeout) this.#missed("no answer");
+      const age = now() - oldest.at;
+      if (age > config.timeout) {
+        oldest.missed = true;
+        this.#missed("no answer");
+      }
       if (this.#sent.length > 0) {
         const wait = age > config.timeout ? config.timeout : config.timeout - age;
         this.#watching = setTimeout(this.#watch, wait + 1);
