@@ -241,11 +241,11 @@ describe.skipIf(noRedis)("a store in trouble", () => {
   /** Two nodes that have three connections each; what happens then; whether the counts are right within two heartbeats of the return. */
   async function through(
     trouble: (redis: Redis, a: TestNode, b: TestNode) => Promise<void>,
-    args: string[] = [],
+    timeout = 50,
   ): Promise<void> {
-    await using redis = await Redis.start(args);
-    await using a = await TestNode.start({ store: redis.url, node: "a", rule });
-    await using b = await TestNode.start({ store: redis.url, node: "b", rule });
+    await using redis = await Redis.start();
+    await using a = await TestNode.start({ store: redis.url, node: "a", rule, timeout, heartbeat: 250 });
+    await using b = await TestNode.start({ store: redis.url, node: "b", rule, timeout, heartbeat: 250 });
     await a.granted(3);
     await b.granted(3);
     expect((await a.ask()).refusal).toBe("connection_limit");
@@ -254,7 +254,8 @@ describe.skipIf(noRedis)("a store in trouble", () => {
     for (const node of [a, b]) await node.whenUp();
     const returned = performance.now();
     await a.whenCounts({ a: a.held.get("alice@admin")!.length, b: b.held.get("alice@admin")!.length });
-    expect(performance.now() - returned).toBeLessThan(2 * 200 + 200);
+    // Two heartbeats, and what a busy machine adds.
+    expect(performance.now() - returned).toBeLessThan(2 * 250 + 500);
     expect((await a.ask()).refusal).toBe("connection_limit");
   }
 
@@ -323,12 +324,13 @@ describe.skipIf(noRedis)("a store in trouble", () => {
     through(async (redis, a) => {
       a.release(1);
       await a.whenCounts({ a: 2, b: 3 });
-      await redis.send("CLIENT", "PAUSE", 75, "ALL");
-      const { refusal, ms } = await a.ask();
-      expect(refusal).toBeUndefined();
-      expect(ms).toBeWithin(49, LONGEST);
+      // The store keeps it up for as much as 100 ms more.
+      await redis.send("CLIENT", "PAUSE", 300, "ALL");
+      expect((await a.ask()).refusal).toBeUndefined();
+      expect(a.fleet.status()!.errors.timeout).toBe(1);
+      await redis.send("PING");
       expect(a.messages("fleet store unavailable")).toEqual([]);
-    }));
+    }, 250));
 
   test("that takes the rights away", () =>
     through(async (redis, a, b) => {
@@ -337,7 +339,7 @@ describe.skipIf(noRedis)("a store in trouble", () => {
       for (const node of [a, b]) await node.whenUp(false);
       expect(a.fleet.status()!.errors.refused).toBeGreaterThan(0);
       await redis.send("ACL", "SETUSER", "default", "+@all");
-    }, []));
+    }));
 
   test("that is full", () =>
     through(async (redis, a, b) => {

@@ -109,7 +109,7 @@ export class TestNode implements AsyncDisposable {
   async whenCounts(expected: Readonly<Record<string, number>>, client?: string): Promise<void> {
     const deadline = performance.now() + 10_000;
     for (;;) {
-      const counts = await this.counts(client);
+      const counts = await this.counts(client).catch(() => undefined);
       if (Bun.deepEquals(counts, expected)) return;
       if (performance.now() > deadline) throw new Error(`counts are ${JSON.stringify(counts)} to the end`);
       await Bun.sleep(5);
