@@ -230,7 +230,7 @@ export class Fleet implements FleetGate {
 
   /** What this node has is void from now on, as far as the store answers in time. */
   async #withdraw(session: Session): Promise<void> {
-    const told = [...this.#clients].filter(({ agreed, open }) => agreed > 0 || open > 0);
+    const told = [...this.#clients].filter(({ agreed, open, asking }) => agreed > 0 || open > 0 || asking);
     const all = async () => {
       for (let i = 0; i < told.length; i += PUBLISH_BATCH) {
         await this.#send(session, told.slice(i, i + PUBLISH_BATCH), true);
