@@ -12,7 +12,12 @@ const LEASE_MS = 1_000;
 const HEARTBEAT_MS = 250;
 
 /** A configuration file in which a client may have five connections, over the fleet. */
-async function configured(folder: Folder, target: string, store: string, workers = 1): Promise<string> {
+async function configured(
+  folder: Folder,
+  target: string,
+  store: string,
+  { workers = 1, whenDown = "share" } = {},
+): Promise<string> {
   const path = folder.path(`proxy-${workers}.toml`);
   await Bun.write(
     path,
@@ -34,6 +39,8 @@ async function configured(folder: Folder, target: string, store: string, workers
     store = ${store}
     lease = "${LEASE_MS}ms"
     heartbeat = "${HEARTBEAT_MS}ms"
+    timeout = "${HEARTBEAT_MS}ms"
+    whenDown = "${whenDown}"
     `,
   );
   return path;
@@ -58,7 +65,8 @@ test.skipIf(noRedis)("a proxy that is killed counts until its lease is over, and
   using origin = echoOrigin();
   const store = `"${redis.url}"`;
   for (const workers of [1, 2]) {
-    const config = await configured(folder, origin.target, store, workers);
+    // A proxy that the machine has kept waiting lets nobody in by itself.
+    const config = await configured(folder, origin.target, store, { workers, whenDown: "refuse" });
     await using a = await start(config);
     await using b = await start(config);
     expect(a.lines().some(({ msg }) => msg === "fleet joined")).toBe(true);
@@ -86,7 +94,7 @@ test.skipIf(noRedis)("a proxy that is stopped counts no more from its end on", a
   await using redis = await Redis.start();
   using folder = new Folder();
   using origin = echoOrigin();
-  const config = await configured(folder, origin.target, `"${redis.url}"`);
+  const config = await configured(folder, origin.target, `"${redis.url}"`, { whenDown: "refuse" });
   await using a = await start(config);
   await using b = await start(config);
   const clients = await fill(a.port);
