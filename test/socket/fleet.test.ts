@@ -75,11 +75,9 @@ describe.skipIf(noRedis)("three proxies, with one and two workers", () => {
       using origin = new Origin(async (peer) => {
         open++;
         void peer.closed.then(() => open--);
-        if (open > 5) console.log("seen", open);
-        // Connections whose end has come in already are none any more.
+        // A connection whose end has come in by now, beside the new one, is none any more.
         await new Promise(setImmediate);
         most = Math.max(most, open);
-        if (open > 5) console.log("settled", open);
         for (let chunk = await peer.some(); chunk.length > 0; chunk = await peer.some())
           await peer.send(chunk);
         peer.close();
