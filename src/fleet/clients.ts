@@ -71,6 +71,12 @@ export class Clients {
     this.#changed.add(entry);
   }
 
+  /** The store is being told. */
+  told(entry: ClientEntry): void {
+    entry.changed = false;
+    this.#changed.delete(entry);
+  }
+
   /** Takes some of those that the store has to be told of, and is not being asked about. */
   takeChanged(most: number): ClientEntry[] {
     const taken: ClientEntry[] = [];

@@ -58,8 +58,8 @@ end
 
 /**
  * Decides on some connections of one client at once.
- * KEYS: bucket, counts. ARGV: node, incarnation, sequence, connections that the node has, connections asked for, capacity or 0,
- * fill rate, maxConnections or 0, lease, merge, client.
+ * KEYS: bucket, counts. ARGV: node, incarnation, client, and in one word, which is quicker to send, eight numbers: sequence,
+ * connections that the node has, connections asked for, capacity or 0, fill rate, maxConnections or 0, lease, merge.
  * Answers [granted, why not more, the clock, milliseconds until the bucket is full], or ["stale"].
  */
 export const DECIDE = script(
@@ -67,10 +67,10 @@ export const DECIDE = script(
   BUCKET,
   COUNT,
   `
-local node, incarnation, client = ARGV[1], ARGV[2], ARGV[11]
-local sequence, base, asked = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local capacity, fill, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local lease, merge = tonumber(ARGV[9]), tonumber(ARGV[10])
+local node, incarnation, client = ARGV[1], ARGV[2], ARGV[3]
+local numbers = {}
+for word in string.gmatch(ARGV[4], '%d+') do numbers[#numbers + 1] = tonumber(word) end
+local sequence, base, asked, capacity, fill, most, lease, merge = unpack(numbers)
 local others, known = 0, false
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all, 2 do

@@ -50,7 +50,8 @@ const own = (client: string) => [`t:{${client}}:b`, `t:{${client}}:o`];
 
 async function decide(question: Question): Promise<Reply[]> {
   const { client, node, sequence, base, asked, capacity = 0, fillRate = 1, most = 0, merge = 0 } = question;
-  const words = [node, `i${node}`, sequence, base, asked, capacity, fillRate, most, LEASE, merge, client];
+  const numbers = [sequence, base, asked, capacity, fillRate, most, LEASE, merge].join(" ");
+  const words = [node, `i${node}`, client, numbers];
   return (await redis.send("EVAL", byOwnClock(DECIDE), 2, ...own(client), ...words)) as Reply[];
 }
 
@@ -268,8 +269,7 @@ test.skipIf(noRedis)("blocks have versions that only grow, and end", async () =>
 
 test.skipIf(noRedis)("every key expires", async () => {
   // By the store's own clock, as it is.
-  const rule = [5, 60_000, 3];
-  const words = ["a", "i", 1, 0, 1, ...rule, LEASE, 0, "alice@admin"];
+  const words = ["a", "i", "alice@admin", `1 0 1 5 60000 3 ${LEASE} 0`];
   await redis.send(
     "EVALSHA",
     await redis.send("SCRIPT", "LOAD", DECIDE.text).then(String),
