@@ -2,6 +2,7 @@
 
 import type { Config, ProxyConfig } from "./config/config.ts";
 import type { Expiry } from "./config/expiry.ts";
+import type { FleetStatus } from "./fleet/fleet.ts";
 import type { LoadOptions } from "./config/load.ts";
 import type { TestResult } from "./engine/policy-tests.ts";
 import type { Address } from "./lib/address.ts";
@@ -33,6 +34,8 @@ export interface ProxyStats {
   readonly clients: number;
   /** Per upstream, the state of each target. */
   readonly upstreams: readonly UpstreamStats[];
+  /** The fleet as this proxy sees it; undefined where it counts alone. */
+  readonly fleet?: FleetStatus | undefined;
 }
 
 /** A proxy. Use it once: listen, then close. */

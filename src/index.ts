@@ -9,6 +9,7 @@ export {
   type Listener,
   type ListenerConfig,
   type ProxyConfig,
+  type StoreConfig,
   type Target,
   type TargetConfig,
   type Upstream,

@@ -11,6 +11,7 @@ import type { Config, Listener, ProxyConfig } from "./config/config.ts";
 import { copy, filesBeside } from "./config/load.ts";
 import { WorkerPool } from "./engine/worker-pool.ts";
 import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
+import { Fleet, type FleetRun } from "./fleet/fleet.ts";
 import { Engine } from "./engine/engine.ts";
 import { loadTested, type TestedConfig } from "./engine/policy-tests.ts";
 import type { Runner } from "./engine/runner.ts";
@@ -52,6 +53,8 @@ class RunningProxy implements Proxy {
   readonly #budget: DescriptorBudget = processBudget();
   /** Descriptors held besides those of connections. */
   #held = 0;
+  /** Does nothing where the configuration has none. */
+  readonly #fleet: Fleet;
   readonly #runner: Runner;
   readonly #upkeep: Upkeep;
   /** The configuration of the start, which reloads do not change. */
@@ -93,8 +96,12 @@ class RunningProxy implements Proxy {
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#builder = new SnapshotBuilder(this.#ledger);
     const snapshot = this.#builder.build(loaded, [...config.listeners.keys()]);
+    this.#fleet = new Fleet({ log: this.#log, descriptors: budget, now: monotonic });
     const { refusalInterval } = options;
-    const shared = { ledger: this.#ledger, budget, log: this.#log, prefix, refusalInterval };
+    const shared = {
+      ...{ ledger: this.#ledger, budget, log: this.#log, prefix },
+      ...{ refusalInterval, fleet: this.#fleet },
+    };
     this.#runner =
       workers === 1
         ? new Engine(snapshot, shared)
@@ -106,6 +113,7 @@ class RunningProxy implements Proxy {
       this.#hold(0);
       this.#stopAttending();
       this.#windows?.close();
+      return this.#fleet.close();
     });
     // A caller that does not await `ended` gets no unhandled rejection.
     this.ended.catch(() => {});
@@ -148,6 +156,7 @@ class RunningProxy implements Proxy {
     this.#hold(heldBy(holding));
     const { metrics, admin } = this.config;
     this.#started = { ...this.#started, metrics, admin };
+    if (this.config.fleet !== undefined) await this.#followFleet();
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
       if (this.#closing) throw new StartError("the proxy was closed while it was starting");
@@ -170,6 +179,15 @@ class RunningProxy implements Proxy {
     for (const warning of this.warnings) this.#log.warn(warning, {});
     if (!this.#closing) this.#attend();
     return this.#addresses[0] as Address;
+  }
+
+  /** @returns after the first attempt to reach the store; without a fleet there is nothing to wait for */
+  #followFleet(): Promise<void> {
+    const { config, credentials } = this.#loaded;
+    const { fleet, rateLimit } = config;
+    const run: FleetRun | undefined = fleet &&
+      credentials.fleet && { config: fleet, credentials: credentials.fleet };
+    return this.#fleet.configure(run, rateLimit);
   }
 
   /** What the windows look at. */
@@ -224,6 +242,7 @@ class RunningProxy implements Proxy {
       this.#input = input;
       this.#loaded = loaded;
       this.#reloads.succeeded(changedFields(plan));
+      if (this.#listening !== undefined && !this.#over) void this.#followFleet();
       if (this.#held > 0) this.#hold(heldBy(loaded.holding));
       this.#builder.follow(snapshot, this.#log);
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
@@ -304,6 +323,7 @@ class RunningProxy implements Proxy {
       connections: this.#ledger.connections(),
       clients: this.#ledger.clients.size,
       upstreams: poolStats(this.#builder.pools, now),
+      ...(this.config.fleet && { fleet: this.#fleet.status() }),
     };
   }
 }

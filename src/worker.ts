@@ -3,6 +3,7 @@
 import { setClock } from "./lib/clock.ts";
 import { DescriptorBudget } from "./lib/descriptors.ts";
 import { Engine } from "./engine/engine.ts";
+import { WorkerGate } from "./fleet/link.ts";
 import { StartError } from "./lib/errors.ts";
 import { guarded, type LogLevel, type Logger } from "./lib/log.ts";
 import { eventLevel } from "./engine/snapshot.ts";
@@ -22,6 +23,7 @@ function logger(): Logger {
   return { debug: pass("debug"), info: pass("info"), warn: pass("warn"), error: pass("error") };
 }
 
+const fleet = new WorkerGate((request) => report({ kind: "fleet", request }));
 let engine: Engine | undefined;
 let level: LogLevel = "info";
 
@@ -33,6 +35,8 @@ self.onmessage = ({ data }: MessageEvent<Command>) => {
       level = eventLevel(data.snapshot);
       engine?.apply(data.snapshot);
       return report({ kind: "applied" });
+    case "fleet":
+      return fleet.heard(data.reply);
     case "close":
       return void engine?.close().then(() => report({ kind: "closed" }));
     case "cut":
@@ -54,6 +58,7 @@ function start(command: Command & { kind: "start" }): void {
     ledger: Ledger.attach(ledger, worker),
     budget: new DescriptorBudget(descriptors, column),
     log: guarded(logger(), () => level),
+    fleet,
     prefix,
     refusalInterval,
   });

@@ -1,7 +1,8 @@
 // Lists the settings that differ from the built-in ones, as written. Pure.
 
-import { HEALTH_CHECK_BUILT_IN } from "../config/built-in.ts";
+import { FLEET_BUILT_IN, HEALTH_CHECK_BUILT_IN } from "../config/built-in.ts";
 import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
+import { shownStore } from "../config/store-address.ts";
 import { isZeroDuration, parseDuration } from "../lib/duration.ts";
 import { quote } from "../lib/errors.ts";
 
@@ -20,9 +21,13 @@ const SHOWN = new Set(
     .concat("tests"),
 );
 
+/** Keys whose values are addresses of stores. */
+const STORES = new Set(["fleet.store", "fleet.store.url"]);
+
 /** The built-in values; those of list entries are under the name of the list. */
 const KNOWN: Readonly<Record<string, unknown>> = {
   ...BUILT_IN,
+  fleet: FLEET_BUILT_IN,
   upstreams: { healthCheck: HEALTH_CHECK_BUILT_IN, slowStart: 0 },
 };
 
@@ -45,6 +50,8 @@ function leaves(value: unknown, key: string, kind: string, known: unknown): Diff
     });
   }
   if (same(value, known)) return [];
+  // It may hold a password.
+  if (STORES.has(kind)) return [{ key, value: quote(shownStore(value)), builtIn: undefined }];
   return [{ key, value: shown(value), builtIn: known === undefined ? undefined : shown(known) }];
 }
 

@@ -1,5 +1,6 @@
 // The built-in configuration: what `./out/proxy` uses without arguments. Pure.
 
+import { FLEET } from "./fleet-schema.ts";
 import type { Key, Table, Keys } from "./kinds.ts";
 import type { ListenerConfig, ProxyConfig, UpstreamConfig } from "./proxy-config.ts";
 import { HEALTH_CHECK, SCHEMA } from "./schema.ts";
@@ -50,3 +51,6 @@ export const BUILT_IN = valuesOf(SCHEMA) as BuiltIn;
 export const HEALTH_CHECK_BUILT_IN = valuesOf(HEALTH_CHECK) as Required<
   NonNullable<UpstreamConfig["healthCheck"]>
 >;
+
+/** What a fleet is where its table says nothing more. */
+export const FLEET_BUILT_IN = valuesOf(FLEET.table!);

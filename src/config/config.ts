@@ -3,11 +3,20 @@
 
 import type { Address, TargetAddress } from "../lib/address.ts";
 import type { LogLevel } from "../lib/log.ts";
+import type { WhenDown } from "./fleet-schema.ts";
 import type { ProxyProtocolVersion } from "./schema.ts";
+import type { StoreAddress } from "./store-address.ts";
 
 export { BUILT_IN } from "./built-in.ts";
-export type { Duration, ListenerConfig, ProxyConfig, TargetConfig, UpstreamConfig } from "./proxy-config.ts";
-export type { ProxyProtocolVersion };
+export type {
+  Duration,
+  ListenerConfig,
+  ProxyConfig,
+  StoreConfig,
+  TargetConfig,
+  UpstreamConfig,
+} from "./proxy-config.ts";
+export type { ProxyProtocolVersion, StoreAddress, WhenDown };
 
 /** The strict shape: complete, checked, frozen. Durations are milliseconds, paths are absolute. */
 export interface Config {
@@ -28,6 +37,8 @@ export interface Config {
   };
   readonly metrics: MetricsSettings | undefined;
   readonly admin: AdminSettings | undefined;
+  /** Undefined where the proxy counts alone. */
+  readonly fleet: FleetConfig | undefined;
   /** The absolute path of the configuration that decides beside this one, without effect. */
   readonly shadow: { readonly config: string } | undefined;
   readonly handshakes: {
@@ -83,6 +94,24 @@ export interface AdminSettings {
   readonly readers: readonly string[];
   readonly operators: readonly string[];
   readonly stateDirectory: string | undefined;
+}
+
+/** The fleet that the proxy is a part of. */
+export interface FleetConfig {
+  readonly store: { readonly url: StoreAddress; readonly passwordFile: string | undefined };
+  readonly tls:
+    | {
+        readonly ca: string;
+        readonly certificate: string | undefined;
+        readonly privateKey: string | undefined;
+      }
+    | undefined;
+  readonly namespace: string;
+  readonly node: string | undefined;
+  readonly timeout: number;
+  readonly lease: number;
+  readonly heartbeat: number;
+  readonly whenDown: WhenDown;
 }
 
 /** A complete {@link ListenerConfig}. */

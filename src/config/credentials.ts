@@ -4,9 +4,9 @@
 import { X509Certificate } from "node:crypto";
 import { createSecureContext } from "node:tls";
 import { readCertificate, type Certificate } from "../auth/certificate.ts";
-import type { AdminSettings, Config, Listener, UpstreamTls } from "./config.ts";
+import type { AdminSettings, Config, FleetConfig, Listener } from "./config.ts";
 import { quote, type Fault } from "../lib/errors.ts";
-import { blocksOf, certificates, privateKey, textOf, type Findings } from "./pem-files.ts";
+import { blocksOf, certificates, isOpenToOthers, privateKey, textOf, type Findings } from "./pem-files.ts";
 import { mayHaveSigned, readRevocationList, verifyList, type RevocationList } from "../auth/revocation.ts";
 
 /**
@@ -26,12 +26,21 @@ export interface UpstreamCredentials {
   readonly key: string | undefined;
 }
 
+/** What the store of a fleet is told and verified by. */
+export interface FleetCredentials {
+  readonly password: string | undefined;
+  /** Undefined without TLS. */
+  readonly tls: UpstreamCredentials | undefined;
+}
+
 /** The contents of all files that a configuration names. */
 export interface AllCredentials {
   /** One for each listener. */
   readonly listeners: readonly Credentials[];
   /** One for each upstream; undefined for those without TLS. */
   readonly upstreams: readonly (UpstreamCredentials | undefined)[];
+  /** Undefined where there is no fleet. */
+  readonly fleet: FleetCredentials | undefined;
   /** The certificates of each test, the client's first; undefined for those that name a client. */
   readonly tests: readonly (readonly X509Certificate[] | undefined)[];
   /** Of the door for operators; undefined where it has no TLS. */
@@ -48,7 +57,7 @@ const SERVER_AUTH = "1.3.6.1.5.5.7.3.1"; // RFC 5280, section 4.2.1.12
  * @param faults collects what is wrong; use the result only if it stays empty
  */
 export function* loadCredentials(
-  { listeners, upstreams, tests, admin }: Config,
+  { listeners, upstreams, tests, admin, fleet }: Config,
   faults: Fault[],
 ): Generator<void, AllCredentials> {
   const warnings = new Set<string>();
@@ -63,17 +72,19 @@ export function* loadCredentials(
         : certificates(certificate, "certificate", findings(`tests[${i}]`, faults, warnings)).all,
     ),
     admin: admin && ofAdmin(admin, faults, warnings),
+    fleet: fleet && ofFleet(fleet, faults, warnings),
     warnings: [...warnings],
   };
 }
 
 /** Every file that a configuration names. */
-export function filesOf({ listeners, upstreams, tests, admin }: Config): string[] {
+export function filesOf({ listeners, upstreams, tests, admin, fleet }: Config): string[] {
   const files = [
     ...listeners.flatMap(({ ca, certificate, privateKey, crl }) => [ca, certificate, privateKey, crl]),
     ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
     ...tests.map(({ certificate }) => certificate),
     ...[admin?.ca, admin?.certificate, admin?.privateKey],
+    ...[fleet?.store.passwordFile, fleet?.tls?.ca, fleet?.tls?.certificate, fleet?.tls?.privateKey],
   ];
   return [...new Set(files.filter((file) => file !== undefined))];
 }
@@ -103,9 +114,29 @@ function* ofListener(
   return credentials;
 }
 
+function ofFleet({ store, tls }: FleetConfig, faults: Fault[], warnings: Set<string>): FleetCredentials {
+  const { url, passwordFile } = store;
+  const found = findings("fleet.store", faults, warnings);
+  const text = passwordFile === undefined ? undefined : textOf(passwordFile, "passwordFile", found);
+  const password = text === undefined ? url.password : text.replace(/\r?\n$/, "");
+  if (passwordFile !== undefined && text !== undefined) {
+    const file = quote(passwordFile);
+    if (password === "" || /[\r\n\0]/.test(password ?? ""))
+      found.fault("passwordFile", `${file} does not hold one line with a password`);
+    if (isOpenToOthers(passwordFile)) {
+      found.warn(`the password file ${file} can be read by other users; chmod 600 keeps it to its owner`);
+    }
+  }
+  return { password, tls: tls && ofUpstream(tls, "fleet.tls", faults, warnings) };
+}
+
 /** Reads and checks the files of one end that connects: its CA and, where it has one, its own certificate and key. */
 export function ofUpstream(
-  tls: UpstreamTls,
+  tls: {
+    readonly ca: string;
+    readonly certificate: string | undefined;
+    readonly privateKey: string | undefined;
+  },
   key: string,
   faults: Fault[],
   warnings: Set<string>,

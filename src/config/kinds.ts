@@ -169,7 +169,10 @@ export function shorthand<K extends Keys>(long: Table<K>, short: keyof K & strin
     table: long,
     read(read, value, key) {
       if (typeof value === "object" && value !== null) return long.read(read, value, key);
-      const others = rest.map(([name, each]) => [name, each.kind.read(read, each.builtIn, `${key}.${name}`)]);
+      const others = rest.map(([name, { kind, builtIn }]) => [
+        name,
+        builtIn === undefined ? undefined : kind.read(read, builtIn, `${key}.${name}`),
+      ]);
       return { [short]: kind.read(read, value, key), ...Object.fromEntries(others) } as Values<K>;
     },
   };

@@ -83,7 +83,7 @@ export function privateKey(path: string, found: Findings): { pem: string; object
   }
 }
 
-function isOpenToOthers(path: string): boolean {
+export function isOpenToOthers(path: string): boolean {
   if (process.platform === "win32") return false;
   try {
     return (statSync(path).mode & 0o077) !== 0;

@@ -127,6 +127,47 @@ export interface ProxyConfig {
    * reload, and one that fails is a fault. Built in: none.
    */
   tests?: TestConfig[];
+  /**
+   * Several proxies hold each client to one limit together, through a store that they share. Built in: each
+   * proxy counts alone.
+   */
+  fleet?: {
+    /**
+     * The store that the proxies share: an address such as `"redis://user:password@host:6379/0"`, or a table
+     * with more to say.
+     */
+    store: string | StoreConfig;
+    /** Verifies the store. It is required with `rediss://`. Built in: none. */
+    tls?: {
+      /** Path of a PEM file. The CA certificates that the store must chain to. */
+      ca: string;
+      /** Path of a PEM file. The proxy's certificate as a client of the store. Built in: none. */
+      certificate?: string;
+      /** Path of a PEM file. That certificate's private key, not encrypted. Built in: none. */
+      privateKey?: string;
+    };
+    /**
+     * Namespace. Begins the keys in the store. Proxies with the same one are one fleet. Built in:
+     * `"tcpproxy"`.
+     */
+    namespace?: string;
+    /**
+     * Node's name. The name of this proxy, unique in the fleet. Built in: the host's name and the process's
+     * number.
+     */
+    node?: string;
+    /** How long a client waits for one answer of the store. Built in: `"50ms"`. */
+    timeout?: Duration;
+    /** The time after which the counts of a node that is silent are void. Built in: `"10s"`. */
+    lease?: Duration;
+    /** How often a node writes all of its counts anew. Built in: `"2s"`. */
+    heartbeat?: Duration;
+    /**
+     * Without the store: each node gives a client its share of the limits, or the whole limits (`local`), or
+     * refuses all clients (`refuse`). Built in: `"share"`.
+     */
+    whenDown?: "share" | "local" | "refuse";
+  };
 }
 
 /** The port for monitoring. */
@@ -308,4 +349,12 @@ export interface TestConfig {
    * refusal.
    */
   expect: string;
+}
+
+/** The store of a fleet with more to say than where it is. */
+export interface StoreConfig {
+  /** Address of a Redis or Valkey. The store: Redis 6 or later, or Valkey. `rediss://` is TLS. */
+  url: string;
+  /** Path of a file. A file with the store's password, in place of one in the address. Built in: none. */
+  passwordFile?: string;
 }

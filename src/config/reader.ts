@@ -79,8 +79,8 @@ export class Reader {
   }
 
   /** The absolute path of a PEM file; "" if it is at fault. */
-  path(value: unknown, key: string): string {
-    const path = this.text(value, key, "the path of a PEM file");
+  path(value: unknown, key: string, what = "the path of a PEM file"): string {
+    const path = this.text(value, key, what);
     return path === "" ? "" : this.#absolute(path);
   }
 

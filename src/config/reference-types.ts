@@ -25,6 +25,7 @@ const INTERFACES: Readonly<Record<string, string>> = {
   UpstreamConfig: "A service: its servers, and the groups that may reach it.",
   TestConfig: "A question to the configuration, and the answer that it must give.",
   TargetConfig: "A target with more settings than its address.",
+  StoreConfig: "The store of a fleet with more to say than where it is.",
 };
 
 /** The text of proxy-config.ts. */

@@ -4,6 +4,7 @@
 
 import { formatAddress } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
+import { FLEET } from "./fleet-schema.ts";
 import {
   RANGES,
   client,
@@ -382,6 +383,11 @@ export const SCHEMA = table(
     tests: optional(
       list(TEST, "test"),
       "Who must be allowed where, and who must be refused. They run in `proxy check`, at the start and at each reload, and one that fails is a fault.",
+    ),
+    fleet: optional(
+      FLEET,
+      "Several proxies hold each client to one limit together, through a store that they share.",
+      "each proxy counts alone",
     ),
   },
   "ProxyConfig",

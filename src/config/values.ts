@@ -74,6 +74,14 @@ export const countOrZero = (most: number): Kind<number> => ({
   read: (read, value, key) => (value === 0 ? 0 : read.count(value, key, most, ", or 0")),
 });
 
+/** The path of any other file. It is read as an absolute path. */
+export const filePath: Kind<string> = {
+  type: "path of a file",
+  typescript: "string",
+  schema: { type: "string", minLength: 1 },
+  read: (read, value, key) => read.path(value, key, "the path of a file"),
+};
+
 /** Any text except the empty one. */
 export function text(what: string): Kind<string> {
   return {

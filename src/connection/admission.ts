@@ -12,7 +12,8 @@ import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Block, Blocks } from "../auth/blocks.ts";
 import type { Router } from "../auth/server-name.ts";
 import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
-import type { ClientLease, Limits } from "../state/limits.ts";
+import type { Limits } from "../state/limits.ts";
+import type { Lease } from "./fleet-gate.ts";
 import { judge, weaknessOf, type Finding, type Trust } from "../auth/certificate-check.ts";
 
 /**
@@ -171,7 +172,7 @@ export interface Admission {
   readonly pool: Pool;
   /** The server name that the client asked for, if any. */
   readonly serverName: string | undefined;
-  readonly lease: ClientLease;
+  readonly lease: Lease;
   /** When the client's certificate expires, in milliseconds since 1970. */
   readonly expiresAt: number;
   /** Bytes that the target gets before anything else. */

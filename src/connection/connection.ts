@@ -1,6 +1,6 @@
 // One connection, from accept to release, in the order in which it happens:
 //
-//   accept → handshake → identify → route → authorize → admit → pick → dial → relay → half-close → release
+//   accept → handshake → identify → route → authorize → admit → (ask the fleet) → pick → dial → relay → half-close → release
 //
 // (admission.ts has "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
 // token. The phases, and the legal transitions between them:
@@ -9,6 +9,7 @@
 //       │            │           │                    ↑
 //       └────────────┴───────────┴────────────────────┘
 //
+// Where there is a fleet, `asking` comes between `handshake` and `dialing`; from there to `over` too.
 // A connection goes back from `relaying` to `dialing` only while neither side has had a byte of the other's. It goes
 // from `dialing` to `dialing` with the next target. A connection that ends orderly is released in `closing`. Each event
 // handler lists the phases in which it can be called. The first reason for an ending counts. `#release` gives back
@@ -37,6 +38,7 @@ import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descri
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
 import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
+import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gate.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
@@ -66,6 +68,8 @@ export interface Shared {
   readonly sources: Sources;
   readonly handshakes: HandshakeQueue;
   readonly tarpit: Tarpit;
+  /** Undefined where the proxy counts alone. */
+  fleet: FleetGate | undefined;
   readonly log: Logger;
   /** Every refusal goes through this log. */
   readonly refusals: RefusalLog;
@@ -210,6 +214,8 @@ export class Connection implements Dialer, HandshakeOwner {
   #admission: Admission | undefined;
   /** What it holds with the shadow, while that allows it. */
   #shadowLease: ClientLease | undefined;
+  /** The fleet counts it, or is being asked. */
+  #inFleet = false;
   #pick: TargetLease | undefined;
   #target: Target | undefined;
   #attempt: Attempt<Connection> | undefined;
@@ -277,17 +283,61 @@ export class Connection implements Dialer, HandshakeOwner {
     if ("reason" in admission) return this.#refuse(admission.reason, admission);
     this.#admission = admission;
     counters.handshaking(this.#listener.row, -1);
-    counters.admitted(admission.pool.row, admission.pool.groups.get(admission.group) as number);
     if (this.#ticket !== undefined) handshakes.done(this.#ticket);
     this.#ticket = undefined;
     if (this.#row !== undefined) sources.admitted(this.#row, now());
     this.#deadlines.admitted(admission.expiresAt);
     this.#deadlines.limit(rules.config, Math.random());
+    if (this.#shared.fleet === undefined) this.#admitted(admission);
+    else this.#askFleet(this.#shared.fleet, admission);
+  }
+
+  /** Every limit admits the connection. Called in `handshake` and `asking`. */
+  #admitted(admission: Admission): void {
+    const { rules, ledger } = this.#shared;
+    const { pool, group } = admission;
+    this.#phase = "dialing";
+    ledger.counters.admitted(pool.row, pool.groups.get(group));
     // The check is here so that it costs nothing where the line is not written.
     const { log, logLevel } = rules.config;
     if (log.admissions) this.#logAdmitted(admission, "info");
     else if (logLevel === "debug") this.#logAdmitted(admission, "debug");
     this.#dialNext(admission);
+  }
+
+  #askFleet(fleet: FleetGate, admission: Admission): void {
+    this.#phase = "asking";
+    this.#inFleet = true;
+    fleet.ask(admission.client, (answer) => {
+      try {
+        this.#fleetAnswered(admission, answer);
+      } catch (error) {
+        this.#fail(error as Error, "client_error", "client");
+      }
+    });
+  }
+
+  /** Meets `asking`, and `over` where the connection has ended meanwhile: then what the fleet granted is given back. */
+  #fleetAnswered(admission: Admission, answer: Lease | FleetRefusal): void {
+    const isOver = this.#phase === "over";
+    if (typeof answer === "string") {
+      // A refusal takes nothing from anyone.
+      admission.lease.cancel();
+      const { client, pool } = admission;
+      if (!isOver) this.#refuse(answer, { client, upstream: pool.upstream.name });
+    } else if (isOver) answer.release();
+    else {
+      this.#admission = { ...admission, lease: both(admission.lease, answer) };
+      this.#admitted(this.#admission);
+    }
+  }
+
+  /** The proxy has become a part of a fleet, which counts this connection from now on. Meets every phase. */
+  joinFleet(fleet: FleetGate): void {
+    const admission = this.#admission;
+    if (admission === undefined || this.#inFleet) return;
+    this.#inFleet = true;
+    this.#admission = { ...admission, lease: both(admission.lease, fleet.adopt(admission.client)) };
   }
 
   /**
@@ -394,7 +444,7 @@ export class Connection implements Dialer, HandshakeOwner {
 
   /** Called in `dialing` (with the last bytes of the handshake), `relaying`, `closing`, `over`. */
   clientSent(chunk: Buffer): void {
-    if (this.#connected || this.#phase === "dialing") {
+    if (this.#connected || this.#isOpening) {
       if (!this.#toUpstream.push(chunk)) this.#writeFailed();
     } else if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: "data before the handshake's end" });
@@ -411,7 +461,7 @@ export class Connection implements Dialer, HandshakeOwner {
   /** A FIN or a close_notify. Called in every phase. */
   clientEnded(): void {
     if (this.#phase === "handshake") return this.#refuse("handshake_failed", { detail: "the client left" });
-    if (!this.#connected && this.#phase !== "dialing") return;
+    if (!this.#connected && !this.#isOpening) return;
     this.#endedBy ??= "client";
     this.#toUpstream.end();
     this.#closeIfDone();
@@ -422,7 +472,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#clientGone = true;
     if (this.#phase === "handshake") {
       this.#refuse("handshake_failed", { detail: codeOf(error) ?? "the client left" });
-    } else if (this.#phase === "dialing") this.#break("client_reset", "client");
+    } else if (this.#isOpening) this.#break("client_reset", "client");
     else if (this.#connected) {
       // After the proxy has ended its half, the client's end is reported as a close: all that it sent has arrived.
       if (error === undefined && this.#toClient.finished) this.clientEnded();
@@ -600,7 +650,7 @@ export class Connection implements Dialer, HandshakeOwner {
       return false;
     }
     // While no target has answered, no work would be interrupted: close at once.
-    const grace = this.#phase === "dialing" ? 0 : revocationGrace;
+    const grace = this.#isOpening ? 0 : revocationGrace;
     this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });
     if (grace === 0) this.#break("authorization_revoked");
     return !before;
@@ -750,7 +800,7 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#ticket = undefined;
     const { counters } = this.#shared.ledger;
     if (this.#admission === undefined) counters.handshaking(this.#listener.row, -1);
-    else counters.closed(this.#admission.pool.row, undefined, 0);
+    else if (this.#phase !== "asking") counters.closed(this.#admission.pool.row, undefined, 0);
     count(this.#shared, this.#listener.row, about.upstream, reason);
     this.#phase = "over";
     this.#ending = "refused";
@@ -807,6 +857,11 @@ export class Connection implements Dialer, HandshakeOwner {
   #break(reason: CloseReason, by: "client" | "upstream" | "proxy" = "proxy"): void {
     if (this.#phase === "over") return;
     this.#endedBy ??= by;
+    if (this.#phase === "asking" && this.#admission !== undefined) {
+      // Its end is counted, and so is its beginning.
+      const { pool, group } = this.#admission;
+      this.#shared.ledger.counters.admitted(pool.row, pool.groups.get(group));
+    }
     this.#phase = "over";
     this.#ending ??= reason;
     this.#attempt?.abandon();
@@ -874,6 +929,11 @@ export class Connection implements Dialer, HandshakeOwner {
 
   get #connected(): boolean {
     return this.#phase === "relaying";
+  }
+
+  /** Let in, and no target has answered yet. */
+  get #isOpening(): boolean {
+    return this.#phase === "dialing" || this.#phase === "asking";
   }
 
   get #isLocal(): boolean {

@@ -6,12 +6,13 @@ import type { CloseReason } from "../lib/errors.ts";
 /**
  * The phases of a connection; connection.ts lists the legal transitions.
  * - `handshake` the proxy does not know the client yet
+ * - `asking` the limits of this thread admit the client; the fleet has not answered yet, which it does in bounded time
  * - `dialing` the client is admitted; no target has answered yet
  * - `relaying` bytes go both ways, or one way after a half-close
  * - `closing` both directions are done; the sockets are sending what they still hold
  * - `over` the connection is refused or broken off; nothing more is sent
  */
-export type Phase = "handshake" | "dialing" | "relaying" | "closing" | "over";
+export type Phase = "handshake" | "asking" | "dialing" | "relaying" | "closing" | "over";
 
 /** A moment, on both clocks. */
 export interface Moment {
@@ -165,6 +166,8 @@ export class Deadlines {
     switch (phase) {
       case "handshake":
         return since >= config.handshakeTimeout ? "handshake_timeout" : undefined;
+      case "asking":
+        return undefined;
       case "dialing":
         return since >= config.connectTimeout ? "connect_timeout" : undefined;
       case "relaying":

@@ -10,6 +10,7 @@ import { makePools } from "../upstreams/pool.ts";
 import { monotonic } from "../lib/clock.ts";
 import { clientHandlers, type Connection, type Shared } from "../connection/connection.ts";
 import type { DescriptorBudget } from "../lib/descriptors.ts";
+import type { FleetGate } from "../connection/fleet-gate.ts";
 import { HandshakeQueue } from "../connection/handshake-queue.ts";
 import { listen, type Port } from "../listeners/listener.ts";
 import type { Logger } from "../lib/log.ts";
@@ -32,6 +33,8 @@ export interface EngineOptions {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly log: Logger;
+  /** Asked where the configuration has a fleet. */
+  readonly fleet?: FleetGate;
   /** The start of its connections' names. */
   readonly prefix: string;
   /** Milliseconds between two lines of the refusal log for the same; undefined for the log's own. */
@@ -88,6 +91,7 @@ export class Engine {
         now: monotonic,
       }),
       tarpit: new Tarpit(budget, monotonic),
+      fleet: snapshot.config.fleet && options.fleet,
       log,
       refusals: new RefusalLog({
         write: (fields) => log.warn("refused", fields),
@@ -159,6 +163,10 @@ export class Engine {
     this.#beat.run(isWatched(snapshot));
     sources.setRule(config.handshakes);
     handshakes.max = this.#ownHandshakes(snapshot);
+    this.#shared.fleet = config.fleet && this.#options.fleet;
+    if (this.#shared.fleet !== undefined && before.fleet === undefined) {
+      for (const connection of this.#shared.connections) connection.joinFleet(this.#shared.fleet);
+    }
     // Only on a change: otherwise reloads in quick succession would keep it from ever ticking.
     if (tickEvery(config) !== tickEvery(before)) {
       clearInterval(this.#ticking);

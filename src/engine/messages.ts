@@ -2,6 +2,7 @@
 
 import type { Address } from "../lib/address.ts";
 import type { DescriptorMemory } from "../lib/descriptors.ts";
+import type { FleetReply, FleetRequest } from "../fleet/link.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { Answers, Question } from "./questions.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -26,6 +27,7 @@ export type Command =
       readonly ports: readonly number[];
     }
   | { readonly kind: "apply"; readonly snapshot: Snapshot }
+  | { readonly kind: "fleet"; readonly reply: FleetReply }
   | { readonly kind: "close" }
   | { readonly kind: "ask"; readonly id: number; readonly question: Question }
   | { readonly kind: "cut" };
@@ -45,6 +47,7 @@ export type WorkerEvent =
       readonly message: string;
       readonly fields: Fields;
     }
+  | { readonly kind: "fleet"; readonly request: FleetRequest }
   /** The worker's ports are closed. */
   | { readonly kind: "closed" }
   /** The worker was closed, and its last connection is gone. */

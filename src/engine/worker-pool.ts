@@ -6,6 +6,7 @@ import { monotonic } from "../lib/clock.ts";
 import { returnColumn, takeColumn } from "../lib/descriptors.ts";
 import { StartError } from "../lib/errors.ts";
 import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
+import { FleetLink } from "../fleet/link.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
@@ -33,6 +34,7 @@ export interface WorkerPoolOptions extends EngineOptions {
 interface WorkerThread {
   readonly thread: Worker;
   readonly column: number;
+  readonly fleet: FleetLink | undefined;
   /** Settles the promise of the caller that waits for the worker's answer. */
   listening: PromiseWithResolvers<readonly Address[]>;
   applied: PromiseWithResolvers<void>[];
@@ -181,13 +183,14 @@ export class WorkerPool {
   }
 
   async #start(number: number): Promise<readonly Address[]> {
-    const { module } = this.#options;
+    const { module, fleet } = this.#options;
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
     const worker: WorkerThread = {
       thread,
       column,
+      fleet: fleet && new FleetLink(fleet, (reply) => thread.postMessage({ kind: "fleet", reply })),
       listening: Promise.withResolvers(),
       applied: [],
       asked: new Map(),
@@ -236,6 +239,8 @@ export class WorkerPool {
         return this.#endIfOver();
       case "log":
         return log[event.level](event.message, event.fields);
+      case "fleet":
+        return worker.fleet?.heard(event.request);
       case "listening":
         return worker.listening.resolve(event.addresses);
       case "failed":
@@ -263,6 +268,7 @@ export class WorkerPool {
   #died(number: number, worker: WorkerThread): void {
     const { ledger, budget, log } = this.#options;
     budget.forget(worker.column);
+    worker.fleet?.close();
     returnColumn(worker.column);
     for (const applied of worker.applied) applied.resolve();
     for (const answered of worker.asked.values()) answered(undefined);

@@ -63,6 +63,11 @@ export const REFUSAL_REASONS = {
     meaning: "The client's token bucket is empty: it connects faster than the bucket fills.",
     remedy: "Use a connection pool, or raise `rateLimit.capacity`, or shorten `rateLimit.fillRate`.",
   },
+  fleet_unavailable: {
+    meaning: 'The store of the fleet did not answer, and `fleet.whenDown` is `"refuse"`.',
+    remedy:
+      "See the `fleet store unavailable` line before. Bring the store back, or choose another `fleet.whenDown`.",
+  },
   source_limited: {
     meaning: "Too many handshakes from the client's address failed. The connection is closed before TLS.",
     remedy:

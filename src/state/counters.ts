@@ -106,9 +106,10 @@ export class Counters {
   }
 
   /** @param group the row of upstream and group */
-  admitted(upstream: number, group: number): void {
+  admitted(upstream: number, group: number | undefined): void {
     this.#add(AT.upstreams + upstream * SIZE.upstream + UPSTREAM.open, 1);
-    this.#add(AT.groups + group, 1);
+    // A reload may have taken the group away while the fleet was asked.
+    if (group !== undefined) this.#add(AT.groups + group, 1);
   }
 
   /** Bytes have moved since the last call. */

@@ -6,6 +6,8 @@ export interface Features {
   readonly tickets: boolean;
   /** Run on so many threads or processes. */
   readonly workers: boolean;
+  /** Share limits with others through a Redis, one question for each connection. */
+  readonly fleet: boolean;
 }
 
 /** Asks the binary; `certs` is a folder with certificates, `scratch` one to write to. */
@@ -16,14 +18,15 @@ export async function featuresOf(program: string, certs: string, scratch: string
     privateKey: `${certs}/server.key`,
   };
   const upstreams = [{ name: "one", targets: ["127.0.0.1:1"], authorizedGroups: ["bench"] }];
-  const config = async (name: string, more: object) => {
+  const config = async (name: string, more: object, rest: object = {}) => {
     const path = `${scratch}/${name}.json`;
-    await Bun.write(path, JSON.stringify({ listener: { ...listener, ...more }, upstreams }));
+    await Bun.write(path, JSON.stringify({ listener: { ...listener, ...more }, upstreams, ...rest }));
     return ["--config", path];
   };
   return {
     tickets: knows(program, await config("tickets", { sessionTickets: false })),
     workers: knows(program, [...(await config("workers", {})), "--workers", "2"]),
+    fleet: knows(program, await config("fleet", {}, { fleet: { store: "redis://127.0.0.1:1" } })),
   };
 }
 

@@ -55,6 +55,8 @@ export interface LoadMeasure {
   readonly tickets?: true;
   /** Of the client's ends, in front of this proxy, with plain connections. */
   readonly tunnel?: true;
+  /** A Redis is asked about each connection. */
+  readonly fleet?: true;
   /** Takes part with each of these numbers of workers, on load from two generators; rows are told apart by it. */
   readonly workers?: readonly number[];
 }
@@ -125,6 +127,23 @@ export const LOADS: readonly LoadMeasure[] = [
         name: "handshake-resumed",
         about: "the same where each handshake resumes the session of the one before; RSA-2048, tickets on",
         floor: "resumed",
+        ...cpuPerOperation,
+      },
+    ],
+  },
+  {
+    name: "handshake-fleet",
+    keys: "rsa",
+    fleet: true,
+    task: (count) => ({ kind: "connect", count, concurrency: 8 }),
+    quick: { rounds: 3, amount: 320 },
+    full: { rounds: 7, amount: 1_500 },
+    rows: [
+      {
+        name: "handshake-fleet",
+        about:
+          "the same as handshake-rsa where a Redis is asked about each connection; the Redis not counted",
+        floor: "rsa",
         ...cpuPerOperation,
       },
     ],

@@ -31,6 +31,8 @@ export interface Setup {
   readonly tickets: boolean;
   /** Threads or processes. */
   readonly workers: number;
+  /** The address of a Redis that is asked about each connection; undefined for none. */
+  readonly store: string | undefined;
 }
 
 const which = (name: string) => Bun.which(name, { PATH: `${process.env.PATH}:/usr/sbin:/usr/local/sbin` });
@@ -44,7 +46,7 @@ export function ourselves(program: string, features: Features): Peer {
     program,
     version: ["--version"],
     ...features,
-    command: ({ port, backend, certs, folder, tickets, workers }) => ({
+    command: ({ port, backend, certs, folder, tickets, workers, store }) => ({
       args: [
         ...["--config", `${folder}/proxy.toml`, "--log-level", "silent"],
         ...(features.workers ? ["--workers", String(workers)] : []),
@@ -64,6 +66,7 @@ authorizedGroups = ["bench"]
 [rateLimit]
 capacity = 1000000
 fillRate = "1ms"
+${store === undefined ? "" : `[fleet]\nstore = "${store}"\ntimeout = "500ms"`}
 `,
       },
     }),
@@ -72,7 +75,7 @@ fillRate = "1ms"
 
 /** The client's ends that are installed, in front of this proxy: `backend` is the proxy's port. */
 export function tunnels(program: string): Peer[] {
-  const ends = { tickets: false, workers: false };
+  const ends = { tickets: false, workers: false, fleet: false };
   return [
     {
       name: "tcpproxy",
@@ -129,6 +132,7 @@ export const PEERS: readonly Peer[] = [
     version: ["-v"],
     tickets: true,
     workers: true,
+    fleet: false,
     command: ({ port, backend, certs, folder, connections, tickets, workers }) => ({
       args: ["-db", "-f", `${folder}/haproxy.cfg`],
       files: {
@@ -158,6 +162,7 @@ backend out
     version: ["-v"],
     tickets: true,
     workers: true,
+    fleet: false,
     command: ({ port, backend, certs, folder, connections, tickets, workers }) => ({
       args: ["-c", `${folder}/nginx.conf`, "-e", "stderr"],
       files: {
@@ -196,6 +201,7 @@ stream {
     tickets: true,
     // It has a thread for each connection, whatever one says.
     workers: false,
+    fleet: false,
     command: ({ port, backend, certs, folder, tickets }) => ({
       args: [`${folder}/stunnel.conf`],
       files: {

@@ -1,6 +1,7 @@
 // Runs measures. Rounds are interleaved (A, B, C, A, B, C, …), so that a machine whose speed drifts is unfair to nobody.
 // CPU is that of the proxy's own processes; the generators and the backend are processes of their own.
 
+import { existsSync } from "node:fs";
 import { Client } from "./client.ts";
 import { Load, linesOf } from "./load.ts";
 import { STARTUP, type LoadMeasure, type MemoryMeasure, type Row } from "./measures.ts";
@@ -48,7 +49,10 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
     ? leaveOut(bench, measure.name, "cannot resume sessions", ({ tickets }) => tickets)
     : measure.workers
       ? leaveOut(bench, measure.name, "has no number of workers", ({ workers }) => workers)
-      : bench.peers;
+      : measure.fleet
+        ? leaveOut(bench, measure.name, "has no fleet", ({ fleet }) => fleet)
+        : bench.peers;
+  const store = measure.fleet && (await startStore(bench));
   const contestants: { running: Running; figures: Figures[] }[] = [];
   const table: Figures[] = [];
   for (const workers of measure.workers ?? [1]) {
@@ -58,7 +62,11 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
     });
     table.push(...figures);
     for (const peer of able) {
-      const running = await begin(bench, peer, measure.keys, workers, measure.tickets === true);
+      const running = await begin(bench, peer, measure.keys, {
+        workers,
+        tickets: measure.tickets === true,
+        store,
+      });
       contestants.push({ running, figures });
     }
   }
@@ -160,9 +168,33 @@ async function behindProxy(bench: Bench, keys: Keys): Promise<{ bench: Bench; en
   return { bench: { ...bench, peers: bench.tunnels, backend: port }, end: stop };
 }
 
-function begin(bench: Bench, peer: Peer, keys: Keys, workers = 1, tickets = false): Promise<Running> {
+function begin(
+  bench: Bench,
+  peer: Peer,
+  keys: Keys,
+  {
+    workers = 1,
+    tickets = false,
+    store,
+  }: { workers?: number; tickets?: boolean; store?: string | undefined } = {},
+): Promise<Running> {
   const { backend, connections, scratch } = bench;
-  return start(peer, { backend, connections, certs: bench.certs[keys], tickets, workers }, scratch);
+  return start(peer, { backend, connections, certs: bench.certs[keys], tickets, workers, store }, scratch);
+}
+
+/** A Redis on a socket in the file system. */
+async function startStore({ scratch }: Bench): Promise<string> {
+  const program = Bun.which("redis-server");
+  if (program === null) throw new Error("redis-server is missing");
+  const path = `${scratch}/store.sock`;
+  remember(
+    Bun.spawn([program, "--port", "0", "--unixsocket", path, "--save", "", "--dir", scratch], {
+      stdout: "ignore",
+      stderr: "ignore",
+    }),
+  );
+  for (let i = 0; i < 200 && !existsSync(path); i++) await Bun.sleep(10);
+  return `redis+unix://${path}`;
 }
 
 function leaveOut(

@@ -34,6 +34,7 @@ test.each(names)("the example %s passes the check", async (name) => {
   // One of them names another.
   for (const each of names) copyFileSync(`${EXAMPLES}/${each}`, folder.path(each));
   for (const [to, from] of Object.entries(FILES)) copyFileSync(certPath(from), folder.path(`pki/${to}`));
+  writeFileSync(folder.path("pki/store.password"), "secret\n", { mode: 0o600 });
   await using run = await Run.start(["check", "--config", name], { cwd: folder.path(".") });
   expect({ code: await run.exit(), stderr: run.stderr }).toEqual({ code: 0, stderr: "" });
 });

@@ -74,6 +74,7 @@ test("an empty configuration resolves to the built-in one", () => {
     fallback: "echo",
     rateLimit: { capacity: 10, fillRate: 1_000, maxConnections: undefined },
     tests: [],
+    fleet: undefined,
   });
 });
 
@@ -321,6 +322,7 @@ test("a configuration with every key resolves", () => {
         expect: "group_not_authorized",
       },
     ],
+    fleet: undefined,
   });
 });
 

@@ -53,7 +53,14 @@ function rulesOf(listener: object = {}, crl?: string): OfflineRules {
   };
   return offlineRules({
     config,
-    credentials: { listeners: [credentials], upstreams: [], tests: [], admin: undefined, warnings: [] },
+    credentials: {
+      listeners: [credentials],
+      upstreams: [],
+      tests: [],
+      admin: undefined,
+      fleet: undefined,
+      warnings: [],
+    },
     maxConnections: 10,
   });
 }

@@ -26,6 +26,7 @@ const PAGES = [
   "test/bench/README.md",
   "test/examples/README.md",
   "src/tunnel/README.md",
+  "src/fleet/README.md",
   ...TOPICS,
 ];
 
@@ -118,6 +119,7 @@ describe("command lines in the documentation", () => {
     "reasons",
     "certificates",
     "connect",
+    "fleet",
     ...TOPICS.map((page) => page.replace(/.*\/|\.md$/g, "")),
   ];
 
@@ -196,6 +198,7 @@ describe("documented reasons and messages", () => {
     overloaded: true,
     no_target: true,
     proxy_header: true,
+    fleet_unavailable: true,
   };
   const closes: Record<CloseReason, true> = {
     closed: true,
@@ -216,7 +219,7 @@ describe("documented reasons and messages", () => {
     const named = rows(readme, "reason").flatMap(([cell]) => inlineCode(cell!));
     expect(new Set(named).size).toBe(named.length);
     // A client's name that does not fit into a PROXY header is rare; the page on that header explains it.
-    expect([...named, "proxy_header"].sort()).toEqual(Object.keys(refusals).sort());
+    expect([...named, "proxy_header", "fleet_unavailable"].sort()).toEqual(Object.keys(refusals).sort());
   });
 
   test("the page on the log has every reason for which connections close", () => {

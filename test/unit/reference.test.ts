@@ -75,6 +75,7 @@ describe("the JSON Schema", () => {
     handshakes: {},
     rateLimit: {},
     tests: [{ client: "x@y", expect: "group_not_authorized" }],
+    fleet: { store: { url: "rediss://store.example.com" }, tls: { ca: "a" } },
   };
   const resolves = (input: unknown) => {
     const faults: Fault[] = [];
@@ -120,6 +121,11 @@ describe("the JSON Schema", () => {
     "tests[].listener",
     "tests[].from",
     "tests[].expect",
+    "fleet.tls.certificate",
+    "fleet.tls.privateKey",
+    "fleet.timeout",
+    "fleet.lease",
+    "fleet.heartbeat",
   ]);
 
   test.each(rows().map(({ key }) => key))("the JSON Schema and the resolver agree on %s", (key) => {

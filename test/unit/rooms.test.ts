@@ -13,6 +13,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["api.ts"],
   ["admin"],
   ["engine"],
+  ["fleet"],
   ["listeners", "connection"],
   ["upstreams"],
   ["config"],
