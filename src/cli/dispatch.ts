@@ -8,7 +8,7 @@ import { ADDRESS } from "./open.ts";
 import { run } from "./run.ts";
 
 /** What only another command needs is loaded with that command: the proxy runs for months, and holds what it has loaded. */
-export const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
+const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).check,
   connect: async () => (await import("./connect.ts")).connect,
   echo: async () => (await import("./echo-command.ts")).echoCommand,
@@ -110,3 +110,5 @@ function unknownCommand(word: string): string {
       : `did you mean ${near}?`;
   return `unknown command ${quote(word)}; ${hint}`;
 }
+
+export { ACTIONS };
