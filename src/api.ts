@@ -10,6 +10,9 @@ import type { Logger } from "./lib/log.ts";
 import type { Forecast } from "./engine/reload-plan.ts";
 import type { UpstreamStats } from "./upstreams/pool.ts";
 
+/** What a proxy does, from the moment when all its threads accept connections. */
+export type Phase = "running" | "reloading" | "draining";
+
 /** Options besides the configuration. */
 export interface ProxyOptions extends LoadOptions {
   /** Where the log goes. Default: lines on standard error. */
@@ -18,6 +21,11 @@ export interface ProxyOptions extends LoadOptions {
   refusalInterval?: number;
   /** Where `reload()` without an argument gets its configuration. Default: the last one, whose files are read again. */
   source?: () => ProxyConfig | Promise<ProxyConfig>;
+  /**
+   * Is called at each change: `running` once all threads accept connections and after each reload, refused or not;
+   * `reloading` before one; `draining` at the first `close()`, after which no other follows. It must not throw.
+   */
+  onPhase?: (phase: Phase) => void;
 }
 
 /** How {@link Proxy.close} ends. */
@@ -82,4 +90,6 @@ export interface Proxy {
   /** Resolves as {@link close} does; rejects if the proxy ends by itself because its workers keep dying. */
   readonly ended: Promise<{ cut: number }>;
   stats(): ProxyStats;
+  /** Resolves once every thread that carries connections has answered, which one that hangs does not. */
+  responds(): Promise<void>;
 }

@@ -27,4 +27,11 @@ export {
   type Logger,
   type LoggerOptions,
 } from "./lib/log.ts";
-export { createProxy, type CloseOptions, type Proxy, type ProxyOptions, type ProxyStats } from "./proxy.ts";
+export {
+  createProxy,
+  type CloseOptions,
+  type Proxy,
+  type Phase,
+  type ProxyOptions,
+  type ProxyStats,
+} from "./proxy.ts";

@@ -4,7 +4,7 @@
 import { resolve } from "node:path";
 import { version } from "../package.json";
 import { formatAddress, type Address } from "./lib/address.ts";
-import type { CloseOptions, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
+import type { CloseOptions, Phase, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
 import { poolStats } from "./upstreams/pool.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
@@ -33,7 +33,7 @@ import { EventHub } from "./lib/events.ts";
 import { Ledger } from "./state/ledger.ts";
 import { FileStamps, Watch } from "./config/watch.ts";
 
-export type { CloseOptions, Proxy, ProxyOptions, ProxyStats };
+export type { CloseOptions, Phase, Proxy, ProxyOptions, ProxyStats };
 
 /**
  * Makes a proxy; opens only the files that the configuration names.
@@ -178,6 +178,7 @@ class RunningProxy implements Proxy {
     }
     for (const warning of this.warnings) this.#log.warn(warning, {});
     if (!this.#closing) this.#attend();
+    this.#enter("running");
     return this.#addresses[0] as Address;
   }
 
@@ -219,9 +220,18 @@ class RunningProxy implements Proxy {
 
   reload(config?: ProxyConfig): Promise<void> {
     const given = config && copy(config);
-    const done = this.#reloading.then(() => this.#reload(given));
+    const done = this.#reloading.then(async () => {
+      const listens = this.#addresses.length > 0;
+      if (listens) this.#enter("reloading");
+      await this.#reload(given).finally(() => listens && this.#enter("running"));
+    });
     this.#reloading = done.catch(() => {});
     return done;
+  }
+
+  /** A proxy that closes does not leave that phase. */
+  #enter(phase: Phase): void {
+    if (!this.#closing) this.#options.onPhase?.(phase);
   }
 
   async #reload(given: ProxyConfig | undefined): Promise<void> {
@@ -300,6 +310,7 @@ class RunningProxy implements Proxy {
 
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {
     if (!this.#closing) {
+      this.#enter("draining");
       this.#stopAttending();
       void this.#runner.close().then(() => {
         const connections = this.#ledger.connections();
@@ -315,6 +326,10 @@ class RunningProxy implements Proxy {
     const connections = this.#ledger.connections();
     if (connections > 0) this.#log.warn("closing remaining connections", { connections });
     this.#runner.cut();
+  }
+
+  async responds(): Promise<void> {
+    await this.#runner.ask({ about: "life" });
   }
 
   stats(): ProxyStats {

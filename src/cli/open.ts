@@ -4,13 +4,13 @@ import { BUILT_IN, type ProxyConfig } from "../config/config.ts";
 import { readConfigFile } from "../config/file.ts";
 import { ConfigError } from "../lib/errors.ts";
 import { LOG_FORMATS, createLogger, type Logger } from "../lib/log.ts";
-import { createProxy, type Proxy } from "../proxy.ts";
+import { createProxy, type Proxy, type ProxyOptions } from "../proxy.ts";
 import { FLAGS, UsageError, applyFlags, choose, locate, type Flag, type FlagValues } from "./flags.ts";
 
 /** The word that `run` and `check` take. */
 export const ADDRESS = {
   name: "ADDRESS",
-  description: `where to listen: ":5000" (every interface, IPv4 and IPv6), "127.0.0.1:5000" or "[::1]:5000" [default: ${BUILT_IN.listener.address}]`,
+  description: `where to listen: ":5000" (every interface, IPv4 and IPv6), "127.0.0.1:5000", "[::1]:5000" or "systemd:NAME" (a socket that systemd opens) [default: ${BUILT_IN.listener.address}]`,
   most: 1,
 };
 
@@ -32,6 +32,7 @@ export const LOG_FLAGS = {
 export async function openProxy(
   flags: FlagValues,
   logger: Logger,
+  options: Pick<ProxyOptions, "onPhase"> = {},
 ): Promise<{ proxy: Proxy; written: ProxyConfig }> {
   const file = flags["config"];
   const read = () => readWritten(flags);
@@ -41,6 +42,7 @@ export async function openProxy(
       ...(file !== undefined && { configFile: file }),
       source: read,
       logger,
+      ...options,
     });
     return { proxy, written };
   } catch (error) {

@@ -2,7 +2,8 @@
 
 import { BUILT_IN } from "../config/config.ts";
 import { guarded } from "../lib/log.ts";
-import type { Proxy } from "../proxy.ts";
+import { findManager } from "../lib/systemd.ts";
+import type { Proxy, ProxyOptions } from "../proxy.ts";
 import { DONE, FAILED, type Command } from "./command.ts";
 import { FLAGS } from "./flags.ts";
 import { ADDRESS, PRECEDENCE, loggerFor, openProxy } from "./open.ts";
@@ -26,7 +27,9 @@ export const run: Command = {
     const logger = loggerFor(flags);
     let running: Proxy | undefined;
     ignoreSignals(guarded(logger, () => running?.config.logLevel ?? BUILT_IN.logLevel));
-    const opened = openProxy(flags, logger).then(({ proxy }) => proxy);
+    const opened = asService(() => running as Proxy)
+      .then((options) => openProxy(flags, logger, options))
+      .then(({ proxy }) => proxy);
     // Set up first: without a handler, a SIGHUP ends the process. The log reports what is wrong with a configuration;
     // the one in force stays.
     onHangup(() => void opened.then((proxy) => proxy.reload()).catch(() => {}));
@@ -38,3 +41,12 @@ export const run: Command = {
     return cut > 0 ? FAILED : DONE;
   },
 };
+
+/** What tells systemd of the proxy, if it is to be told. */
+async function asService(proxy: () => Proxy): Promise<Pick<ProxyOptions, "onPhase">> {
+  const manager = findManager();
+  if (manager === undefined) return {};
+  const { Service } = await import("./service.ts");
+  const service = new Service(manager, proxy);
+  return { onPhase: (phase) => service.enter(phase) };
+}

@@ -3,7 +3,7 @@
 import { isIP } from "node:net";
 import { isClientPattern, isGroupName } from "../auth/identity.ts";
 import { parseServerName } from "../auth/server-name.ts";
-import { parseListenAddress, parseTarget } from "../lib/address.ts";
+import { parseListenAddress, parseListener, parseTarget } from "../lib/address.ts";
 import { MOMENTS, parseMoment } from "../lib/moment.ts";
 import { parseRange } from "../lib/source.ts";
 import { form } from "./values.ts";
@@ -15,6 +15,18 @@ export const listenAddress = form({
   parse: parseListenAddress,
   harmless: { hostname: "", port: 0 },
   schema: { pattern: ":\\d{1,5}$", examples: [":5000", "127.0.0.1:5000", "[::1]:5000"] },
+});
+
+export const listenerAddress = form({
+  type: "address or `systemd:NAME`",
+  what: "an address",
+  hint: 'write it like ":5000", "127.0.0.1:5000", "[::1]:5000" or "systemd:NAME"',
+  parse: parseListener,
+  harmless: { hostname: "", port: 0 },
+  schema: {
+    pattern: "^systemd:[!-9;-~]{1,255}$|:\\d{1,5}$",
+    examples: [":5000", "127.0.0.1:5000", "[::1]:5000", "systemd:tcpproxy.socket"],
+  },
 });
 
 export const targetAddress = form({

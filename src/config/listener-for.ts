@@ -1,6 +1,6 @@
 // Which listener of a configuration a question is about. Pure.
 
-import { formatAddress, parseListenAddress } from "../lib/address.ts";
+import { formatAddress, parseListener } from "../lib/address.ts";
 import { quote } from "../lib/errors.ts";
 import type { Config } from "./config.ts";
 
@@ -17,7 +17,7 @@ export function listenerFor(
   if (address === undefined) {
     return all.length === 1 ? 0 : { problem: `is missing; there are several listeners: ${known}` };
   }
-  const parsed = parseListenAddress(address);
+  const parsed = parseListener(address);
   const found = parsed === undefined ? -1 : all.indexOf(formatAddress(parsed));
   return found === -1 ? { problem: `${quote(address)} is no listener's address; there is ${known}` } : found;
 }

@@ -213,8 +213,9 @@ export interface AdminConfig {
 /** A port that accepts clients. In `listeners`, the first four keys are required. */
 export interface ListenerConfig {
   /**
-   * Address. Where clients connect. `":5000"` is every interface, IPv4 and IPv6. With port 0 the system picks
-   * one. Built in: `":5000"`.
+   * Address or `systemd:NAME`. Where clients connect. `":5000"` is every interface, IPv4 and IPv6. With port
+   * 0 the system picks one. `"systemd:NAME"` is the socket that systemd has opened under this name. Built in:
+   * `":5000"`.
    */
   address?: string;
   /**

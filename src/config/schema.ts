@@ -2,7 +2,7 @@
 // configuration (resolve.ts), `proxy help config` (help.ts), the JSON Schema (json-schema.ts), the TypeScript types
 // (proxy-config.ts) and the table in README.md all come from here. After a change, run `bun src/config/reference.ts`.
 
-import { formatAddress } from "../lib/address.ts";
+import { formatAddress, isPicked } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
 import { FLEET } from "./fleet-schema.ts";
 import {
@@ -13,6 +13,7 @@ import {
   hostName,
   ipAddress,
   listenAddress,
+  listenerAddress,
   moment,
   range,
   serverName,
@@ -32,9 +33,9 @@ export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
 
 const LISTENER = {
   address: builtIn(
-    listenAddress,
+    listenerAddress,
     ":5000",
-    'Where clients connect. `":5000"` is every interface, IPv4 and IPv6. With port 0 the system picks one.',
+    'Where clients connect. `":5000"` is every interface, IPv4 and IPv6. With port 0 the system picks one. `"systemd:NAME"` is the socket that systemd has opened under this name.',
   ),
   ca: demonstration(
     pemPath,
@@ -68,7 +69,7 @@ const LISTENER = {
 const LISTENER_ENTRY = table(
   {
     ...LISTENER,
-    address: required(listenAddress, LISTENER.address.meaning),
+    address: required(listenerAddress, LISTENER.address.meaning),
     ca: required(pemPath, LISTENER.ca.meaning),
     certificate: required(pemPath, LISTENER.certificate.meaning),
     privateKey: required(pemPath, LISTENER.privateKey.meaning),
@@ -353,7 +354,7 @@ export const SCHEMA = table(
     listener: builtIn(table(LISTENER, "ListenerConfig"), {}, "The port that accepts clients."),
     listeners: optional(
       list(LISTENER_ENTRY, "listener", {
-        unique: ({ address }) => (address.port === 0 ? "" : formatAddress(address)),
+        unique: ({ address }) => (isPicked(address) ? "" : formatAddress(address)),
         suffix: ".address",
       }),
       "Several ports that accept clients, in place of `listener`.",

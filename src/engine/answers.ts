@@ -20,6 +20,8 @@ export function answer(
       return kick(question, shared);
     case "block":
       return block(question, shared);
+    case "life":
+      return true;
   }
 }
 

@@ -36,7 +36,9 @@ export type Question =
    */
   | { readonly about: "block"; readonly blocks: readonly Block[] }
   /** Which open connections a snapshot would end, and why. Nothing changes. */
-  | { readonly about: "forecast"; readonly snapshot: Snapshot };
+  | { readonly about: "forecast"; readonly snapshot: Snapshot }
+  /** Whether its event loop turns. */
+  | { readonly about: "life" };
 
 /** The answers, by what was asked about. */
 export interface Answers {
@@ -50,6 +52,7 @@ export interface Answers {
   readonly kick: { readonly ids: readonly string[] };
   readonly block: { readonly closed: number };
   readonly forecast: readonly Ending[];
+  readonly life: true;
 }
 
 /** An open connection that a reload would end. */

@@ -166,11 +166,12 @@ export class WorkerPool {
     });
   }
 
-  /** Listeners whose ports this process does not share. */
+  /** Listeners whose ports this process opens itself and does not share. */
   #unshared(): [number, ListenerSnapshot][] {
-    return [...this.#snapshot.listeners.entries()].filter(
-      (entry): entry is [number, ListenerSnapshot] => entry[1]?.listener.reusePort === false,
-    );
+    return [...this.#snapshot.listeners.entries()].filter((entry): entry is [number, ListenerSnapshot] => {
+      const listener = entry[1]?.listener;
+      return listener?.reusePort === false && listener.address.systemd === undefined;
+    });
   }
 
   #release(): void {

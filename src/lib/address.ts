@@ -1,4 +1,5 @@
-// Addresses as people write them: ":5000", "127.0.0.1:5000", "[::1]:5000", "db.internal:5432", "unix:/run/db.sock". Pure.
+// Addresses as people write them: ":5000", "127.0.0.1:5000", "[::1]:5000", "db.internal:5432", "unix:/run/db.sock",
+// "systemd:web". Pure.
 
 import { isIPv4, isIPv6 } from "node:net";
 
@@ -8,6 +9,8 @@ export interface Address {
   readonly hostname: string;
   /** 0 to 65535; 0 lets the system pick when listening. */
   readonly port: number;
+  /** The name of a socket that systemd has opened; host and port are empty and 0 then. */
+  readonly systemd?: string;
 }
 
 /** A Unix socket. */
@@ -25,6 +28,18 @@ export function parseListenAddress(text: unknown): Address | undefined {
   return address !== undefined && (address.hostname === "" || isHost(address.hostname)) ? address : undefined;
 }
 
+/** Reads where clients are accepted: an address, or `systemd:` and the name of a socket that systemd passes. */
+export function parseListener(text: unknown): Address | undefined {
+  // systemd's names are printable ASCII without a colon (sd_listen_fds_with_names(3)); spaces are left out here.
+  const systemd = typeof text === "string" ? /^systemd:([!-9;-~]{1,255})$/.exec(text)?.[1] : undefined;
+  return systemd === undefined ? parseListenAddress(text) : { hostname: "", port: 0, systemd };
+}
+
+/** Whether the system picks the port. */
+export function isPicked({ port, systemd }: Address): boolean {
+  return port === 0 && systemd === undefined;
+}
+
 /** Reads an address to connect to: host and port, or `unix:` and a path. Returns undefined for any other text. */
 export function parseTarget(text: unknown): TargetAddress | undefined {
   if (typeof text === "string" && text.startsWith("unix:")) {
@@ -38,7 +53,8 @@ export function parseTarget(text: unknown): TargetAddress | undefined {
 /** Writes an address in the form in which it is read. IPv4 addresses mapped into IPv6 are written as IPv4. */
 export function formatAddress(address: TargetAddress): string {
   if ("unix" in address) return `unix:${address.unix}`;
-  const { hostname, port } = address;
+  const { hostname, port, systemd } = address;
+  if (systemd !== undefined) return `systemd:${systemd}`;
   const host = hostname.startsWith("::ffff:") && isIPv4(hostname.slice(7)) ? hostname.slice(7) : hostname;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

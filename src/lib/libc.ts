@@ -15,22 +15,33 @@ const FUNCTIONS = {
   __errno_location: { args: [], returns: "ptr" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  sendto: { args: ["i32", "ptr", "u64", "i32", "ptr", "u32"], returns: "i32" },
+  clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;
 
 /** The calls, the address of an array in memory, and the memory's contents. */
 export type Libc = Library<typeof FUNCTIONS>["symbols"] & {
   readonly ptr: (array: NodeJS.TypedArray) => number;
-  readonly read: { u32(pointer: number, offset: number): number };
+  readonly read: {
+    u32(pointer: number, offset: number): number;
+    u64(pointer: number, offset: number): bigint;
+  };
   /** The error number of the last failed call. */
   readonly errno: () => number;
 };
 
 /** Opens the library, which is already loaded; undefined if this system has none. */
 export async function libc(): Promise<Libc | undefined> {
+  return libcNow();
+}
+
+/** The same, for callers that cannot wait. */
+export function libcNow(): Libc | undefined {
   if (process.platform !== "linux") return undefined;
   try {
-    // Imported here because most proxies never need it.
-    const { dlopen, ptr, read } = await import("bun:ffi");
+    // Loaded here because most proxies never need it.
+    const { dlopen, ptr, read } = require("bun:ffi") as typeof import("bun:ffi");
     // musl has this name too.
     const { symbols } = dlopen("libc.so.6", FUNCTIONS);
     const location = symbols.__errno_location();
@@ -132,4 +143,67 @@ export async function connectUnix(path: string): Promise<number | string | undef
   const error = calls.errno();
   if (fd >= 0) calls.close(fd);
   return error > 0 ? getSystemErrorName(-error) : "ECONNREFUSED";
+}
+
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_DUPFD_CLOEXEC = 1030;
+const O_NONBLOCK = 0o4000;
+const SO_TYPE = 3;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
+const SOCK_STREAM = 1;
+
+/**
+ * A descriptor of one's own for a listening TCP socket that another program has opened.
+ * @returns the descriptor, or what is wrong with the socket
+ */
+export function ownListener(calls: Libc, fd: number): number | string {
+  const read = (option: number) => {
+    const value = new Int32Array(1);
+    const size = Uint32Array.of(value.byteLength);
+    if (calls.getsockopt(fd, SOL_SOCKET, option, value, size) !== 0) return -1;
+    return calls.read.u32(calls.ptr(value), 0);
+  };
+  const family = read(SO_DOMAIN);
+  if (family === -1) return `descriptor ${fd} is no socket`;
+  if (read(SO_TYPE) !== SOCK_STREAM || (family !== AF_INET && family !== AF_INET6)) {
+    return "the socket is not for TCP";
+  }
+  if (read(SO_ACCEPTCONN) !== 1) return "the socket does not listen";
+  // Where several threads accept from it, one that comes too late must not wait.
+  calls.fcntl(fd, F_SETFL, calls.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+  const own = calls.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  return own < 0 ? getSystemErrorName(-calls.errno()) : own;
+}
+
+const SOCK_DGRAM_NONBLOCK_CLOEXEC = 0o2004002;
+const MSG_NOSIGNAL = 0x4000;
+
+/**
+ * Opens a socket for messages to a local one.
+ * @param name its path; with `@` in front, a name that is not a path
+ * @returns sends a message; returns undefined, or the name of the error. The socket is open as long as the process
+ */
+export function messenger(calls: Libc, name: string): (text: string) => string | undefined {
+  const end = name.startsWith("@") ? "" : "\0";
+  const address = Buffer.from(`\0\0${name.replace(/^@/, "\0")}${end}`);
+  address[endianness() === "LE" ? 0 : 1] = AF_UNIX;
+  const fd = calls.socket(AF_UNIX, SOCK_DGRAM_NONBLOCK_CLOEXEC, 0);
+  return (text) => {
+    const bytes = Buffer.from(text);
+    const sent = calls.sendto(fd, bytes, bytes.length, MSG_NOSIGNAL, address, address.length);
+    return sent === bytes.length ? undefined : getSystemErrorName(-calls.errno());
+  };
+}
+
+const CLOCK_MONOTONIC = 1;
+
+/** Microseconds of the system's clock that is never set; the runtime's clocks count from the start of a thread. */
+export function systemMicroseconds(calls: Libc): bigint {
+  // struct timespec: seconds, nanoseconds.
+  const time = new BigInt64Array(2);
+  const at = calls.ptr(time);
+  calls.clock_gettime(CLOCK_MONOTONIC, time);
+  return calls.read.u64(at, 0) * 1_000_000n + calls.read.u64(at, 8) / 1_000n;
 }

@@ -4,9 +4,10 @@ import { createServer, type TlsOptions } from "node:tls";
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { Listener } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
-import { cannotListen, type StartError } from "../lib/errors.ts";
+import { StartError, cannotListen } from "../lib/errors.ts";
 import { leave, type Sockets } from "./handover.ts";
 import { isFree, libc, listenerOf } from "../lib/libc.ts";
+import { openPassed } from "../lib/systemd.ts";
 import { TUNNEL_PROTOCOL, offersTunnel } from "../lib/tunnel-protocol.ts";
 
 /** An open port. */
@@ -21,7 +22,8 @@ export interface Port {
   replace(credentials: Credentials, sessionTickets: boolean): void;
   /**
    * Stops accepting; accepted connections continue. If the operator shares the port with other processes, it is left
-   * without a gap and so accepts for a moment longer.
+   * without a gap and so accepts for a moment longer. A socket of systemd stays open there: connections wait in it for
+   * the next process.
    * @param atOnce whether to drop the connections that wait to be accepted instead
    * @returns when the port is closed
    */
@@ -68,28 +70,38 @@ export function listen<Data>(
   handlers: Bun.SocketHandler<Data>,
   sockets: Sockets = { count: 1, last: true },
 ): Port {
-  const reuse = reusePort || sockets.count > 1;
-  const bind = (hostname: string) =>
+  const { systemd } = address;
+  const shared = reusePort && systemd === undefined;
+  const reuse = shared || sockets.count > 1;
+  const open = (place: { hostname: string } | { fd: number }) =>
     Bun.listen<Data>({
-      hostname,
-      port: address.port,
-      exclusive: !reuse,
-      // Bun's types leave this out.
-      ...({ reusePort: reuse } as object),
+      // Bun's types leave descriptors and reusePort out.
+      ...("fd" in place
+        ? (place as unknown as { hostname: string; port: number })
+        : { ...place, port: address.port, exclusive: !reuse, reusePort: reuse }),
       // Without it Bun answers the client's end with its own, and half-close does not work.
       allowHalfOpen: true,
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
       socket: { ...handlers, ...protocolChoice },
     });
+  const bind = (hostname: string) => open({ hostname });
+  const passed = systemd === undefined ? undefined : openPassed(systemd);
+  if (typeof passed === "string")
+    throw new StartError(`cannot listen on ${formatAddress(address)}: ${passed}`);
   try {
-    const server = address.hostname === "" ? bindEverywhere(bind) : bind(address.hostname);
+    const server =
+      passed !== undefined
+        ? open({ fd: passed })
+        : address.hostname === ""
+          ? bindEverywhere(bind)
+          : bind(address.hostname);
     const hurry = new AbortController();
     const close = () => server.stop();
     let closed: Promise<void> | undefined;
     return {
-      address: { hostname: server.hostname, port: server.port },
+      address: systemd === undefined ? { hostname: server.hostname, port: server.port } : address,
       replace: (next, tickets) => replaceContext(server, tlsOptions(next, tickets) as TlsOptions),
-      stop(atOnce = !reusePort) {
+      stop(atOnce = !shared) {
         if (atOnce) {
           hurry.abort();
           close();

@@ -139,7 +139,7 @@ describe("mistakes on the command line", () => {
     ["check --log-format xml", '--log-format: "xml" is none of pretty, json'],
     [
       "check nowhere:x",
-      'address: "nowhere:x" is not an address; write it like ":5000", "127.0.0.1:5000" or "[::1]:5000"',
+      'address: "nowhere:x" is not an address; write it like ":5000", "127.0.0.1:5000", "[::1]:5000" or "systemd:NAME"',
     ],
     ["check --capacity 0", '--capacity: 0 is not a whole number from 1 to 1000000, or "unlimited"'],
     ["check --capacity ten", '--capacity: "ten" is not a whole number from 1 to 1000000, or "unlimited"'],

@@ -44,6 +44,8 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** Shell commands to run before, in the same process: limits, for example. */
   before?: string;
+  /** Descriptors that it has from 3 on. */
+  descriptors?: readonly number[];
 }
 
 /** A running binary. It is killed at the end of the scope. */
@@ -63,9 +65,7 @@ export class Run implements AsyncDisposable {
     const child = Bun.spawn(command, {
       cwd: options.cwd ?? ROOT,
       env: options.env ?? { PATH: Bun.env.PATH ?? "" },
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
+      stdio: ["ignore", "pipe", "pipe", ...(options.descriptors ?? [])],
     });
     this.child = child;
     this.stdout = new Response(child.stdout).text();
