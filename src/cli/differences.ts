@@ -17,7 +17,11 @@ export interface Difference {
 const SHOWN = new Set(
   ["address", "ca", "certificate", "privateKey", "crl", "upstream"]
     .map((name) => `listener.${name}`)
-    .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`))
+    .concat(
+      ["name", "targets", "authorizedGroups", "authorizedClients", "anyGroup", "serverNames"].map(
+        (name) => `upstreams.${name}`,
+      ),
+    )
     .concat("tests"),
 );
 

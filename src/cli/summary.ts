@@ -39,7 +39,7 @@ export function summary(
     ...upstreams.flatMap((upstream): Row[] => [
       ["upstream", upstream.name],
       ["  targets", upstream.targets.map(targetText).join(", ")],
-      ["  for groups", upstream.authorizedGroups.join(", ")],
+      ...access(upstream),
       ["  reached by", reachedBy(upstream, config)],
       ...wire(upstream),
     ]),
@@ -75,6 +75,14 @@ function settings(differences: readonly Difference[]): string[] {
   return [
     "settings that differ from the built-in ones",
     ...columns(rows, widthFor(differences.map(({ key }) => key))),
+  ];
+}
+
+function access({ authorizedGroups, authorizedClients, anyGroup }: Upstream): Row[] {
+  if (anyGroup) return [["  for everybody", "with a valid identity, whatever the group is (anyGroup)"]];
+  return [
+    ...(authorizedGroups.length === 0 ? [] : [["  for groups", authorizedGroups.join(", ")] as Row]),
+    ...(authorizedClients.length === 0 ? [] : [["  for clients", authorizedClients.join(", ")] as Row]),
   ];
 }
 

@@ -28,7 +28,7 @@ type BuiltIn = Given<
     ListenerConfig,
     "address" | "ca" | "certificate" | "privateKey" | "sessionTickets" | "reusePort"
   >;
-  upstreams: (UpstreamConfig & { targets: string[] })[];
+  upstreams: (UpstreamConfig & { targets: string[]; authorizedGroups: string[] })[];
   rateLimit: Given<NonNullable<ProxyConfig["rateLimit"]>, "capacity" | "fillRate">;
 };
 

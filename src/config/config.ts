@@ -133,6 +133,10 @@ export interface Upstream {
   readonly name: string;
   readonly targets: readonly Target[];
   readonly authorizedGroups: readonly string[];
+  /** `user@group`. */
+  readonly authorizedClients: readonly string[];
+  /** Everybody with a valid identity may reach it; both lists are empty then. */
+  readonly anyGroup: boolean;
   /** Lower case. */
   readonly serverNames: readonly string[] | undefined;
   readonly healthCheck: HealthCheck | undefined;

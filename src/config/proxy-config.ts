@@ -104,8 +104,7 @@ export interface ProxyConfig {
   /** Several ports that accept clients, in place of `listener`. Built in: none. */
   listeners?: ListenerConfig[];
   /**
-   * The services, at least one, and the groups that may reach them. Built in: the demonstration's; required
-   * in a file.
+   * The services, at least one, and who may reach them. Built in: the demonstration's; required in a file.
    */
   upstreams?: UpstreamConfig[];
   /** The limits of each client, over all upstreams. A client is a whole Common Name. */
@@ -252,14 +251,27 @@ export interface ListenerConfig {
   upstream?: string;
 }
 
-/** A service: its servers, and the groups that may reach it. */
+/**
+ * A service: its servers, and who may reach it. At least one of `authorizedGroups` and `authorizedClients` is
+ * required, or `anyGroup`.
+ */
 export interface UpstreamConfig {
   /** Name. Unique; the log and `listener.upstream` use it. */
   name: string;
   /** The servers of the service, at least one. Each is an address, or a table with more settings. */
   targets: (string | TargetConfig)[];
-  /** The groups whose members are let through, at least one. Case matters; there are no patterns. */
-  authorizedGroups: string[];
+  /**
+   * The groups whose members are let through. Case matters; there are no patterns. Required are this or
+   * `authorizedClients`, or both; or else `anyGroup`. Built in: none.
+   */
+  authorizedGroups?: string[];
+  /** Single clients that are let through beside those groups, such as `"alice@dba"`. Built in: none. */
+  authorizedClients?: string[];
+  /**
+   * Whether every client with a valid identity is let through, whatever its group is. It stands in place of
+   * both lists. Built in: `false`.
+   */
+  anyGroup?: boolean;
   /**
    * Server names (SNI) that are routed here: `"db.example.com"`, or `"*.example.com"` for everything below
    * it. No two upstreams have the same. Built in: all connections that are routed to no other upstream.

@@ -122,9 +122,18 @@ const UPSTREAM = table(
       list(shorthand(TARGET, "address"), "target", { unique: ({ address }) => formatAddress(address) }),
       "The servers of the service, at least one. Each is an address, or a table with more settings.",
     ),
-    authorizedGroups: required(
+    authorizedGroups: optional(
       list(group, "group", { unique: (each) => each }),
-      "The groups whose members are let through, at least one. Case matters; there are no patterns.",
+      "The groups whose members are let through. Case matters; there are no patterns. Required are this or `authorizedClients`, or both; or else `anyGroup`.",
+    ),
+    authorizedClients: optional(
+      list(client, "client", { unique: (each) => each }),
+      'Single clients that are let through beside those groups, such as `"alice@dba"`.',
+    ),
+    anyGroup: builtIn(
+      flag,
+      false,
+      "Whether every client with a valid identity is let through, whatever its group is. It stands in place of both lists.",
     ),
     serverNames: optional(
       list(serverName, "server name"),
@@ -148,7 +157,17 @@ const UPSTREAM = table(
     ),
   },
   "UpstreamConfig",
-  (read, { tls, targets }, key) => {
+  (read, { tls, targets, authorizedGroups, authorizedClients, anyGroup }, key) => {
+    const lists = Object.entries({ authorizedGroups, authorizedClients }).filter(([, given]) => given);
+    if (anyGroup) {
+      for (const [name] of lists)
+        read.fault(`${key}.${name}`, "has no effect beside anyGroup = true; give only one of them");
+    } else if (lists.length === 0) {
+      read.fault(
+        `${key}.authorizedGroups`,
+        "is missing, and so is authorizedClients; at least one group or client is needed, or anyGroup = true for everybody with a valid identity",
+      );
+    }
     if (tls !== undefined && tls.serverName === undefined && targets.some(({ address }) => "unix" in address))
       read.fault(`${key}.tls.serverName`, "is missing; a unix: target has no host name for its certificate");
   },
@@ -361,7 +380,7 @@ export const SCHEMA = table(
     upstreams: demonstration(
       list(UPSTREAM, "upstream", { unique: ({ name }) => name, suffix: ".name" }),
       [DEMONSTRATION_UPSTREAM],
-      "The services, at least one, and the groups that may reach them.",
+      "The services, at least one, and who may reach them.",
     ),
     rateLimit: builtIn(
       table({

@@ -5,6 +5,7 @@
 import type { X509Certificate } from "node:crypto";
 import type { Config } from "../config/config.ts";
 import type { RefusalReason } from "../lib/errors.ts";
+import { accessOf, type AccessKey } from "../auth/access.ts";
 import { handshakeRefusal } from "../auth/tls-failure.ts";
 import { identify, type Identity } from "../auth/identity.ts";
 import type { Pool } from "../upstreams/pool.ts";
@@ -142,7 +143,10 @@ export type Step =
       readonly name: "authorization";
       readonly ok: boolean;
       readonly upstream: string;
+      readonly client: string;
       readonly group: string;
+      /** The key that lets the client through. */
+      readonly by: AccessKey | undefined;
     };
 
 /** Hears each step of a decision, in order. */
@@ -205,9 +209,9 @@ export function decide<P extends Policy>(
   if (upstream === undefined || pool === undefined) {
     return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
   }
-  const authorized = !pool.removed && pool.upstream.authorizedGroups.includes(group);
-  trace?.({ name: "authorization", ok: authorized, upstream, group });
-  return authorized
+  const by = pool.removed ? undefined : accessOf(pool.upstream, client, group);
+  trace?.({ name: "authorization", ok: by !== undefined, upstream, client, group, by });
+  return by !== undefined
     ? { client, group, upstream, pool }
     : { reason: "group_not_authorized", client, upstream };
 }

@@ -42,6 +42,7 @@ import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gat
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
+import { groupRow } from "../upstreams/pool.ts";
 import { identityFault } from "../auth/identity.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
@@ -297,7 +298,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const { rules, ledger } = this.#shared;
     const { pool, group } = admission;
     this.#phase = "dialing";
-    ledger.counters.admitted(pool.row, pool.groups.get(group));
+    ledger.counters.admitted(pool.row, groupRow(pool, group));
     // The check is here so that it costs nothing where the line is not written.
     const { log, logLevel } = rules.config;
     if (log.admissions) this.#logAdmitted(admission, "info");
@@ -860,7 +861,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#phase === "asking" && this.#admission !== undefined) {
       // Its end is counted, and so is its beginning.
       const { pool, group } = this.#admission;
-      this.#shared.ledger.counters.admitted(pool.row, pool.groups.get(group));
+      this.#shared.ledger.counters.admitted(pool.row, groupRow(pool, group));
     }
     this.#phase = "over";
     this.#ending ??= reason;

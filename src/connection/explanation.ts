@@ -238,22 +238,37 @@ function routeLine(
   };
 }
 
-function authorizationLine({ ok, upstream, group }: Step & { name: "authorization" }, config: Config): Line {
-  const key = `${keyOf(config, upstream)}.authorizedGroups`;
-  const groups = config.upstreams.find(({ name }) => name === upstream)?.authorizedGroups ?? [];
+function authorizationLine(
+  { ok, upstream, client, group, by }: Step & { name: "authorization" },
+  config: Config,
+): Line {
+  const own = keyOf(config, upstream);
+  const { authorizedGroups: groups = [], authorizedClients: clients = [] } =
+    config.upstreams.find(({ name }) => name === upstream) ?? {};
   const it = `the group ${short(group)}`;
-  if (ok) {
-    const text = `${it} may reach ${short(upstream)}`;
-    return { step: "authorization", ok, text, key: `${key}[${groups.indexOf(group)}]` };
+  if (by !== undefined) {
+    const [who, key] = {
+      authorizedGroups: [it, `authorizedGroups[${groups.indexOf(group)}]`],
+      authorizedClients: [`the client ${short(client)}`, `authorizedClients[${clients.indexOf(client)}]`],
+      anyGroup: ["everybody with a valid identity", "anyGroup"],
+    }[by] as [string, string];
+    return { step: "authorization", ok, text: `${who} may reach ${short(upstream)}`, key: `${own}.${key}` };
   }
+  const key = `${own}.${groups.length === 0 ? "authorizedClients" : "authorizedGroups"}`;
   const near = groups.find((each) => each.toLowerCase() === group.toLowerCase());
   const hint = near === undefined ? "" : `; ${short(near)} is, and case matters`;
   return {
     step: "authorization",
     ok,
-    text: `${it} is not listed for ${short(upstream)}${hint}`,
+    text:
+      clients.length === 0
+        ? `${it} is not listed for ${short(upstream)}${hint}`
+        : `neither ${it} nor the client ${short(client)} is listed for ${short(upstream)}${hint}`,
     key,
-    remedy: `Add ${short(group)} to it, or issue a certificate for a group that is listed.`,
+    remedy:
+      groups.length === 0
+        ? `Add ${short(client)} to it, or ${short(group)} to authorizedGroups.`
+        : `Add ${short(group)} to it, or issue a certificate for a group that is listed.`,
   };
 }
 

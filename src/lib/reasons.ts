@@ -48,8 +48,8 @@ export const REFUSAL_REASONS = {
     remedy: "See `detail`. Set the server name in the client, or add it to `serverNames`.",
   },
   group_not_authorized: {
-    meaning: "The upstream does not list the client's group.",
-    remedy: "Add the group to `authorizedGroups`; case matters.",
+    meaning: "The upstream lists neither the client's group nor the client itself.",
+    remedy: "Add the group to `authorizedGroups`, or the client to `authorizedClients`; case matters.",
   },
   blocked: {
     meaning: "An operator has blocked the client, its group, its certificate or its network.",

@@ -116,6 +116,7 @@ describe("the JSON Schema", () => {
     "upstreams[].tls.certificate",
     "upstreams[].tls.privateKey",
     "upstreams[].tls.serverName",
+    "upstreams[].anyGroup=true",
     "upstreams[].targets",
     "tests[].certificate",
     "tests[].listener",
