@@ -1,5 +1,6 @@
 // What `proxy check` prints: the configuration as the proxy understood it. Pure.
 
+import { kindName } from "../auth/identity-rule.ts";
 import { seriesOf } from "../admin/metrics-reading.ts";
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Target, Upstream } from "../config/config.ts";
@@ -29,10 +30,13 @@ export function summary(
 ): string {
   const { listeners, upstreams, rateLimit, workers } = config;
   const rows: Row[] = [
-    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }, i): Row[] => [
+    ...listeners.flatMap(({ address, ca, certificate, crl, upstream, identity }, i): Row[] => [
       ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
       ["  ca", ca],
       ["  certificate", certificate],
+      ...(identity?.pattern === undefined
+        ? []
+        : [["  identity", `${kindName({ settings: identity })} ${identity.pattern}`] as Row]),
       ["  revocations", crl ?? "none"],
       ...(expiries[i] ?? []).map(({ what, until }): Row => ["  expires", `${dateOf(until)}, ${what}`]),
     ]),

@@ -15,6 +15,7 @@ type BuiltIn = Given<
   | "connectTimeout"
   | "shutdownTimeout"
   | "disconnectExpired"
+  | "expiryGrace"
   | "revocationGrace"
   | "workers"
   | "watch"

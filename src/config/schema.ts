@@ -2,6 +2,8 @@
 // configuration (resolve.ts), `proxy help config` (help.ts), the JSON Schema (json-schema.ts), the TypeScript types
 // (proxy-config.ts) and the table in README.md all come from here. After a change, run `bun src/config/reference.ts`.
 
+import { IDENTITY_KINDS, patternFault } from "../auth/identity-rule.ts";
+import { quote } from "../lib/errors.ts";
 import { formatAddress } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
 import { FLEET } from "./fleet-schema.ts";
@@ -29,6 +31,32 @@ const MILLION = 1_000_000;
 /** Versions of the PROXY protocol. */
 export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
 export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
+
+const IDENTITY = table(
+  {
+    from: required(
+      choice(IDENTITY_KINDS),
+      "The Common Name, or the alternative name of this kind. There must be exactly one, and no other kind stands in for it.",
+    ),
+    pattern: optional(
+      text("a pattern"),
+      'How such a name is written, with `{user}` and `{group}` each once, such as `"spiffe://example.org/{group}/{user}"`. Neither matches `/` or `@`, nor a dot in a DNS name. The client is `user@group`.',
+      "`user@group`, for `cn`; required for the others",
+    ),
+  },
+  undefined,
+  (read, { from, pattern }, key) => {
+    const own = `${key}.pattern`;
+    if (from === "cn") {
+      if (pattern !== undefined) read.fault(own, 'is not for "cn": a Common Name is user@group as it stands');
+    } else if (pattern === undefined) {
+      read.fault(own, `is missing; "${from}" needs one, with {user} and {group}`);
+    } else if (pattern !== "") {
+      const fault = patternFault(pattern, from);
+      if (fault !== undefined) read.fault(own, `${quote(pattern)} ${fault}`);
+    }
+  },
+);
 
 const LISTENER = {
   address: builtIn(
@@ -62,6 +90,7 @@ const LISTENER = {
     text("an upstream's name"),
     "The upstream for all connections of this listener, for any server name.",
   ),
+  identity: optional(IDENTITY, "Which name of the certificate identifies the client.", "the Common Name"),
 } satisfies Keys;
 
 /** In a list, the keys that identify a listener have no built-in value. */
@@ -153,7 +182,7 @@ const UPSTREAM = table(
     tls: optional(UPSTREAM_TLS, "Speaks TLS to the targets and verifies them.", "plain TCP"),
     proxyProtocol: optional(
       choice(PROXY_PROTOCOLS),
-      "Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only; `v2` also has the client's Common Name.",
+      "Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only; `v2` also has the client, as its Common Name.",
     ),
   },
   "UpstreamConfig",
@@ -306,6 +335,11 @@ export const SCHEMA = table(
       true,
       "Whether a connection is closed when its client's certificate expires.",
     ),
+    expiryGrace: builtIn(
+      durationOrZero,
+      0,
+      "How long an open connection may go on after its client's certificate has expired. New connections with it are refused all the same.",
+    ),
     revocationGrace: builtIn(
       durationOrZero,
       0,
@@ -397,7 +431,7 @@ export const SCHEMA = table(
         ),
       }),
       {},
-      "The limits of each client, over all upstreams. A client is a whole Common Name.",
+      "The limits of each client, over all upstreams. A client is a whole Common Name, or the `user@group` that `identity` takes from another name.",
     ),
     tests: optional(
       list(TEST, "test"),

@@ -43,7 +43,6 @@ import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
 import { groupRow } from "../upstreams/pool.ts";
-import { identityFault } from "../auth/identity.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
@@ -825,7 +824,7 @@ export class Connection implements Dialer, HandshakeOwner {
   /** The fields of a refusal's log line. The certificate is read only for refusals that get a line. */
   #describe(reason: RefusalReason, { client, upstream, detail }: Omit<Refusal, "reason">): Fields {
     const certificate = certificateOf(this.#client);
-    const why = reason === "identity_invalid" ? identityFault(certificate?.subject) : detail;
+    const why = reason === "identity_invalid" ? this.#listener.identity.fault(certificate) : detail;
     return {
       id: this.#id,
       client,
@@ -835,7 +834,7 @@ export class Connection implements Dialer, HandshakeOwner {
       upstream,
       reason,
       detail: why,
-      ...claimsOf(certificate),
+      ...claimsOf(certificate, this.#listener.identity),
     };
   }
 

@@ -4,7 +4,8 @@
 import type { X509Certificate } from "node:crypto";
 import type { Certificate } from "../auth/certificate.ts";
 import type { Check, Trust } from "../auth/certificate-check.ts";
-import { commonNames, identityFault } from "../auth/identity.ts";
+import { commonNames } from "../auth/identity.ts";
+import { kindName } from "../auth/identity-rule.ts";
 import type { Config, Listener } from "../config/config.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
@@ -81,7 +82,7 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
     case "certificate":
       return certificateLines(step, question, about);
     case "identity":
-      return [identityLine(step, question)];
+      return [identityLine(step, question, about)];
     case "blocks":
       return [blocksLine(step, about)];
     case "route":
@@ -181,15 +182,25 @@ function revocationTexts(chain: Chain, list: string, detail: string): Words {
   }
 }
 
-function identityLine({ ok, client, subject }: Step & { name: "identity" }, { from }: Question): Line {
+function identityLine(
+  { ok, client, fault = "" }: Step & { name: "identity" },
+  { from, listener: { identity } }: Question,
+  { place }: ExplainedRules,
+): Line {
+  const { pattern } = identity.settings ?? {};
+  const key = pattern === undefined ? undefined : `${place.key}.identity`;
   const taken = "client" in from ? ", taken as verified" : "";
   return ok
-    ? { step: "identity", ok, text: `${short(client)}${taken}` }
+    ? { step: "identity", ok, text: `${short(client)}${taken}`, ...(key && { key }) }
     : {
         step: "identity",
         ok,
-        text: identityFault(subject),
-        remedy: "Issue a certificate whose Common Name is exactly one user@group.",
+        text: fault,
+        ...(key && { key }),
+        remedy:
+          pattern === undefined
+            ? "Issue a certificate whose Common Name is exactly one user@group."
+            : `Issue a certificate with exactly one ${kindName(identity)}, of the form ${pattern}.`,
       };
 }
 

@@ -39,7 +39,8 @@ export const REFUSAL_REASONS = {
     remedy: "See `detail`. Issue a new certificate.",
   },
   identity_invalid: {
-    meaning: "The certificate is trusted, but its Common Name is not exactly one `user@group`.",
+    meaning:
+      "The certificate is trusted, but its Common Name is not exactly one `user@group`, or its name of another kind not as `identity` wants it.",
     remedy: "See `detail`. Issue a certificate with such a name.",
   },
   unknown_server_name: {
@@ -106,7 +107,7 @@ export const CLOSE_REASONS = {
   },
   certificate_expired: {
     meaning: "The client's certificate expired while it was connected.",
-    remedy: "Renew it. `disconnectExpired = false` lets such connections go on.",
+    remedy: "Renew it. `expiryGrace` or `disconnectExpired = false` lets such connections go on.",
   },
   authorization_revoked: {
     meaning: "A reload withdrew the client's authorization.",

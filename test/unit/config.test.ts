@@ -38,6 +38,7 @@ test("an empty configuration resolves to the built-in one", () => {
     shutdownTimeout: 30_000,
     maxConnectionDuration: undefined,
     disconnectExpired: true,
+    expiryGrace: 0,
     revocationGrace: 0,
     maxConnections: undefined,
     workers: 1,
@@ -59,6 +60,7 @@ test("an empty configuration resolves to the built-in one", () => {
         sessionTickets: true,
         reusePort: false,
         upstream: undefined,
+        identity: undefined,
       },
     ],
     upstreams: [
@@ -165,6 +167,7 @@ test("a configuration with every key resolves", () => {
     shutdownTimeout: "1h",
     maxConnectionDuration: "8h",
     disconnectExpired: false,
+    expiryGrace: "5m",
     revocationGrace: "30s",
     maxConnections: 100,
     workers: "auto",
@@ -179,7 +182,15 @@ test("a configuration with every key resolves", () => {
         crl: "./d",
         sessionTickets: false,
       },
-      { address: ":7001", ca: "/a", certificate: "b", privateKey: "c", reusePort: true, upstream: "db" },
+      {
+        address: ":7001",
+        ca: "/a",
+        certificate: "b",
+        privateKey: "c",
+        reusePort: true,
+        upstream: "db",
+        identity: { from: "dns", pattern: "{user}.{group}" },
+      },
     ],
     upstreams: [
       {
@@ -232,7 +243,13 @@ test("a configuration with every key resolves", () => {
     ],
   });
   expect(faults).toEqual([]);
-  const listener = { crl: undefined, sessionTickets: true, reusePort: false, upstream: undefined };
+  const listener = {
+    crl: undefined,
+    sessionTickets: true,
+    reusePort: false,
+    upstream: undefined,
+    identity: undefined,
+  };
   expect(config).toEqual({
     timeout: 90_000,
     handshakeTimeout: 250,
@@ -240,6 +257,7 @@ test("a configuration with every key resolves", () => {
     shutdownTimeout: 3_600_000,
     maxConnectionDuration: 28_800_000,
     disconnectExpired: false,
+    expiryGrace: 300_000,
     revocationGrace: 30_000,
     maxConnections: 100,
     workers: 6,
@@ -285,6 +303,7 @@ test("a configuration with every key resolves", () => {
         privateKey: "/etc/proxy/c",
         reusePort: true,
         upstream: "db",
+        identity: { from: "dns", pattern: "{user}.{group}" },
       },
     ],
     upstreams: [

@@ -351,6 +351,27 @@ test("a configuration without tests runs none, and makes nothing for them", () =
   expect(testReport([], marksFor({}, false))).toEqual([]);
 });
 
+test("an explanation says which name of a certificate the listener wants, and what is wrong with it", () => {
+  const rules = rulesOf({ identity: { from: "uri", pattern: "spiffe://example.org/{group}/{user}" } });
+  const identityOf = (uri: string) => {
+    const { cert } = issue("eve@ops", testAuthority, { names: [[0x86, uri]] });
+    return ask({ cert, serverName: "db.example.com", rules }).steps.find(({ step }) => step === "identity");
+  };
+  expect(identityOf("spiffe://example.org/dba/alice")).toEqual({
+    step: "identity",
+    ok: true,
+    text: '"alice@dba"',
+    key: "listener.identity",
+  });
+  expect(identityOf("spiffe://example.com/dba/alice")).toEqual({
+    step: "identity",
+    ok: false,
+    text: "its URI is not of the form spiffe://example.org/{group}/{user}",
+    key: "listener.identity",
+    remedy: "Issue a certificate with exactly one URI, of the form spiffe://example.org/{group}/{user}.",
+  });
+});
+
 test.each<[string, object, string, string]>([
   [
     "the group",

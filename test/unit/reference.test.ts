@@ -110,6 +110,8 @@ describe("the JSON Schema", () => {
     "admin.ca",
     "admin.certificate",
     "admin.privateKey",
+    "listener.identity.from",
+    "listener.identity.pattern",
     "listener.upstream",
     "listener.address",
     "upstreams[].targets[].address",
