@@ -58,7 +58,7 @@ describe("the JSON Schema", () => {
 
   const files = { ca: "a", certificate: "b", privateKey: "c" };
   const whole = {
-    listener: { address: ":1", ...files },
+    listener: { address: ":1", ...files, identity: { from: "uri", pattern: "{user}/{group}" } },
     upstreams: [
       {
         name: "db",
