@@ -7,6 +7,7 @@ import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { trustIn } from "../auth/certificate-check.ts";
 import { claimsOf } from "../auth/claims.ts";
+import { COMMON_NAME } from "../auth/identity-rule.ts";
 import { identityFault, matchesClient, type Identity } from "../auth/identity.ts";
 import type { Credentials } from "../config/credentials.ts";
 import {
@@ -46,14 +47,19 @@ class HttpsDoor implements Window {
   readonly #guests = new WeakMap<Duplex, Guest>();
   #credentials: Credentials;
   #certificate: X509Certificate;
-  readonly #trusted: Pick<ListenerState, "trust" | "generation" | "authoritiesSince">;
+  readonly #trusted: Pick<ListenerState, "trust" | "identity" | "generation" | "authoritiesSince">;
 
   constructor(address: Address, credentials: Credentials, options: ServerOptions) {
     const { subject } = options;
     this.#options = options;
     this.#credentials = credentials;
     this.#certificate = new X509Certificate(credentials.cert);
-    this.#trusted = { trust: trustIn(credentials), generation: 0, authoritiesSince: 0 };
+    this.#trusted = {
+      trust: trustIn(credentials),
+      identity: COMMON_NAME,
+      generation: 0,
+      authoritiesSince: 0,
+    };
     this.#refusals = new RefusalLog({
       write: (fields) => subject.log.warn("admin refused", fields),
       now: monotonic,
@@ -136,8 +142,7 @@ class HttpsDoor implements Window {
   }
 
   #whoIs({ socket, generation }: Guest): Identity | Refusal {
-    const { trust } = this.#trusted;
-    return identityOf(presentedBy(socket, this.#trusted, generation), trust, Date.now());
+    return identityOf(presentedBy(socket, this.#trusted, generation), this.#trusted, Date.now());
   }
 
   #rightOf(client: string): Right | undefined {

@@ -1,6 +1,7 @@
 // Reads the metrics off a running proxy. Labels come from the configuration and from fixed lists; the clients of
 // `topClients` are the one exception.
 
+import { countedGroups } from "../auth/access.ts";
 import { SHADOW_REASONS, shadowCounts } from "../connection/shadow.ts";
 import type { Config } from "../config/config.ts";
 import { pairPorts } from "../engine/snapshot.ts";
@@ -222,7 +223,7 @@ export function seriesOf({ listeners, upstreams, workers, metrics, admin, shadow
     connections_accepted_total: addresses,
     handshakes_in_progress: addresses,
     handshake_duration_seconds: addresses * 2,
-    admissions_total: total(upstreams.map(({ authorizedGroups }) => authorizedGroups.length)),
+    admissions_total: total(upstreams.map((upstream) => countedGroups(upstream).length)),
     refusals_total: addresses * REFUSALS.length + routes * ROUTED.size,
     connections_closed_total: upstreams.length * CLOSES.length,
     top_client_connections_open: metrics?.topClients ?? 0,

@@ -288,3 +288,28 @@ function same(der: Uint8Array, a: Element | undefined, b: Element | undefined): 
   if (a === undefined || b === undefined) return false;
   return bytes(der, a).equals(bytes(der, b));
 }
+
+/**
+ * The names besides the subject that have this tag (RFC 5280, section 4.2.1.6), a character for each byte.
+ * @throws if the certificate or any of those names is malformed
+ */
+export function alternativeNames(der: Uint8Array, kind: number): string[] {
+  const [tbs] = elements(der, whole(der), SEQUENCE);
+  const [wrapper] = elements(der, tbs!).filter(({ tag }) => tag === 0xa3);
+  if (wrapper === undefined) return [];
+  const [all] = elements(der, wrapper, SEQUENCE);
+  const [found, twice] = extensionList(der, all!).filter(([id]) => id === ID.subjectAltName);
+  if (twice !== undefined) throw new Error("its alternative names occur twice");
+  if (found === undefined) return [];
+  const [list, ...rest] = elements(der, found[1].value, SEQUENCE);
+  if (rest.length > 0) throw new Error("its alternative names are damaged");
+  return elements(der, list!)
+    .filter(({ tag }) => {
+      if ((tag & 0xc0) !== 0x80) throw new Error("a general name is damaged");
+      return (tag & 0x1f) === kind;
+    })
+    .map((name) => {
+      if ((name.tag & 0x20) !== 0) throw new Error("a general name is damaged");
+      return bytes(der, name).toString("latin1");
+    });
+}

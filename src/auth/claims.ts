@@ -2,14 +2,14 @@
 
 import type { X509Certificate } from "node:crypto";
 import { escapeInvisible } from "../lib/errors.ts";
-import { commonNames } from "./identity.ts";
+import { COMMON_NAME, type IdentityRule } from "./identity-rule.ts";
 
 /** The largest number of characters in one value. */
 const MAX_VALUE_LENGTH = 256;
 
 /** Escaped and bounded. Unreadable fields are left out. */
 export interface Claims {
-  /** The Common Name, or several of them. */
+  /** The name that the listener takes for an identity, or several of them. */
   readonly claimed?: string | undefined;
   /** Hexadecimal. */
   readonly serial?: string | undefined;
@@ -19,14 +19,14 @@ export interface Claims {
 }
 
 type Certificate = Partial<
-  Pick<X509Certificate, "subject" | "serialNumber" | "issuer" | "validTo" | "validToDate">
+  Pick<X509Certificate, "subject" | "raw" | "serialNumber" | "issuer" | "validTo" | "validToDate">
 >;
 
 /** Reads a certificate, verified or not. Never throws. */
-export function claimsOf(certificate: Certificate | undefined): Claims {
+export function claimsOf(certificate: Certificate | undefined, rule: IdentityRule = COMMON_NAME): Claims {
   if (certificate === undefined) return {};
   return {
-    claimed: read(() => commonNames(certificate.subject).join(", ")),
+    claimed: read(() => rule.claimed(certificate).join(", ")),
     serial: read(() => certificate.serialNumber),
     issuer: read(() => certificate.issuer?.replaceAll("\n", ", ")),
     notAfter: read(() => {

@@ -2,7 +2,7 @@
 
 /** A client as its certificate names it. */
 export interface Identity {
-  /** The whole Common Name, `user@group`: the client for every limit, and in the log. */
+  /** `user@group`, mostly the whole Common Name: the client for every limit, and in the log. */
   readonly client: string;
   readonly user: string;
   /** Compared with `authorizedGroups`, exactly. */
@@ -43,10 +43,8 @@ export function identityFault(subject: string | undefined): string {
   const [name] = names;
   if (name === undefined) return "no Common Name";
   if (names.length > 1) return `${names.length} Common Names`;
-  const unfit = FORBIDDEN_CHARACTER.exec(name)?.[0].codePointAt(0);
-  if (unfit !== undefined) {
-    return `the forbidden character U+${unfit.toString(16).toUpperCase().padStart(4, "0")}`;
-  }
+  const unfit = forbiddenIn(name);
+  if (unfit !== undefined) return `the forbidden character ${unfit}`;
   const [user, group, ...more] = name.split("@");
   if (group === undefined) return "no @";
   if (more.length > 0) return `${more.length + 1} times @`;
@@ -73,6 +71,12 @@ export function matchesClient(pattern: string, client: string): boolean {
   return pattern.startsWith("*@")
     ? client.slice(client.indexOf("@")) === pattern.slice(1)
     : client === pattern;
+}
+
+/** The first character that no name may have, such as `U+0000`; undefined if there is none. */
+export function forbiddenIn(text: string): string | undefined {
+  const unfit = hasForbidden(text) ? FORBIDDEN_CHARACTER.exec(text)?.[0].codePointAt(0) : undefined;
+  return unfit === undefined ? undefined : `U+${unfit.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
 function hasForbidden(text: string): boolean {

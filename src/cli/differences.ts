@@ -15,9 +15,13 @@ export interface Difference {
 
 /** Keys of a listener or an upstream that the summary shows in separate rows. */
 const SHOWN = new Set(
-  ["address", "ca", "certificate", "privateKey", "crl", "upstream"]
+  ["address", "ca", "certificate", "privateKey", "crl", "upstream", "identity"]
     .map((name) => `listener.${name}`)
-    .concat(["name", "targets", "authorizedGroups", "serverNames"].map((name) => `upstreams.${name}`))
+    .concat(
+      ["name", "targets", "authorizedGroups", "authorizedClients", "anyGroup", "serverNames"].map(
+        (name) => `upstreams.${name}`,
+      ),
+    )
     .concat("tests"),
 );
 

@@ -1,5 +1,6 @@
 // What `proxy check` prints: the configuration as the proxy understood it. Pure.
 
+import { kindName } from "../auth/identity-rule.ts";
 import { seriesOf } from "../admin/metrics-reading.ts";
 import { formatAddress } from "../lib/address.ts";
 import type { Config, Target, Upstream } from "../config/config.ts";
@@ -29,17 +30,20 @@ export function summary(
 ): string {
   const { listeners, upstreams, rateLimit, workers } = config;
   const rows: Row[] = [
-    ...listeners.flatMap(({ address, ca, certificate, crl, upstream }, i): Row[] => [
+    ...listeners.flatMap(({ address, ca, certificate, crl, upstream, identity }, i): Row[] => [
       ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
       ["  ca", ca],
       ["  certificate", certificate],
+      ...(identity?.pattern === undefined
+        ? []
+        : [["  identity", `${kindName({ settings: identity })} ${identity.pattern}`] as Row]),
       ["  revocations", crl ?? "none"],
       ...(expiries[i] ?? []).map(({ what, until }): Row => ["  expires", `${dateOf(until)}, ${what}`]),
     ]),
     ...upstreams.flatMap((upstream): Row[] => [
       ["upstream", upstream.name],
       ["  targets", upstream.targets.map(targetText).join(", ")],
-      ["  for groups", upstream.authorizedGroups.join(", ")],
+      ...access(upstream),
       ["  reached by", reachedBy(upstream, config)],
       ...wire(upstream),
     ]),
@@ -75,6 +79,14 @@ function settings(differences: readonly Difference[]): string[] {
   return [
     "settings that differ from the built-in ones",
     ...columns(rows, widthFor(differences.map(({ key }) => key))),
+  ];
+}
+
+function access({ authorizedGroups, authorizedClients, anyGroup }: Upstream): Row[] {
+  if (anyGroup) return [["  for everybody", "with a valid identity, whatever the group is (anyGroup)"]];
+  return [
+    ...(authorizedGroups.length === 0 ? [] : [["  for groups", authorizedGroups.join(", ")] as Row]),
+    ...(authorizedClients.length === 0 ? [] : [["  for clients", authorizedClients.join(", ")] as Row]),
   ];
 }
 

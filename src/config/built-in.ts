@@ -15,6 +15,7 @@ type BuiltIn = Given<
   | "connectTimeout"
   | "shutdownTimeout"
   | "disconnectExpired"
+  | "expiryGrace"
   | "revocationGrace"
   | "workers"
   | "watch"
@@ -28,7 +29,7 @@ type BuiltIn = Given<
     ListenerConfig,
     "address" | "ca" | "certificate" | "privateKey" | "sessionTickets" | "reusePort"
   >;
-  upstreams: (UpstreamConfig & { targets: string[] })[];
+  upstreams: (UpstreamConfig & { targets: string[]; authorizedGroups: string[] })[];
   rateLimit: Given<NonNullable<ProxyConfig["rateLimit"]>, "capacity" | "fillRate">;
 };
 

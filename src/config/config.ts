@@ -1,6 +1,7 @@
 // The configuration that the proxy runs on: complete, checked, frozen. People write a ProxyConfig (proxy-config.ts);
 // resolve.ts turns it into a Config.
 
+import type { IdentitySettings } from "../auth/identity-rule.ts";
 import type { Address, TargetAddress } from "../lib/address.ts";
 import type { LogLevel } from "../lib/log.ts";
 import type { WhenDown } from "./fleet-schema.ts";
@@ -26,6 +27,7 @@ export interface Config {
   readonly shutdownTimeout: number;
   readonly maxConnectionDuration: number | undefined;
   readonly disconnectExpired: boolean;
+  readonly expiryGrace: number;
   readonly revocationGrace: number;
   readonly maxConnections: number | undefined;
   readonly workers: number;
@@ -126,6 +128,8 @@ export interface Listener {
   readonly sessionTickets: boolean;
   readonly reusePort: boolean;
   readonly upstream: string | undefined;
+  /** Undefined: the Common Name. */
+  readonly identity: IdentitySettings | undefined;
 }
 
 /** A complete {@link UpstreamConfig}. */
@@ -133,6 +137,10 @@ export interface Upstream {
   readonly name: string;
   readonly targets: readonly Target[];
   readonly authorizedGroups: readonly string[];
+  /** `user@group`. */
+  readonly authorizedClients: readonly string[];
+  /** Everybody with a valid identity may reach it; both lists are empty then. */
+  readonly anyGroup: boolean;
   /** Lower case. */
   readonly serverNames: readonly string[] | undefined;
   readonly healthCheck: HealthCheck | undefined;

@@ -32,6 +32,11 @@ export interface ProxyConfig {
   /** Whether a connection is closed when its client's certificate expires. Built in: `true`. */
   disconnectExpired?: boolean;
   /**
+   * Duration or `0`. How long an open connection may go on after its client's certificate has expired. New
+   * connections with it are refused all the same. Built in: `0`.
+   */
+  expiryGrace?: Duration;
+  /**
    * Duration or `0`. The time over which the connections that lose their authorization in a reload are
    * closed; 0 for at once. Built in: `0`.
    */
@@ -104,11 +109,13 @@ export interface ProxyConfig {
   /** Several ports that accept clients, in place of `listener`. Built in: none. */
   listeners?: ListenerConfig[];
   /**
-   * The services, at least one, and the groups that may reach them. Built in: the demonstration's; required
-   * in a file.
+   * The services, at least one, and who may reach them. Built in: the demonstration's; required in a file.
    */
   upstreams?: UpstreamConfig[];
-  /** The limits of each client, over all upstreams. A client is a whole Common Name. */
+  /**
+   * The limits of each client, over all upstreams. A client is a whole Common Name, or the `user@group` that
+   * `identity` takes from another name.
+   */
   rateLimit?: {
     /**
      * Whole number, 1 to 1,000,000, or `"unlimited"`. Size of each client's token bucket; a connection takes
@@ -251,16 +258,43 @@ export interface ListenerConfig {
    * Upstream's name. The upstream for all connections of this listener, for any server name. Built in: none.
    */
   upstream?: string;
+  /** Which name of the certificate identifies the client. Built in: the Common Name. */
+  identity?: {
+    /**
+     * The Common Name, or the alternative name of this kind. There must be exactly one, and no other kind
+     * stands in for it.
+     */
+    from: "cn" | "uri" | "dns" | "email";
+    /**
+     * Pattern. How such a name is written, with `{user}` and `{group}` each once, such as
+     * `"spiffe://example.org/{group}/{user}"`. Neither matches `/` or `@`, nor a dot in a DNS name. The
+     * client is `user@group`. Built in: `user@group`, for `cn`; required for the others.
+     */
+    pattern?: string;
+  };
 }
 
-/** A service: its servers, and the groups that may reach it. */
+/**
+ * A service: its servers, and who may reach it. At least one of `authorizedGroups` and `authorizedClients` is
+ * required, or `anyGroup`.
+ */
 export interface UpstreamConfig {
   /** Name. Unique; the log and `listener.upstream` use it. */
   name: string;
   /** The servers of the service, at least one. Each is an address, or a table with more settings. */
   targets: (string | TargetConfig)[];
-  /** The groups whose members are let through, at least one. Case matters; there are no patterns. */
-  authorizedGroups: string[];
+  /**
+   * The groups whose members are let through. Case matters; there are no patterns. Required are this or
+   * `authorizedClients`, or both; or else `anyGroup`. Built in: none.
+   */
+  authorizedGroups?: string[];
+  /** Single clients that are let through beside those groups, such as `"alice@dba"`. Built in: none. */
+  authorizedClients?: string[];
+  /**
+   * Whether every client with a valid identity is let through, whatever its group is. It stands in place of
+   * both lists. Built in: `false`.
+   */
+  anyGroup?: boolean;
   /**
    * Server names (SNI) that are routed here: `"db.example.com"`, or `"*.example.com"` for everything below
    * it. No two upstreams have the same. Built in: all connections that are routed to no other upstream.
@@ -307,7 +341,7 @@ export interface UpstreamConfig {
   };
   /**
    * Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only;
-   * `v2` also has the client's Common Name. Built in: none.
+   * `v2` also has the client, as its Common Name. Built in: none.
    */
   proxyProtocol?: "v1" | "v2";
 }

@@ -22,7 +22,8 @@ const INTERFACES: Readonly<Record<string, string>> = {
   ListenerConfig: "A port that accepts clients. In `listeners`, the first four keys are required.",
   MetricsConfig: "The port for monitoring.",
   AdminConfig: "The door for operators. At least one of `socket` and `address` is required.",
-  UpstreamConfig: "A service: its servers, and the groups that may reach it.",
+  UpstreamConfig:
+    "A service: its servers, and who may reach it. At least one of `authorizedGroups` and `authorizedClients` is required, or `anyGroup`.",
   TestConfig: "A question to the configuration, and the answer that it must give.",
   TargetConfig: "A target with more settings than its address.",
   StoreConfig: "The store of a fleet with more to say than where it is.",

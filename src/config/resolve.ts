@@ -51,6 +51,8 @@ export function resolveConfig(
     ],
     upstreams: upstreams.map((each) => ({
       ...each,
+      authorizedGroups: each.authorizedGroups ?? [],
+      authorizedClients: each.authorizedClients ?? [],
       fall: each.healthCheck?.fall ?? Number(HEALTH_CHECK.keys.fall.builtIn),
     })),
     rateLimit: { ...rateLimit, capacity: rateLimit.capacity === "unlimited" ? Infinity : rateLimit.capacity },

@@ -2,6 +2,8 @@
 // configuration (resolve.ts), `proxy help config` (help.ts), the JSON Schema (json-schema.ts), the TypeScript types
 // (proxy-config.ts) and the table in README.md all come from here. After a change, run `bun src/config/reference.ts`.
 
+import { IDENTITY_KINDS, patternFault } from "../auth/identity-rule.ts";
+import { quote } from "../lib/errors.ts";
 import { formatAddress, isPicked } from "../lib/address.ts";
 import { LOG_LEVELS } from "../lib/log.ts";
 import { FLEET } from "./fleet-schema.ts";
@@ -30,6 +32,32 @@ const MILLION = 1_000_000;
 /** Versions of the PROXY protocol. */
 export const PROXY_PROTOCOLS = ["v1", "v2"] as const;
 export type ProxyProtocolVersion = (typeof PROXY_PROTOCOLS)[number];
+
+const IDENTITY = table(
+  {
+    from: required(
+      choice(IDENTITY_KINDS),
+      "The Common Name, or the alternative name of this kind. There must be exactly one, and no other kind stands in for it.",
+    ),
+    pattern: optional(
+      text("a pattern"),
+      'How such a name is written, with `{user}` and `{group}` each once, such as `"spiffe://example.org/{group}/{user}"`. Neither matches `/` or `@`, nor a dot in a DNS name. The client is `user@group`.',
+      "`user@group`, for `cn`; required for the others",
+    ),
+  },
+  undefined,
+  (read, { from, pattern }, key) => {
+    const own = `${key}.pattern`;
+    if (from === "cn") {
+      if (pattern !== undefined) read.fault(own, 'is not for "cn": a Common Name is user@group as it stands');
+    } else if (pattern === undefined) {
+      read.fault(own, `is missing; "${from}" needs one, with {user} and {group}`);
+    } else if (pattern !== "") {
+      const fault = patternFault(pattern, from);
+      if (fault !== undefined) read.fault(own, `${quote(pattern)} ${fault}`);
+    }
+  },
+);
 
 const LISTENER = {
   address: builtIn(
@@ -63,6 +91,7 @@ const LISTENER = {
     text("an upstream's name"),
     "The upstream for all connections of this listener, for any server name.",
   ),
+  identity: optional(IDENTITY, "Which name of the certificate identifies the client.", "the Common Name"),
 } satisfies Keys;
 
 /** In a list, the keys that identify a listener have no built-in value. */
@@ -123,9 +152,18 @@ const UPSTREAM = table(
       list(shorthand(TARGET, "address"), "target", { unique: ({ address }) => formatAddress(address) }),
       "The servers of the service, at least one. Each is an address, or a table with more settings.",
     ),
-    authorizedGroups: required(
+    authorizedGroups: optional(
       list(group, "group", { unique: (each) => each }),
-      "The groups whose members are let through, at least one. Case matters; there are no patterns.",
+      "The groups whose members are let through. Case matters; there are no patterns. Required are this or `authorizedClients`, or both; or else `anyGroup`.",
+    ),
+    authorizedClients: optional(
+      list(client, "client", { unique: (each) => each }),
+      'Single clients that are let through beside those groups, such as `"alice@dba"`.',
+    ),
+    anyGroup: builtIn(
+      flag,
+      false,
+      "Whether every client with a valid identity is let through, whatever its group is. It stands in place of both lists.",
     ),
     serverNames: optional(
       list(serverName, "server name"),
@@ -145,11 +183,21 @@ const UPSTREAM = table(
     tls: optional(UPSTREAM_TLS, "Speaks TLS to the targets and verifies them.", "plain TCP"),
     proxyProtocol: optional(
       choice(PROXY_PROTOCOLS),
-      "Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only; `v2` also has the client's Common Name.",
+      "Tells the targets who the client is, before the first byte and before TLS. `v1` has the addresses only; `v2` also has the client, as its Common Name.",
     ),
   },
   "UpstreamConfig",
-  (read, { tls, targets }, key) => {
+  (read, { tls, targets, authorizedGroups, authorizedClients, anyGroup }, key) => {
+    const lists = Object.entries({ authorizedGroups, authorizedClients }).filter(([, given]) => given);
+    if (anyGroup) {
+      for (const [name] of lists)
+        read.fault(`${key}.${name}`, "has no effect beside anyGroup = true; give only one of them");
+    } else if (lists.length === 0) {
+      read.fault(
+        `${key}.authorizedGroups`,
+        "is missing, and so is authorizedClients; at least one group or client is needed, or anyGroup = true for everybody with a valid identity",
+      );
+    }
     if (tls !== undefined && tls.serverName === undefined && targets.some(({ address }) => "unix" in address))
       read.fault(`${key}.tls.serverName`, "is missing; a unix: target has no host name for its certificate");
   },
@@ -288,6 +336,11 @@ export const SCHEMA = table(
       true,
       "Whether a connection is closed when its client's certificate expires.",
     ),
+    expiryGrace: builtIn(
+      durationOrZero,
+      0,
+      "How long an open connection may go on after its client's certificate has expired. New connections with it are refused all the same.",
+    ),
     revocationGrace: builtIn(
       durationOrZero,
       0,
@@ -362,7 +415,7 @@ export const SCHEMA = table(
     upstreams: demonstration(
       list(UPSTREAM, "upstream", { unique: ({ name }) => name, suffix: ".name" }),
       [DEMONSTRATION_UPSTREAM],
-      "The services, at least one, and the groups that may reach them.",
+      "The services, at least one, and who may reach them.",
     ),
     rateLimit: builtIn(
       table({
@@ -379,7 +432,7 @@ export const SCHEMA = table(
         ),
       }),
       {},
-      "The limits of each client, over all upstreams. A client is a whole Common Name.",
+      "The limits of each client, over all upstreams. A client is a whole Common Name, or the `user@group` that `identity` takes from another name.",
     ),
     tests: optional(
       list(TEST, "test"),

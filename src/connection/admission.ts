@@ -5,8 +5,10 @@
 import type { X509Certificate } from "node:crypto";
 import type { Config } from "../config/config.ts";
 import type { RefusalReason } from "../lib/errors.ts";
+import { accessOf, type AccessKey } from "../auth/access.ts";
 import { handshakeRefusal } from "../auth/tls-failure.ts";
-import { identify, type Identity } from "../auth/identity.ts";
+import type { Identity } from "../auth/identity.ts";
+import type { IdentityRule } from "../auth/identity-rule.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Block, Blocks } from "../auth/blocks.ts";
@@ -43,6 +45,8 @@ export interface ListenerState {
   readonly row: number;
   /** The upstream for all its connections, if the listener is pinned to one. */
   upstream: string | undefined;
+  /** How it takes a client's identity from the certificate. */
+  identity: IdentityRule;
   /** The certificates and revocation lists that it trusts now. */
   trust: Trust;
   /** Counts the changes of trust. A handshake that began under an older number was verified by older rules. */
@@ -129,7 +133,8 @@ export type Step =
       readonly name: "identity";
       readonly ok: boolean;
       readonly client?: string;
-      readonly subject?: string | undefined;
+      /** Why there is none. */
+      readonly fault?: string;
     }
   | { readonly name: "blocks"; readonly ok: boolean; readonly block: Block | undefined }
   | {
@@ -142,7 +147,10 @@ export type Step =
       readonly name: "authorization";
       readonly ok: boolean;
       readonly upstream: string;
+      readonly client: string;
       readonly group: string;
+      /** The key that lets the client through. */
+      readonly by: AccessKey | undefined;
     };
 
 /** Hears each step of a decision, in order. */
@@ -191,7 +199,7 @@ export function decide<P extends Policy>(
 ): Grant<P> | Refusal {
   trace?.({ name: "listener", ok: !listener.removed });
   if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
-  const identity = "client" in from ? from : identityOf(from, listener.trust, date, trace);
+  const identity = "client" in from ? from : identityOf(from, listener, date, trace);
   if ("reason" in identity) return identity;
   const { client, group } = identity;
   trace?.({ name: "identity", ok: true, client });
@@ -205,9 +213,9 @@ export function decide<P extends Policy>(
   if (upstream === undefined || pool === undefined) {
     return { reason: "unknown_server_name", client, detail: serverName?.slice(0, 255) };
   }
-  const authorized = !pool.removed && pool.upstream.authorizedGroups.includes(group);
-  trace?.({ name: "authorization", ok: authorized, upstream, group });
-  return authorized
+  const by = pool.removed ? undefined : accessOf(pool.upstream, client, group);
+  trace?.({ name: "authorization", ok: by !== undefined, upstream, client, group, by });
+  return by !== undefined
     ? { client, group, upstream, pool }
     : { reason: "group_not_authorized", client, upstream };
 }
@@ -220,7 +228,7 @@ export function blockDetail({ subject, reason }: Block): string {
 /** Who presents a certificate that is good by the rules of now. */
 export function identityOf(
   { certificate, chain, vouched, fresh, since }: Presented,
-  trust: Trust,
+  { trust, identity: rule }: Pick<ListenerState, "trust" | "identity">,
   date: number,
   trace?: Trace,
 ): Identity | Refusal {
@@ -238,9 +246,9 @@ export function identityOf(
     const { reason, detail } = verdict;
     return { reason, detail: reason === "certificate_weak" ? detail : (since ?? detail) };
   }
-  const identity = identify(certificate?.subject);
+  const identity = rule.identify(certificate);
   if (identity !== undefined) return identity;
-  trace?.({ name: "identity", ok: false, subject: certificate?.subject });
+  trace?.({ name: "identity", ok: false, fault: rule.fault(certificate) });
   return { reason: "identity_invalid" };
 }
 
@@ -292,21 +300,23 @@ export function admit(
 
 /** What {@link reauthorize} needs besides the connection. */
 export interface Reauthorizing {
-  readonly rules: DecisionRules & { readonly config: Pick<Config, "disconnectExpired"> };
+  readonly rules: DecisionRules & { readonly config: Pick<Config, "disconnectExpired" | "expiryGrace"> };
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
-  /** Whether the certificate is checked again, because the listener's trust has changed. */
+  /** Whether the certificate is checked again, because the listener's trust or its kind of identity has changed. */
   readonly judged: boolean;
 }
 
 /** Why an open connection is no longer allowed. */
-export type RevokedFor = RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed";
+export type RevokedFor =
+  RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | "identity_changed";
 
 /**
  * Repeats the decision on an open connection after a reload, or by the rules that a reload would put in force.
- * @returns the refusal, if the connection would be refused or would reach another upstream; undefined if neither, or if
- *   the certificate has only expired and `disconnectExpired` is off
+ * @returns the refusal, if the connection would be refused, would reach another upstream, or would be another client's;
+ *   undefined if none of these, or if the certificate has only expired, and `disconnectExpired` is off or `expiryGrace`
+ *   lasts
  */
 export function reauthorize(
   socket: ClientSocket,
@@ -323,10 +333,20 @@ export function reauthorize(
   if (rights.upstream !== pool.upstream.name) return "upstream_changed";
   if ("reason" in rights) return rights.reason;
   if (!judged) return undefined;
-  const decision = decide({ ...question, from: presentedBy(socket, listener, generation) }, rules);
-  if (!("reason" in decision)) return undefined;
-  const expiredOnly = decision.reason === "certificate_expired" && !rules.config.disconnectExpired;
-  return expiredOnly ? undefined : decision.reason;
+  const from = presentedBy(socket, listener, generation);
+  const { disconnectExpired, expiryGrace } = rules.config;
+  let expiredAt = Infinity;
+  const hear: Trace = (step) => {
+    if (step.name === "certificate")
+      expiredAt = Math.min(...step.finding.chain.map(({ notAfter }) => notAfter));
+  };
+  const decision = decide({ ...question, from }, rules, expiryGrace > 0 ? hear : undefined);
+  if ("reason" in decision) {
+    const { date } = question;
+    const lasts = expiredAt <= date && date < expiredAt + expiryGrace;
+    if (decision.reason !== "certificate_expired" || (disconnectExpired && !lasts)) return decision.reason;
+  }
+  return listener.identity.identify(from.certificate)?.client === client ? undefined : "identity_changed";
 }
 
 /**

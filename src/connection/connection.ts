@@ -42,7 +42,7 @@ import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gat
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
-import { identityFault } from "../auth/identity.ts";
+import { groupRow } from "../upstreams/pool.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
@@ -297,7 +297,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const { rules, ledger } = this.#shared;
     const { pool, group } = admission;
     this.#phase = "dialing";
-    ledger.counters.admitted(pool.row, pool.groups.get(group));
+    ledger.counters.admitted(pool.row, groupRow(pool, group));
     // The check is here so that it costs nothing where the line is not written.
     const { log, logLevel } = rules.config;
     if (log.admissions) this.#logAdmitted(admission, "info");
@@ -824,7 +824,7 @@ export class Connection implements Dialer, HandshakeOwner {
   /** The fields of a refusal's log line. The certificate is read only for refusals that get a line. */
   #describe(reason: RefusalReason, { client, upstream, detail }: Omit<Refusal, "reason">): Fields {
     const certificate = certificateOf(this.#client);
-    const why = reason === "identity_invalid" ? identityFault(certificate?.subject) : detail;
+    const why = reason === "identity_invalid" ? this.#listener.identity.fault(certificate) : detail;
     return {
       id: this.#id,
       client,
@@ -834,7 +834,7 @@ export class Connection implements Dialer, HandshakeOwner {
       upstream,
       reason,
       detail: why,
-      ...claimsOf(certificate),
+      ...claimsOf(certificate, this.#listener.identity),
     };
   }
 
@@ -860,7 +860,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (this.#phase === "asking" && this.#admission !== undefined) {
       // Its end is counted, and so is its beginning.
       const { pool, group } = this.#admission;
-      this.#shared.ledger.counters.admitted(pool.row, pool.groups.get(group));
+      this.#shared.ledger.counters.admitted(pool.row, groupRow(pool, group));
     }
     this.#phase = "over";
     this.#ending ??= reason;

@@ -25,7 +25,12 @@ export interface Moment {
 /** The configuration keys that deadlines depend on. */
 export type Timeouts = Pick<
   Config,
-  "handshakeTimeout" | "connectTimeout" | "timeout" | "disconnectExpired" | "maxConnectionDuration"
+  | "handshakeTimeout"
+  | "connectTimeout"
+  | "timeout"
+  | "disconnectExpired"
+  | "expiryGrace"
+  | "maxConnectionDuration"
 >;
 
 /** Which time is up. `connect_timeout` ends one attempt to reach a target; every other one ends the connection. */
@@ -148,7 +153,8 @@ export class Deadlines {
     timeouts: Timeouts,
   ): "max_duration" | "certificate_expired" | "idle_timeout" | undefined {
     if (now >= this.#limitedBy(timeouts)) return "max_duration";
-    if (timeouts.disconnectExpired && date >= this.#expiresAt) return "certificate_expired";
+    if (timeouts.disconnectExpired && date >= this.#expiresAt + timeouts.expiryGrace)
+      return "certificate_expired";
     const isIdle = phase === "relaying" && bytes === this.#seen && now - this.#since >= timeouts.timeout;
     return isIdle ? "idle_timeout" : undefined;
   }
@@ -161,7 +167,8 @@ export class Deadlines {
     if (phase === "over") return undefined;
     if (now >= this.#kickedAt) return "kicked";
     if (now >= this.#endsAt) return this.isRevoked ? "authorization_revoked" : "max_duration";
-    if (config.disconnectExpired && date >= this.#expiresAt) return "certificate_expired";
+    if (config.disconnectExpired && date >= this.#expiresAt + config.expiryGrace)
+      return "certificate_expired";
     const since = now - this.#since;
     switch (phase) {
       case "handshake":

@@ -4,7 +4,8 @@
 import type { X509Certificate } from "node:crypto";
 import type { Certificate } from "../auth/certificate.ts";
 import type { Check, Trust } from "../auth/certificate-check.ts";
-import { commonNames, identityFault } from "../auth/identity.ts";
+import { commonNames } from "../auth/identity.ts";
+import { kindName } from "../auth/identity-rule.ts";
 import type { Config, Listener } from "../config/config.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
@@ -81,7 +82,7 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
     case "certificate":
       return certificateLines(step, question, about);
     case "identity":
-      return [identityLine(step, question)];
+      return [identityLine(step, question, about)];
     case "blocks":
       return [blocksLine(step, about)];
     case "route":
@@ -181,15 +182,25 @@ function revocationTexts(chain: Chain, list: string, detail: string): Words {
   }
 }
 
-function identityLine({ ok, client, subject }: Step & { name: "identity" }, { from }: Question): Line {
+function identityLine(
+  { ok, client, fault = "" }: Step & { name: "identity" },
+  { from, listener: { identity } }: Question,
+  { place }: ExplainedRules,
+): Line {
+  const { pattern } = identity.settings ?? {};
+  const key = pattern === undefined ? undefined : `${place.key}.identity`;
   const taken = "client" in from ? ", taken as verified" : "";
   return ok
-    ? { step: "identity", ok, text: `${short(client)}${taken}` }
+    ? { step: "identity", ok, text: `${short(client)}${taken}`, ...(key && { key }) }
     : {
         step: "identity",
         ok,
-        text: identityFault(subject),
-        remedy: "Issue a certificate whose Common Name is exactly one user@group.",
+        text: fault,
+        ...(key && { key }),
+        remedy:
+          pattern === undefined
+            ? "Issue a certificate whose Common Name is exactly one user@group."
+            : `Issue a certificate with exactly one ${kindName(identity)}, of the form ${pattern}.`,
       };
 }
 
@@ -238,22 +249,37 @@ function routeLine(
   };
 }
 
-function authorizationLine({ ok, upstream, group }: Step & { name: "authorization" }, config: Config): Line {
-  const key = `${keyOf(config, upstream)}.authorizedGroups`;
-  const groups = config.upstreams.find(({ name }) => name === upstream)?.authorizedGroups ?? [];
+function authorizationLine(
+  { ok, upstream, client, group, by }: Step & { name: "authorization" },
+  config: Config,
+): Line {
+  const own = keyOf(config, upstream);
+  const { authorizedGroups: groups = [], authorizedClients: clients = [] } =
+    config.upstreams.find(({ name }) => name === upstream) ?? {};
   const it = `the group ${short(group)}`;
-  if (ok) {
-    const text = `${it} may reach ${short(upstream)}`;
-    return { step: "authorization", ok, text, key: `${key}[${groups.indexOf(group)}]` };
+  if (by !== undefined) {
+    const [who, key] = {
+      authorizedGroups: [it, `authorizedGroups[${groups.indexOf(group)}]`],
+      authorizedClients: [`the client ${short(client)}`, `authorizedClients[${clients.indexOf(client)}]`],
+      anyGroup: ["everybody with a valid identity", "anyGroup"],
+    }[by] as [string, string];
+    return { step: "authorization", ok, text: `${who} may reach ${short(upstream)}`, key: `${own}.${key}` };
   }
+  const key = `${own}.${groups.length === 0 ? "authorizedClients" : "authorizedGroups"}`;
   const near = groups.find((each) => each.toLowerCase() === group.toLowerCase());
   const hint = near === undefined ? "" : `; ${short(near)} is, and case matters`;
   return {
     step: "authorization",
     ok,
-    text: `${it} is not listed for ${short(upstream)}${hint}`,
+    text:
+      clients.length === 0
+        ? `${it} is not listed for ${short(upstream)}${hint}`
+        : `neither ${it} nor the client ${short(client)} is listed for ${short(upstream)}${hint}`,
     key,
-    remedy: `Add ${short(group)} to it, or issue a certificate for a group that is listed.`,
+    remedy:
+      groups.length === 0
+        ? `Add ${short(client)} to it, or ${short(group)} to authorizedGroups.`
+        : `Add ${short(group)} to it, or issue a certificate for a group that is listed.`,
   };
 }
 

@@ -25,11 +25,12 @@ import {
   type Refusal,
   type RevokedFor,
 } from "./admission.ts";
+import { COMMON_NAME, identityRule, type IdentitySettings } from "../auth/identity-rule.ts";
 import { RefusalLog } from "./refusal-log.ts";
 
 /** The part of a configuration that decides, and what it decides with. It can be sent to another thread. */
 export interface ShadowSnapshot {
-  readonly config: Pick<Config, "upstreams" | "fallback" | "rateLimit" | "disconnectExpired">;
+  readonly config: Pick<Config, "upstreams" | "fallback" | "rateLimit" | "disconnectExpired" | "expiryGrace">;
   /** One for each port of the start; undefined if the shadow has no listener for it. */
   readonly listeners: readonly (ShadowListener | undefined)[];
   /** Where its clients are counted. */
@@ -39,6 +40,7 @@ export interface ShadowSnapshot {
 /** A port as the shadow has it. */
 export interface ShadowListener extends Pick<Credentials, "ca" | "crl"> {
   readonly upstream: string | undefined;
+  readonly identity: IdentitySettings | undefined;
 }
 
 /** What the counters know a decision by: its reason, or "" where both allow the same. */
@@ -47,6 +49,7 @@ export const SHADOW_REASONS: readonly (RevokedFor | "")[] = [
   "upstream_changed",
   "upstream_removed",
   "listener_removed",
+  "identity_changed",
   "",
 ];
 const CODES = new Map(SHADOW_REASONS.map((reason, i) => [reason, i]));
@@ -85,7 +88,7 @@ export interface ShadowOptions {
 interface Listener {
   readonly state: ListenerState;
   readonly isSameCa: boolean;
-  /** The revocation lists are the same too: both see a certificate in the same way. */
+  /** The revocation lists and the kind of identity are the same too: both see a certificate in the same way. */
   readonly isSameTrust: boolean;
 }
 
@@ -107,7 +110,9 @@ export class Shadow {
   readonly #counters: Counters;
   /** Lines of differences, by what is enforced and what the shadow says. */
   readonly #logs: Readonly<Record<string, RefusalLog>>;
-  #rules: Omit<DecisionRules, "blocks"> & { readonly config: Pick<Config, "disconnectExpired"> };
+  #rules: Omit<DecisionRules, "blocks"> & {
+    readonly config: Pick<Config, "disconnectExpired" | "expiryGrace">;
+  };
   /** By row. */
   #listeners: readonly Listener[] = [];
 
@@ -117,7 +122,7 @@ export class Shadow {
     this.#rules = {
       router: new Router([], undefined),
       pools: new Map(),
-      config: { disconnectExpired: true },
+      config: { disconnectExpired: true, expiryGrace: 0 },
     };
     const lines = (enforced: Outcome, shadow: Outcome) =>
       new RefusalLog({
@@ -256,16 +261,25 @@ function listenerOf(
     return { state: { ...state, trust: NOTHING, removed: true }, isSameCa: false, isSameTrust: false };
   }
   const isSameCa = isSameList(own.ca, state.trust.authorities.pem, (a, b) => a === b);
+  const isSameIdentity = Bun.deepEquals(own.identity, state.identity.settings);
   // Chains that are known to be good stay known.
   const trust = trustIn(own, isSameCa ? state.trust : before);
   const authoritiesSince = isSameCa ? state.authoritiesSince : Infinity;
   return {
-    state: { ...state, upstream: own.upstream, trust, authoritiesSince, removed: false },
+    state: {
+      ...state,
+      upstream: own.upstream,
+      identity: isSameIdentity ? state.identity : identityRule(own.identity),
+      trust,
+      authoritiesSince,
+      removed: false,
+    },
     isSameCa,
-    isSameTrust: isSameCa && hasSameLists(own.crl, state.trust.revocations),
+    isSameTrust: isSameCa && isSameIdentity && hasSameLists(own.crl, state.trust.revocations),
   };
 }
 const NOBODY = {
+  identity: COMMON_NAME,
   address: "",
   row: 0,
   upstream: undefined,

@@ -1,6 +1,7 @@
 // Which rows of the counters belong to a configuration: its upstreams, their groups, and each way from a listener to an
 // upstream. Over reloads a thing keeps its row, and with it its counts.
 
+import { countedGroups } from "../auth/access.ts";
 import type { Config } from "../config/config.ts";
 import { ConfigError } from "../lib/errors.ts";
 import { ROOM } from "../state/counters.ts";
@@ -59,9 +60,14 @@ export class CounterRows {
     return {
       upstreams: rows.upstreams,
       groups: new Map(
-        upstreams.map(({ name, authorizedGroups }) => [
-          name,
-          new Map(authorizedGroups.map((group) => [group, rows.groups.get(`${name}\n${group}`) as number])),
+        upstreams.map((upstream) => [
+          upstream.name,
+          new Map(
+            countedGroups(upstream).map((group) => [
+              group,
+              rows.groups.get(`${upstream.name}\n${group}`) as number,
+            ]),
+          ),
         ]),
       ),
       routes: reached.map(
@@ -81,8 +87,8 @@ function keysOf(
     const pin = place === undefined ? undefined : listeners[place]?.upstream;
     return place === undefined ? [] : ["", ...(pin === undefined ? names : [pin])];
   });
-  const groups = upstreams.flatMap(({ name, authorizedGroups }) =>
-    authorizedGroups.map((group) => `${name}\n${group}`),
+  const groups = upstreams.flatMap((upstream) =>
+    countedGroups(upstream).map((group) => `${upstream.name}\n${group}`),
   );
   const routes = reached.flatMap((each, port) => each.map((name) => `${port}\n${name}`));
   return { names, groups, routes, reached };

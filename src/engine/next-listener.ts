@@ -1,7 +1,8 @@
-// What a new snapshot makes of a listener: its trust, and whom it has to check again. A reload puts it in force; a
+// What a new snapshot makes of a listener: its trust and kind of identity, and whom it has to check again. A reload puts it in force; a
 // forecast only asks about it. Pure: it changes nothing.
 
 import type { ListenerState } from "../connection/admission.ts";
+import { identityRule } from "../auth/identity-rule.ts";
 import { trustIn } from "../auth/certificate-check.ts";
 import { isSameTrust } from "./same-trust.ts";
 import type { ListenerSnapshot } from "./snapshot.ts";
@@ -27,12 +28,17 @@ export function nextListener(
   if (next === undefined) return { state: { ...state, removed: true }, trustChanged: false };
   const { listener, credentials } = next;
   const { upstream } = listener;
+  const isSame = Bun.deepEquals(listener.identity, state.identity.settings);
+  const identity = isSame ? state.identity : identityRule(listener.identity);
   if (isSameTrust(credentials, before.credentials)) {
-    return { state: { ...state, upstream }, trustChanged: false };
+    return { state: { ...state, upstream, identity }, trustChanged: !isSame };
   }
   const trust = trustIn(credentials, state.trust);
   const generation = state.generation + 1;
   const isNew = trust.authorities !== state.trust.authorities;
   const authoritiesSince = !isNew ? state.authoritiesSince : closing ? Infinity : generation;
-  return { state: { ...state, upstream, trust, generation, authoritiesSince }, trustChanged: true };
+  return {
+    state: { ...state, upstream, identity, trust, generation, authoritiesSince },
+    trustChanged: true,
+  };
 }

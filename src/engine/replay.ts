@@ -1,6 +1,7 @@
 // Asks of a log what a configuration would have said: each admission that it records is decided on again, and the limits
 // run by the log's own clock. The decision starts from the identity: a log has no certificates. Pure.
 
+import { COMMON_NAME } from "../auth/identity-rule.ts";
 import { Blocks } from "../auth/blocks.ts";
 import { isClientPattern } from "../auth/identity.ts";
 import { Router } from "../auth/server-name.ts";
@@ -209,7 +210,16 @@ const DECIDED: ReadonlySet<string> = new Set([
 /** A listener that trusts nobody: no certificate is asked about. */
 function stateOf(address: string, upstream: string | undefined, removed = false): ListenerState {
   const trust = { authorities: { pem: [], all: [], chains: new Map() }, revocations: undefined };
-  return { address, row: 0, upstream, trust, generation: 0, authoritiesSince: 0, removed };
+  return {
+    address,
+    row: 0,
+    upstream,
+    identity: COMMON_NAME,
+    trust,
+    generation: 0,
+    authoritiesSince: 0,
+    removed,
+  };
 }
 
 function parse(line: string): Entry | undefined {

@@ -58,15 +58,16 @@ export class SnapshotBuilder {
     pairs: readonly (number | undefined)[],
   ): ShadowSnapshot | undefined {
     if (shadow === undefined) return undefined;
-    const { upstreams, fallback, rateLimit, disconnectExpired, listeners } = shadow.config;
+    const { upstreams, fallback, rateLimit, disconnectExpired, expiryGrace, listeners } = shadow.config;
     const ports = pairs.map((place) => (place === undefined ? undefined : config.listeners[place]));
     const { workers } = this.#ledger.memory.shape;
     this.#shadow ??= Ledger.make({ workers, targets: 1, clients: MAX_CLIENTS });
     return {
-      config: { upstreams, fallback, rateLimit, disconnectExpired },
+      config: { upstreams, fallback, rateLimit, disconnectExpired, expiryGrace },
       listeners: pairPorts(ports, listeners).map((place) => {
         const own = place === undefined ? undefined : shadow.credentials[place];
-        return own && { ca: own.ca, crl: own.crl, upstream: listeners[place as number]?.upstream };
+        const { upstream, identity } = listeners[place as number] ?? {};
+        return own && { ca: own.ca, crl: own.crl, upstream, identity };
       }),
       ledger: this.#shadow.memory,
     };

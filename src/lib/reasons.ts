@@ -39,7 +39,8 @@ export const REFUSAL_REASONS = {
     remedy: "See `detail`. Issue a new certificate.",
   },
   identity_invalid: {
-    meaning: "The certificate is trusted, but its Common Name is not exactly one `user@group`.",
+    meaning:
+      "The certificate is trusted, but its Common Name is not exactly one `user@group`, or its name of another kind not as `identity` wants it.",
     remedy: "See `detail`. Issue a certificate with such a name.",
   },
   unknown_server_name: {
@@ -48,8 +49,8 @@ export const REFUSAL_REASONS = {
     remedy: "See `detail`. Set the server name in the client, or add it to `serverNames`.",
   },
   group_not_authorized: {
-    meaning: "The upstream does not list the client's group.",
-    remedy: "Add the group to `authorizedGroups`; case matters.",
+    meaning: "The upstream lists neither the client's group nor the client itself.",
+    remedy: "Add the group to `authorizedGroups`, or the client to `authorizedClients`; case matters.",
   },
   blocked: {
     meaning: "An operator has blocked the client, its group, its certificate or its network.",
@@ -106,7 +107,7 @@ export const CLOSE_REASONS = {
   },
   certificate_expired: {
     meaning: "The client's certificate expired while it was connected.",
-    remedy: "Renew it. `disconnectExpired = false` lets such connections go on.",
+    remedy: "Renew it. `expiryGrace` or `disconnectExpired = false` lets such connections go on.",
   },
   authorization_revoked: {
     meaning: "A reload withdrew the client's authorization.",

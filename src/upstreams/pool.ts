@@ -21,6 +21,11 @@ export interface Pool {
   removed: boolean;
 }
 
+/** The row in which an admission of this group is counted. With `anyGroup` all groups have one. */
+export function groupRow({ upstream, groups }: Pool, group: string): number | undefined {
+  return groups.get(upstream.anyGroup ? "" : group);
+}
+
 /** What pools are built from. */
 export interface PoolSources {
   readonly config: Pick<Config, "upstreams">;

@@ -71,17 +71,18 @@ function hasKeyIn(message: string, pem: string): boolean {
 /** A configuration with almost every key. */
 const FULL = {
   timeout: "10m", handshakeTimeout: "5s", connectTimeout: "1s", shutdownTimeout: "30s", maxConnectionDuration: "1h",
-  disconnectExpired: true, revocationGrace: "1s", maxConnections: 100, workers: 1, watch: false, logLevel: "info",
+  disconnectExpired: true, expiryGrace: "1m", revocationGrace: "1s", maxConnections: 100, workers: 1, watch: false, logLevel: "info",
   listeners: [
     { address: "127.0.0.1:0", ca: certPath("ca.crt"), certificate: certPath("server.crt"), privateKey: certPath("key.pem") },
     {
       address: "[::1]:7443", ca: certPath("ca2.crt"), certificate: certPath("server.crt"), privateKey: certPath("key.pem"),
       crl: certPath("crl.pem"), sessionTickets: false, reusePort: true, upstream: "orders",
+      identity: { from: "uri", pattern: "spiffe://example.org/{group}/{user}" },
     },
   ],
   upstreams: [
     {
-      name: "orders", serverNames: ["orders.db.example.com", "*.example.com"], authorizedGroups: ["dba", "größe"],
+      name: "orders", serverNames: ["orders.db.example.com", "*.example.com"], authorizedGroups: ["dba", "größe"], authorizedClients: ["alice@etl"],
       targets: ["10.0.0.5:5432", { address: "[::1]:5432", weight: 2 }, { address: "unix:/run/db.sock", backup: true }],
       healthCheck: { interval: "2s", timeout: "1s", rise: 2, fall: 3 }, slowStart: "30s", proxyProtocol: "v2",
       tls: { ca: certPath("ca.crt"), serverName: "orders.db.example.com" },

@@ -76,6 +76,13 @@ describe("a reload that withdraws authorization", () => {
       "group_not_authorized",
       async (target) => ({ upstreams: [{ name: "test", targets: [target], authorizedGroups: ["ops"] }] }),
     ],
+    [
+      "that is not one of the listed clients any more",
+      "group_not_authorized",
+      async (target) => ({
+        upstreams: [{ name: "test", targets: [target], authorizedClients: ["alice@admin", "mallory@ops"] }],
+      }),
+    ],
     ["whose upstream is gone", "upstream_removed", async (target) => ({ upstreams: [other(target)] })],
   ])("a reload closes a connection %s, at once and on both sides", async (_, detail, change) => {
     await using folder = new Folder();
@@ -124,6 +131,17 @@ describe("a reload that withdraws authorization", () => {
         listener: { certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem") },
       },
       { listener: { sessionTickets: false } },
+      {
+        upstreams: [
+          {
+            name: "test",
+            targets: [origin.target],
+            authorizedGroups: ["ops"],
+            authorizedClients: ["alice@admin", "grace@admin"],
+          },
+        ],
+      },
+      { upstreams: [{ name: "test", targets: [origin.target], anyGroup: true }] },
     ]) {
       await proxy.proxy.reload(config(origin.target, over));
       for (const client of clients) await expectServed(client);

@@ -42,6 +42,30 @@ const reasonsOf = ({ endings }: Forecast) =>
   Object.fromEntries(endings.map(({ id, reason }) => [id, reason] as const));
 
 describe.each([1, 2])("with %p workers, a dry run", (workers) => {
+  test("foretells the connections that would be another client's by another kind of identity", async () => {
+    using origin = echoOrigin();
+    const over = { workers, logLevel: "debug" } as const;
+    await using proxy = await startProxy([origin.target], over);
+    const shown = ["admin/carol", "admin/eve"].map((path) =>
+      issue("carol@admin", testAuthority, { names: [[0x86, `spiffe://x/${path}`]] }),
+    );
+    const clients = await Promise.all(shown.map((identity) => connect(proxy.port, { identity })));
+    expect(await Promise.all(clients.map(echoes))).toEqual([true, true]);
+    await admitted(proxy, 2);
+    const identity = { from: "uri", pattern: "spiffe://x/{group}/{user}" } as const;
+    const next = testConfig([origin.target], { ...over, listener: { identity } });
+    const forecast = await proxy.proxy.forecast(next);
+    expect(Object.values(reasonsOf(forecast))).toEqual(["identity_changed"]);
+    expect(await Promise.all(clients.map(echoes))).toEqual([true, true]);
+    await proxy.proxy.reload(next);
+    expect(await proxy.log.line("closed")).toMatchObject({
+      id: forecast.endings[0]!.id,
+      detail: "identity_changed",
+    });
+    expect(await echoes(clients[0]!)).toBe(true);
+    for (const client of clients) client.close();
+  });
+
   test("foretells exactly the connections that the reload ends, under load", async () => {
     using origin = echoOrigin();
     const [db, cache] = ["db", "cache"].map((name) => ({

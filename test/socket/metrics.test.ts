@@ -148,6 +148,33 @@ describe.each([1, 2])("with %i workers", (workers) => {
     for (const origin of origins) origin[Symbol.dispose]();
   });
 
+  test("an upstream for everybody counts admissions under no group, and one for clients under theirs", async () => {
+    using origin = echoOrigin();
+    const upstreams = [
+      { name: "all", targets: [origin.target], anyGroup: true },
+      {
+        name: "few",
+        targets: [origin.target],
+        authorizedClients: ["carol@ops", "dave@etl"],
+        serverNames: ["few.example"],
+      },
+    ];
+    await using proxy = await startProxy([], { workers, metrics, handshakes, upstreams });
+    const url = await monitoredAt(proxy.log);
+    const clients = [
+      await connect(proxy.port),
+      await connect(proxy.port, { name: "carol" }),
+      await connect(proxy.port, { name: "carol", serverName: "few.example" }),
+    ];
+    for (const client of clients) await exchange(client, 10);
+    await isRefused(proxy.port, { name: "alice-ops", serverName: "few.example" });
+    const live = await scrapeUntil(url, (each) => each.sum("received_bytes_total") === 30, "all is counted");
+    expect(live.by("group", "admissions_total", { upstream: "all" })).toEqual({ "": 2 });
+    expect(live.by("group", "admissions_total", { upstream: "few" })).toEqual({ ops: 1 });
+    expect(live.by("reason", "refusals_total", { upstream: "few" })).toEqual({ group_not_authorized: 1 });
+    for (const client of clients) client.close();
+  });
+
   test("hundreds of connections that break off in every phase leave the sums whole, and equal to the log", async () => {
     const origins = Array.from({ length: 3 }, () => echoOrigin());
     const targets = [...origins.map(({ target }) => target), nowhere()];

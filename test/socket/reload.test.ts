@@ -564,7 +564,7 @@ describe("what is reloaded", () => {
     const log = new Log();
     const proxy = createProxy(config, { logger: log });
     const { port } = await proxy.listen();
-    const groups = config.upstreams![0]!.authorizedGroups;
+    const groups = config.upstreams![0]!.authorizedGroups!;
     groups.push("ops");
     expect(await isServed(port, "carol")).toBe(false);
     await proxy.reload();

@@ -269,3 +269,32 @@ describe.each([1, 2])("with %p workers, a shadow", (workers) => {
     await proxy.close({ timeout: 0 });
   });
 });
+
+test("a shadow with another kind of identity says who would be refused, and which open connections would be another client's", async () => {
+  using origin = echoOrigin();
+  const named = (path: string) => ({
+    identity: issue("carol@admin", testAuthority, { names: [[0x86, `spiffe://x/${path}`]] }),
+  });
+  const identity = { from: "uri", pattern: "spiffe://x/{group}/{user}" } as const;
+  const over = { shadow: { config: shadowFile([origin.target], { listener: { identity } }) } };
+  await using proxy = await startProxy([origin.target], { watch: false });
+  const clients = [
+    await connect(proxy.port, named("admin/carol")),
+    await connect(proxy.port, named("admin/eve")),
+  ];
+  for (const client of clients) expect(await echoes(client)).toBe(true);
+  await proxy.proxy.reload(testConfig([origin.target], { watch: false, ...over }));
+  await proxy.log.line("shadow");
+  expect(differences(proxy)).toEqual(["carol@admin test allowed refused identity_changed"]);
+  for (const path of ["admin/carol", "admin/eve", "ops/carol", "x"]) {
+    const client = await connect(proxy.port, named(path));
+    expect(await echoes(client)).toBe(true);
+    clients.push(client);
+  }
+  for (const client of clients) client.close();
+  await proxy.log.count("closed", clients.length);
+  expect(differences(proxy).slice(1)).toEqual([
+    "carol@admin test allowed refused group_not_authorized",
+    "carol@admin test allowed refused identity_invalid",
+  ]);
+});

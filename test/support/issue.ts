@@ -36,7 +36,12 @@ export interface Choices {
   readonly serial?: number;
   /** The key that it certifies. Default: the one that test/certs share for a client, a new one for a CA. */
   readonly key?: string;
+  /** The names besides the subject. Default: no such extension. */
+  readonly names?: readonly AltName[] | undefined;
 }
+
+/** A general name: its tag, and its contents. */
+export type AltName = readonly [tag: number, contents: string | Buffer];
 
 const LONG_AGO = new Date("2020-01-01T00:00:00Z");
 const FAR_OFF = new Date("2120-01-01T00:00:00Z");
@@ -97,7 +102,7 @@ function certificate(
   by: Pick<Authority, "name" | "signer">,
   key: KeyObject,
   ca: boolean,
-  { notBefore = LONG_AGO, notAfter = FAR_OFF, serial = serials++ }: Choices,
+  { notBefore = LONG_AGO, notAfter = FAR_OFF, serial = serials++, names }: Choices,
 ): Buffer {
   const algorithm = algorithmOf(by.signer);
   // keyUsage: digitalSignature, or keyCertSign and cRLSign.
@@ -115,6 +120,15 @@ function certificate(
       sequence(
         extension("2.5.29.19", true, sequence(...(ca ? [tagged(0x01, Buffer.of(0xff))] : []))),
         extension("2.5.29.15", true, usage),
+        ...(names === undefined
+          ? []
+          : [
+              extension(
+                "2.5.29.17",
+                false,
+                sequence(...names.map(([tag, contents]) => tagged(tag, Buffer.from(contents as string)))),
+              ),
+            ]),
         ...(ca ? [] : [extension("2.5.29.37", false, sequence(oid("1.3.6.1.5.5.7.3.2")))]),
       ),
     ),

@@ -14,6 +14,7 @@ import {
 } from "../../src/connection/admission.ts";
 import type { Pool } from "../../src/upstreams/pool.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
+import { COMMON_NAME, identityRule } from "../../src/auth/identity-rule.ts";
 import { Blocks } from "../../src/auth/blocks.ts";
 import { Router } from "../../src/auth/server-name.ts";
 import { Balancer } from "../../src/state/balancer.ts";
@@ -102,6 +103,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       address: ":5000",
       row: 0,
       upstream: undefined,
+      identity: COMMON_NAME,
       trust: trusting(),
       generation: 3,
       authoritiesSince: 3,
@@ -352,10 +354,14 @@ function reauthorize(
   inside: { client: string; pool: Pool; serverName: string },
   listener: ListenerState,
   router: Router,
-  { disconnectExpired, ...how }: { generation: number; judged: boolean; disconnectExpired: boolean },
+  {
+    disconnectExpired,
+    expiryGrace = 0,
+    ...how
+  }: { generation: number; judged: boolean; disconnectExpired: boolean; expiryGrace?: number },
 ) {
   const { circumstances, pools } = world();
-  const config = { ...circumstances.rules.config, disconnectExpired };
+  const config = { ...circumstances.rules.config, disconnectExpired, expiryGrace };
   pools.set(inside.pool.upstream.name, inside.pool);
   return reauthorizeUnder(socket, inside, {
     ...how,
@@ -519,5 +525,48 @@ describe("re-authorization after a reload", () => {
     expect(verdict(trusting([revoke([1])]), lenient)).toBeUndefined();
     expect(verdict(trusting([revoke([700])]), lenient)).toBe("certificate_revoked");
     expect(verdict(trusting(undefined, [cert("ca2.crt")]), lenient)).toBe("certificate_untrusted");
+    const within = (expiryGrace: number) => ({ ...judged, expiryGrace }) as typeof judged;
+    expect(verdict(trusting(), within(day - 60_000))).toBe("certificate_expired");
+    expect(verdict(trusting(), within(day + 60_000))).toBeUndefined();
+    expect(verdict(trusting([revoke([1])]), within(2 * day))).toBeUndefined();
+    expect(verdict(trusting([revoke([700])]), within(2 * day))).toBe("certificate_revoked");
+    expect(verdict(trusting(undefined, [cert("ca2.crt")]), within(2 * day))).toBe("certificate_untrusted");
+  });
+
+  test("an open connection with a certificate that is not valid yet ends, whatever the grace is", () => {
+    const { circumstances, pools } = world();
+    const how = { ...judged, expiryGrace: 365 * day };
+    expect(
+      reauthorize(
+        socketOf([early.cert]),
+        inside(pools.get("db")!),
+        circumstances.listener,
+        circumstances.rules.router,
+        how,
+      ),
+    ).toBe("certificate_expired");
+  });
+
+  test.each([
+    ["spiffe://x/admin/alice", undefined],
+    ["spiffe://x/admin/bob", "identity_changed"],
+    ["spiffe://x/ops/alice", "group_not_authorized"],
+    [undefined, "identity_invalid"],
+  ])("an open connection of alice@admin whose URI is now %p ends as %p", (uri, expected) => {
+    for (const notAfter of [undefined, new Date(Date.now() - day)]) {
+      const names = uri === undefined ? undefined : [[0x86, uri] as const];
+      const shown = issue("alice@admin", testAuthority, { names, ...(notAfter && { notAfter }) });
+      const identity = identityRule({ from: "uri", pattern: "spiffe://x/{group}/{user}" });
+      const { circumstances, pools } = world({ identity });
+      const verdict = reauthorize(
+        socketOf([shown.cert]),
+        inside(pools.get("db")!),
+        circumstances.listener,
+        circumstances.rules.router,
+        { ...judged, expiryGrace: 2 * day },
+      );
+      // Of an expired certificate nothing is decided beside whose it is.
+      expect(verdict).toBe(notAfter && expected ? "identity_changed" : (expected as never));
+    }
   });
 });

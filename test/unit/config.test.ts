@@ -18,6 +18,8 @@ const upstream = { name: "db", targets: ["10.0.0.5:5432"], authorizedGroups: ["d
 
 /** What an upstream has where only its name, targets and groups are configured. */
 const plainUpstream = {
+  authorizedClients: [],
+  anyGroup: false,
   serverNames: undefined,
   healthCheck: undefined,
   fall: 3,
@@ -36,6 +38,7 @@ test("an empty configuration resolves to the built-in one", () => {
     shutdownTimeout: 30_000,
     maxConnectionDuration: undefined,
     disconnectExpired: true,
+    expiryGrace: 0,
     revocationGrace: 0,
     maxConnections: undefined,
     workers: 1,
@@ -57,6 +60,7 @@ test("an empty configuration resolves to the built-in one", () => {
         sessionTickets: true,
         reusePort: false,
         upstream: undefined,
+        identity: undefined,
       },
     ],
     upstreams: [
@@ -163,6 +167,7 @@ test("a configuration with every key resolves", () => {
     shutdownTimeout: "1h",
     maxConnectionDuration: "8h",
     disconnectExpired: false,
+    expiryGrace: "5m",
     revocationGrace: "30s",
     maxConnections: 100,
     workers: "auto",
@@ -177,7 +182,15 @@ test("a configuration with every key resolves", () => {
         crl: "./d",
         sessionTickets: false,
       },
-      { address: ":7001", ca: "/a", certificate: "b", privateKey: "c", reusePort: true, upstream: "db" },
+      {
+        address: ":7001",
+        ca: "/a",
+        certificate: "b",
+        privateKey: "c",
+        reusePort: true,
+        upstream: "db",
+        identity: { from: "dns", pattern: "{user}.{group}" },
+      },
     ],
     upstreams: [
       {
@@ -188,6 +201,8 @@ test("a configuration with every key resolves", () => {
           { address: "unix:/run/db.sock", backup: true },
         ],
         authorizedGroups: ["dba", "ops"],
+        authorizedClients: ["carol@etl"],
+        anyGroup: false,
         serverNames: ["DB.Example.com.", "*.db.example.com"],
         healthCheck: { interval: "1s", fall: 5 },
         slowStart: "10s",
@@ -228,7 +243,13 @@ test("a configuration with every key resolves", () => {
     ],
   });
   expect(faults).toEqual([]);
-  const listener = { crl: undefined, sessionTickets: true, reusePort: false, upstream: undefined };
+  const listener = {
+    crl: undefined,
+    sessionTickets: true,
+    reusePort: false,
+    upstream: undefined,
+    identity: undefined,
+  };
   expect(config).toEqual({
     timeout: 90_000,
     handshakeTimeout: 250,
@@ -236,6 +257,7 @@ test("a configuration with every key resolves", () => {
     shutdownTimeout: 3_600_000,
     maxConnectionDuration: 28_800_000,
     disconnectExpired: false,
+    expiryGrace: 300_000,
     revocationGrace: 30_000,
     maxConnections: 100,
     workers: 6,
@@ -281,6 +303,7 @@ test("a configuration with every key resolves", () => {
         privateKey: "/etc/proxy/c",
         reusePort: true,
         upstream: "db",
+        identity: { from: "dns", pattern: "{user}.{group}" },
       },
     ],
     upstreams: [
@@ -292,6 +315,8 @@ test("a configuration with every key resolves", () => {
           { address: { unix: "/run/db.sock" }, weight: 1, backup: true },
         ],
         authorizedGroups: ["dba", "ops"],
+        authorizedClients: ["carol@etl"],
+        anyGroup: false,
         serverNames: ["db.example.com", "*.db.example.com"],
         healthCheck: { interval: 1_000, timeout: 1_000, rise: 2, fall: 5 },
         fall: 5,
@@ -587,6 +612,31 @@ describe("faults of a configuration", () => {
         "upstreams[0].authorizedGroups[6]",
       ],
     ],
+    [
+      "invalid clients",
+      { upstreams: [{ ...upstream, authorizedClients: ["a@b", "a", "*@b", "a b@c", "a@b@c", 1, "a@b"] }] },
+      [1, 2, 3, 4, 5, 6].map((i) => `upstreams[0].authorizedClients[${i}]`),
+    ],
+    [
+      "an empty list of clients beside groups",
+      { upstreams: [{ ...upstream, authorizedClients: [] }] },
+      ["upstreams[0].authorizedClients"],
+    ],
+    [
+      "an upstream for everybody that also lists who may reach it",
+      { upstreams: [{ ...upstream, authorizedClients: ["a@b"], anyGroup: true }] },
+      ["upstreams[0].authorizedGroups", "upstreams[0].authorizedClients"],
+    ],
+    [
+      "an upstream that is for nobody, and says so",
+      { upstreams: [{ name: "db", targets: ["a:1"], anyGroup: false }] },
+      ["upstreams[0].authorizedGroups"],
+    ],
+    [
+      "a text in place of anyGroup",
+      { upstreams: [{ ...upstream, anyGroup: "true" }] },
+      ["upstreams[0].anyGroup"],
+    ],
   ])("a configuration is refused for %s", (_, input, expected) => {
     expect(keys(input)).toEqual(expected);
   });
@@ -602,7 +652,7 @@ describe("faults of a configuration", () => {
       "Listener: unknown key; did you mean listener?",
       'timeout: "soon" is not a duration; write it like "250ms", "60s" or "1m30s", from 1ms to 596h31m23s647ms',
       'upstreams[0].targets[0]: "a" is not host:port; write it like "10.0.0.5:5432", "[::1]:5432" or "unix:/run/db.sock"',
-      "upstreams[0].authorizedGroups: is missing; it is a list; at least one group is needed",
+      "upstreams[0].authorizedGroups: is missing, and so is authorizedClients; at least one group or client is needed, or anyGroup = true for everybody with a valid identity",
       'rateLimit.capacity: 0 is not a whole number from 1 to 1000000, or "unlimited"',
     ]);
   });

@@ -10,6 +10,7 @@ const config: Timeouts = {
   timeout: 30,
   maxConnectionDuration: 1_000,
   disconnectExpired: true,
+  expiryGrace: 0,
 };
 
 /** Accepted at 100, admitted with a certificate that expires on the date 5,000. */
@@ -63,6 +64,9 @@ describe("deadlines", () => {
     expect(admitted().due("relaying", { now: 201, date: 4_999 }, 0, config)).toBeUndefined();
     expect(admitted().due("relaying", late, 0, config)).toBe("certificate_expired");
     expect(admitted().due("relaying", late, 0, { ...config, disconnectExpired: false })).toBeUndefined();
+    const graceful = { ...config, expiryGrace: 500 };
+    expect(admitted().due("relaying", { now: 201, date: 5_499 }, 0, graceful)).toBeUndefined();
+    expect(admitted().due("relaying", { now: 201, date: 5_500 }, 0, graceful)).toBe("certificate_expired");
   });
 
   test("the handshake's deadline is the only one before admission", () => {

@@ -21,12 +21,12 @@ import { cert } from "../support/peer.ts";
 const NOW = Date.UTC(2026, 5, 1);
 const middle = makeAuthority([["CN", "middle"]], testAuthority);
 
-function rulesOf(listener: object = {}, crl?: string): OfflineRules {
+function rulesOf(listener: object = {}, crl?: string, upstreams?: readonly object[]): OfflineRules {
   const faults: { key: string; problem: string }[] = [];
   const config = resolveConfig(
     {
       listener: { address: ":7443", ca: "/ca.crt", ...(crl && { crl: "/crl.pem" }), ...listener },
-      upstreams: [
+      upstreams: upstreams ?? [
         {
           name: "db",
           serverNames: ["db.example.com", "*.db.example.com"],
@@ -63,6 +63,11 @@ function rulesOf(listener: object = {}, crl?: string): OfflineRules {
     },
     maxConnections: 10,
   });
+}
+
+/** The rules of one upstream, with who may reach it. */
+function openTo(access: object): OfflineRules {
+  return rulesOf({}, undefined, [{ name: "db", targets: ["a:1"], ...access }]);
 }
 
 interface Asked {
@@ -176,6 +181,29 @@ describe("the step that refuses", () => {
       "says that case matters",
       { client: "alice@ops", serverName: "db.example.com" },
       { step: "authorization", text: 'the group "ops" is not listed for "db"; "Ops" is, and case matters' },
+    ],
+    [
+      "names the list of clients where there is no other",
+      { client: "eve@etl", rules: openTo({ authorizedClients: ["bob@etl", "alice@etl"] }) },
+      {
+        step: "authorization",
+        ok: false,
+        text: 'neither the group "etl" nor the client "eve@etl" is listed for "db"',
+        key: "upstreams[0].authorizedClients",
+        remedy: 'Add "eve@etl" to it, or "etl" to authorizedGroups.',
+      },
+    ],
+    [
+      "names the list of groups where there are two lists",
+      {
+        client: "eve@etl",
+        rules: openTo({ authorizedGroups: ["dba"], authorizedClients: ["alice@etl"] }),
+      },
+      {
+        step: "authorization",
+        text: 'neither the group "etl" nor the client "eve@etl" is listed for "db"',
+        key: "upstreams[0].authorizedGroups",
+      },
     ],
     [
       "names the block",
@@ -321,4 +349,50 @@ test("a configuration without tests runs none, and makes nothing for them", () =
   const loaded = { config, credentials: undefined as never, maxConnections: 1 };
   expect(atOnce(testPolicy(loaded, NOW))).toEqual([]);
   expect(testReport([], marksFor({}, false))).toEqual([]);
+});
+
+test("an explanation says which name of a certificate the listener wants, and what is wrong with it", () => {
+  const rules = rulesOf({ identity: { from: "uri", pattern: "spiffe://example.org/{group}/{user}" } });
+  const identityOf = (uri: string) => {
+    const { cert } = issue("eve@ops", testAuthority, { names: [[0x86, uri]] });
+    return ask({ cert, serverName: "db.example.com", rules }).steps.find(({ step }) => step === "identity");
+  };
+  expect(identityOf("spiffe://example.org/dba/alice")).toEqual({
+    step: "identity",
+    ok: true,
+    text: '"alice@dba"',
+    key: "listener.identity",
+  });
+  expect(identityOf("spiffe://example.com/dba/alice")).toEqual({
+    step: "identity",
+    ok: false,
+    text: "its URI is not of the form spiffe://example.org/{group}/{user}",
+    key: "listener.identity",
+    remedy: "Issue a certificate with exactly one URI, of the form spiffe://example.org/{group}/{user}.",
+  });
+});
+
+test.each<[string, object, string, string]>([
+  [
+    "the group",
+    { authorizedGroups: ["dba", "etl"], authorizedClients: ["alice@etl"] },
+    'the group "etl" may reach "db"',
+    "authorizedGroups[1]",
+  ],
+  [
+    "the client",
+    { authorizedGroups: ["dba"], authorizedClients: ["bob@etl", "alice@etl"] },
+    'the client "alice@etl" may reach "db"',
+    "authorizedClients[1]",
+  ],
+  [
+    "that everybody may enter",
+    { anyGroup: true },
+    'everybody with a valid identity may reach "db"',
+    "anyGroup",
+  ],
+])("an explanation names what lets a client through: %s", (_, access, text, key) => {
+  const { steps, upstream } = ask({ client: "alice@etl", rules: openTo(access) });
+  expect(upstream).toBe("db");
+  expect(steps).toContainEqual({ step: "authorization", ok: true, text, key: `upstreams[0].${key}` });
 });

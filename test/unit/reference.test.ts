@@ -58,7 +58,7 @@ describe("the JSON Schema", () => {
 
   const files = { ca: "a", certificate: "b", privateKey: "c" };
   const whole = {
-    listener: { address: ":1", ...files },
+    listener: { address: ":1", ...files, identity: { from: "uri", pattern: "{user}/{group}" } },
     upstreams: [
       {
         name: "db",
@@ -110,12 +110,15 @@ describe("the JSON Schema", () => {
     "admin.ca",
     "admin.certificate",
     "admin.privateKey",
+    "listener.identity.from",
+    "listener.identity.pattern",
     "listener.upstream",
     "listener.address",
     "upstreams[].targets[].address",
     "upstreams[].tls.certificate",
     "upstreams[].tls.privateKey",
     "upstreams[].tls.serverName",
+    "upstreams[].anyGroup=true",
     "upstreams[].targets",
     "tests[].certificate",
     "tests[].listener",

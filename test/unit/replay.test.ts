@@ -62,6 +62,22 @@ describe("a replay", () => {
     ]);
   });
 
+  test("knows clients that are listed by name, and upstreams for everybody", () => {
+    const { replay, add } = asking({
+      upstreams: [
+        { name: "db", targets: ["a:1"], authorizedClients: ["bob@etl"], serverNames: ["db.test"] },
+        { name: "open", targets: ["a:1"], anyGroup: true },
+      ],
+    });
+    for (const client of ["bob@etl", "eve@etl"]) {
+      add("admitted", 0, { client, serverName: "db.test" });
+      add("admitted", 1, { client, upstream: "open" });
+    }
+    expect(replay.result().refusedBy).toEqual([
+      { client: "eve@etl", upstream: "db", reason: "group_not_authorized", count: 1 },
+    ]);
+  });
+
   test("routes by server name and listener, and says what would be routed elsewhere", () => {
     const listener = { ca: "a", certificate: "b", privateKey: "c" };
     const { replay, add } = asking({

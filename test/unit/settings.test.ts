@@ -17,6 +17,7 @@ function listener(address: string): Listener {
     sessionTickets: true,
     reusePort: false,
     upstream: undefined,
+    identity: undefined,
   };
 }
 
