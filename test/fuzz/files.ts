@@ -138,8 +138,11 @@ export async function configurations(): Promise<Target> {
       try {
         const config = resolveConfig(await readConfigFile(file), { directory: folder, cores: 2 }, faults);
         if (faults.length > 0) expectFaults(faults);
-        for (const { authorizedGroups } of faults.length > 0 ? [] : config.upstreams) {
-          if (authorizedGroups.length === 0) throw new Error("an upstream has no authorized groups");
+        for (const { authorizedGroups, authorizedClients, anyGroup } of faults.length > 0
+          ? []
+          : config.upstreams) {
+          if (!anyGroup && authorizedGroups.length + authorizedClients.length === 0)
+            throw new Error("an upstream says nothing of who may reach it");
         }
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;

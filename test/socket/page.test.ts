@@ -1,6 +1,7 @@
 // The page in a real browser, before a real proxy: what it shows, that it keeps up, and that nothing of others runs in it.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { REFUSAL_REASONS } from "../../src/lib/reasons.ts";
 import { openDashboard, type Dashboard } from "../../src/cli/dashboard-server.ts";
 import { SocketFolder } from "../support/admin.ts";
 import { Browser, chromium, type Page } from "../support/browser.ts";
@@ -65,7 +66,7 @@ describe.skipIf(chromium === null)("the page in chromium", () => {
     const stranger = await connect(it.port, { name: "alice-ops" });
     await stranger.ended;
     await page.until('document.getElementById("refusals").innerText.includes("group_not_authorized")');
-    expect(await page.text("refusals")).toContain("The upstream does not list the client's group.");
+    expect(await page.text("refusals")).toContain(REFUSAL_REASONS.group_not_authorized.meaning);
     peer.close();
     await page.until('document.getElementById("open").textContent === "0"');
   });
