@@ -41,7 +41,7 @@ function createRefusal(event) {
     make("time", "quiet", new Date(time).toTimeString().slice(0, 8)),
     " ",
     make("b", "", plain(reason)),
-    ...(times === undefined ? [] : [` × ${plain(times)}`]),
+    ...(times === undefined || times === 1 ? [] : [` × ${plain(times)}`]),
     ...(who === undefined ? [] : [client === undefined ? " claims " : " ", make("span", "name", plain(who))]),
     " from ",
     make("span", "name", plain(remote)),
@@ -60,7 +60,7 @@ function createRefusal(event) {
 
 /** What the proxy says about the refusal, once it is asked for. */
 function explanationOf(id) {
-  const steps = make("ul", "steps");
+  const steps = make("ul", "steps", make("li", "quiet", "Asking the proxy."));
   const node = make("details", "", make("summary", "", "Explain"), steps);
   node.addEventListener("toggle", () => {
     if (!node.open) return;
