@@ -1,8 +1,7 @@
 // What operators have set and what outlives the process: blocks and changes of targets, in one file of the state directory. A
 // JSON object a line, so that damage to one of them leaves the others readable. The file is replaced as a whole.
 
-import { constants, type Stats } from "node:fs";
-import { mkdir, open, rename, stat } from "node:fs/promises";
+import { constants, mkdir, open, rename, stat } from "node:fs/promises";
 import { parseSubject, type Block } from "../auth/blocks.ts";
 import { StartError, cannotRead, quote } from "../lib/errors.ts";
 import type { Logger } from "../lib/log.ts";
@@ -105,7 +104,7 @@ export class StateFile {
 }
 
 /** Others could lift a block, or make one, by what they write there. */
-function onlyOurs(path: string, { uid, mode }: Stats): void {
+function onlyOurs(path: string, { uid, mode }: { readonly uid: number; readonly mode: number }): void {
   const own = process.geteuid?.();
   const why =
     own !== undefined && uid !== own && uid !== 0

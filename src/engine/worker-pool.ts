@@ -76,7 +76,7 @@ export class WorkerPool {
   async listen(): Promise<Address[]> {
     const { workers } = this.#options.ledger.memory.shape;
     try {
-      // Workers share their ports, so that the kernel would not event another process on the same port.
+      // Workers share their ports, so that the kernel would let another process onto the same port.
       for (const [i, { listener }] of this.#unshared()) {
         if (listener.address.port === 0) continue;
         this.#claims.set(i, await claimPort(listener.address));

@@ -5,6 +5,12 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CONNECT_FLAGS } from "../../src/cli/connect-options.ts";
+import { block, blocks as listOfBlocks, unblock } from "../../src/cli/block.ts";
+import type { Command } from "../../src/cli/command.ts";
+import { dashboard } from "../../src/cli/dashboard.ts";
+import { kick } from "../../src/cli/kick.ts";
+import { reload } from "../../src/cli/reload.ts";
+import { drain, ready, weight } from "../../src/cli/target.ts";
 import { explain } from "../../src/cli/explain.ts";
 import { CLIENT_FLAGS } from "../../src/cli/admin-client.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
@@ -17,6 +23,18 @@ import { resolveConnect } from "../../src/tunnel/config.ts";
 
 type Table = Record<string, unknown>;
 
+/** The commands that change a running proxy. */
+const CHANGES: Readonly<Record<string, Command>> = {
+  kick,
+  block,
+  unblock,
+  blocks: listOfBlocks,
+  drain,
+  ready,
+  weight,
+  reload,
+  dashboard,
+};
 const ROOT = new URL("../..", import.meta.url).pathname;
 const TOPICS = readdirSync(`${ROOT}src/cli/topics`).map((name) => `src/cli/topics/${name}`);
 const PAGES = [
@@ -154,6 +172,8 @@ describe("command lines in the documentation", () => {
       for (const { value } of positionals(own, CONNECT_FLAGS)) expect(parseTarget(value)).toBeDefined();
       return;
     }
+    const command = CHANGES[words[0]!];
+    if (command !== undefined) return checkFlags(words.slice(1), command.flags);
     if (words[0] === "explain") return checkFlags(words.slice(1), explain.flags);
     const args = ["check", "echo", "schema", ...LOOK].includes(words[0]!) ? words.slice(1) : words;
     if (LOOK.includes(words[0]!)) return checkFlags(args, { ...FILTER_FLAGS, ...CLIENT_FLAGS });
