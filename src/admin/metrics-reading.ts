@@ -1,7 +1,7 @@
 // Reads the metrics off a running proxy. Labels come from the configuration and from fixed lists; the clients of
 // `topClients` are the one exception.
 
-import { SHADOW_REASONS, shadowCounts } from "../connection/shadow.ts";
+import { SHADOW_REASONS, shadowCounts } from "../connection/shadow-counts.ts";
 import type { Config } from "../config/config.ts";
 import { pairPorts } from "../engine/snapshot.ts";
 import { formatAddress } from "../lib/address.ts";

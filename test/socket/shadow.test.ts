@@ -10,7 +10,7 @@ import { issue, makeAuthority, revoke, testAuthority } from "../support/issue.ts
 import { cert, certPath, connect, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
 import { startWorkerPool, type TestWorkerPool } from "../support/worker-pool.ts";
-import { shadowCounts } from "../../src/connection/shadow.ts";
+import { shadowCounts } from "../../src/connection/shadow-counts.ts";
 import { crowd, echoes, isServed, messages, served } from "../support/served.ts";
 
 let root: string;
