@@ -18,8 +18,8 @@ beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-shadow-`)));
 afterAll(() => rmSync(root, { recursive: true }));
 
 /** What the counters of all threads say, as `upstream enforced shadow reason`. */
-function counted({ ledger, builder }: TestWorkerPool): Record<string, number> {
-  const counts = shadowCounts(ledger.counters, builder.rows.upstreams);
+function counted({ ledger, snapshot }: TestWorkerPool): Record<string, number> {
+  const counts = shadowCounts(ledger.counters, snapshot.rows.upstreams);
   return Object.fromEntries(
     counts.map(({ upstream, enforced, shadow, reason, count }) => [
       [upstream, enforced, shadow, reason].join(" ").trim(),
