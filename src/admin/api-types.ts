@@ -13,6 +13,8 @@ export interface Status {
   /** Such as `bun 1.4.5`. */
   readonly runtime: string;
   readonly pid: number;
+  /** What the one who asks may do: look, or change things as well. */
+  readonly right: "read" | "operate";
   readonly phase: "starting" | "running" | "draining";
   readonly startedAt: string;
   readonly uptimeMs: number;

@@ -5,7 +5,7 @@ import { Backlog } from "../lib/backlog.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import type { LogEvent } from "../lib/events.ts";
 import type { LoggedEvent } from "./api-types.ts";
-import { Refused, type Answer, type Call, type Output } from "./route.ts";
+import { Refused, type Answer, type Call, type Output, type Right } from "./route.ts";
 import { statusOf } from "./status.ts";
 import type { Subject } from "./subject.ts";
 
@@ -16,17 +16,18 @@ const STATUS_MS = 1_000;
 /** How often something is sent where nothing happens: it shows that both ends are there. */
 const COMMENT_MS = 10_000;
 
-export function events({ subject, query }: Call): Answer {
+export function events({ subject, query, right }: Call): Answer {
   const status = query.get("status");
   if (status !== undefined && status !== "") throw new Refused(400, "status takes no value");
   return {
     status: 200,
     headers: { "content-type": "text/event-stream; charset=utf-8" },
-    body: (output) => follow(subject, status !== undefined, output),
+    body: (output) => follow(subject, status === undefined ? undefined : right, output),
   };
 }
 
-function follow(subject: Subject, withStatus: boolean, output: Output): void {
+/** @param right of the one who asked for the state too; undefined for one who did not */
+function follow(subject: Subject, right: Right | undefined, output: Output): void {
   const dropped = (count: number) => message("dropped", { count });
   const backlog: Backlog = new Backlog(
     (text) => {
@@ -37,10 +38,10 @@ function follow(subject: Subject, withStatus: boolean, output: Output): void {
     dropped,
     MAX_WAITING,
   );
-  const sendStatus = () => backlog.empty && backlog.write(message("status", statusOf(subject)));
+  const sendStatus = (of: Right) => backlog.empty && backlog.write(message("status", statusOf(subject, of)));
   const unsubscribe = subject.events.subscribe((event) => backlog.write(message("log", logged(event))));
   const comments = setInterval(() => backlog.empty && backlog.write(":\n\n"), COMMENT_MS);
-  const statuses = withStatus ? setInterval(sendStatus, STATUS_MS) : undefined;
+  const statuses = right && setInterval(() => sendStatus(right), STATUS_MS);
   output.onClose(() => {
     unsubscribe();
     clearInterval(comments);
@@ -48,7 +49,7 @@ function follow(subject: Subject, withStatus: boolean, output: Output): void {
   });
   // The first bytes tell the reader that it is connected.
   backlog.write(":\n\n");
-  if (withStatus) sendStatus();
+  if (right) sendStatus(right);
 }
 
 function logged({ at, level, msg, fields }: LogEvent): LoggedEvent {

@@ -2,7 +2,7 @@
 // `topClients` are the one exception.
 
 import { countedGroups } from "../auth/access.ts";
-import { SHADOW_REASONS, shadowCounts } from "../connection/shadow.ts";
+import { SHADOW_REASONS, shadowCounts } from "../connection/shadow-counts.ts";
 import type { Config } from "../config/config.ts";
 import { pairPorts } from "../engine/snapshot.ts";
 import { formatAddress } from "../lib/address.ts";
@@ -189,7 +189,6 @@ function upstreamsOf({ pools, ledger: { counters } }: Subject): Reading {
       const health = balancer.health(slot, now);
       found.target_connections_open.push([labels, balancer.open(slot)]);
       found.target_up.push([labels, health === "down" || health === "ejected" ? 0 : 1]);
-      // A target of the configuration always takes connections; only an operator will be able to drain one.
       const override = balancer.override(slot);
       found.target_draining.push([labels, override.draining ? 1 : 0]);
       found.target_weight.push([labels, override.weight ?? weight]);

@@ -4,6 +4,7 @@
 
 import { REFUSAL_REASONS } from "../lib/reasons.ts";
 import type { Answer } from "./route.ts";
+import actions from "./page/actions.js" with { type: "text" };
 import chart from "./page/chart.js" with { type: "text" };
 import dom from "./page/dom.js" with { type: "text" };
 import lists from "./page/lists.js" with { type: "text" };
@@ -14,7 +15,7 @@ import state from "./page/status.js" with { type: "text" };
 import style from "./page/page.css" with { type: "text" };
 
 /** In the order in which each part needs those before it. */
-const PARTS = [dom, chart, state, refusals, lists, live];
+const PARTS = [dom, chart, actions, state, refusals, lists, live];
 
 /** The types take it for a bundle, which it is without the attribute. */
 const page = html as unknown as string;

@@ -17,6 +17,8 @@ export interface Call {
   readonly operations: Operations;
   /** Who asks, for the log: `alice@admin`, or `uid 1000` through the socket. */
   readonly actor: string;
+  /** What the one who asks may do. */
+  readonly right: Right;
   /** Only keys that the route allows, each once. */
   readonly query: ReadonlyMap<string, string>;
   /** The JSON object that was sent, empty where there was none; of GET always empty. */

@@ -18,7 +18,7 @@ export const ROUTES: readonly Route[] = [
     path: "/v1/status",
     action: "status",
     right: "read",
-    handler: ({ subject }) => json(statusOf(subject)),
+    handler: ({ subject, right }) => json(statusOf(subject, right)),
   },
   {
     method: "GET",

@@ -126,7 +126,10 @@ export class AdminServer {
     let result: Result = "ok";
     let detail: string | undefined;
     try {
-      if (!mayAsk(visitor.right, found?.right ?? "read")) throw new Refused(403, "you have no right to this");
+      const { actor, right } = visitor;
+      if (right === undefined || !mayAsk(right, found?.right ?? "read")) {
+        throw new Refused(403, "you have no right to this");
+      }
       if ("error" in match) {
         const { status, error, allow } = match;
         throw new Refused(status, error, {}, allow === undefined ? {} : { allow });
@@ -134,9 +137,8 @@ export class AdminServer {
       const body = await readBody(request);
       this.#within(socket, undefined);
       const { recent, operations } = this.#options;
-      const { actor } = visitor;
       answer = await match.route.handler({
-        ...{ subject, recent, operations, actor },
+        ...{ subject, recent, operations, actor, right },
         query: match.query,
         body,
       });

@@ -1,9 +1,9 @@
 // What operators have set and what outlives the process: blocks and changes of targets, in one file of the state directory. A
 // JSON object a line, so that damage to one of them leaves the others readable. The file is replaced as a whole.
 
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { constants, mkdir, open, rename, stat } from "node:fs/promises";
 import { parseSubject, type Block } from "../auth/blocks.ts";
-import { StartError, cannotRead } from "../lib/errors.ts";
+import { StartError, cannotRead, quote } from "../lib/errors.ts";
 import type { Logger } from "../lib/log.ts";
 
 const NAME = "tcpproxy.state";
@@ -52,8 +52,10 @@ export class StateFile {
     let text: string;
     try {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-      text = await readFile(this.#path, "utf8");
+      onlyOurs(this.#directory, await stat(this.#directory));
+      text = await read(this.#path);
     } catch (error) {
+      if (error instanceof StartError) throw error;
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return { blocks: [], overrides: [] };
       throw new StartError(`admin.stateDirectory: ${this.#path} ${cannotRead(error)}`);
     }
@@ -101,8 +103,34 @@ export class StateFile {
   }
 }
 
+/** Others could lift a block, or make one, by what they write there. */
+function onlyOurs(path: string, { uid, mode }: { readonly uid: number; readonly mode: number }): void {
+  const own = process.geteuid?.();
+  const why =
+    own !== undefined && uid !== own && uid !== 0
+      ? `belongs to another user (uid ${uid})`
+      : (mode & 0o022) !== 0
+        ? `may be written by others (mode ${(mode & 0o7777).toString(8)}); chmod go-w it`
+        : undefined;
+  if (why !== undefined) throw new StartError(`admin.stateDirectory: ${quote(path)} ${why}`);
+}
+
+async function read(path: string): Promise<string> {
+  // Not through a link, and a pipe is not waited for.
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const found = await file.stat();
+    if (!found.isFile()) throw new StartError(`admin.stateDirectory: ${quote(path)} is not a plain file`);
+    onlyOurs(path, found);
+    return await file.readFile("utf8");
+  } finally {
+    await file.close();
+  }
+}
+
 async function write(path: string, text: string): Promise<void> {
-  const file = await open(path, "w", 0o600);
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
+  const file = await open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
   try {
     await file.writeFile(text);
     await file.sync();
@@ -120,7 +148,7 @@ export function parse(text: string): { kept: Kept; unreadable: number } {
   const isCut = lines.pop() !== "";
   let unreadable = first === header(lines.length) && !isCut ? 0 : 1;
   for (const line of lines) {
-    const { block, target } = read(line);
+    const { block, target } = entryIn(line);
     if (block !== undefined) blocks.push(block);
     else if (target !== undefined) overrides.push(target);
     else unreadable++;
@@ -128,7 +156,7 @@ export function parse(text: string): { kept: Kept; unreadable: number } {
   return { kept: { blocks, overrides }, unreadable };
 }
 
-function read(line: string): { block?: Block; target?: Override } {
+function entryIn(line: string): { block?: Block; target?: Override } {
   let value: unknown;
   try {
     value = JSON.parse(line);

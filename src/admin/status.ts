@@ -8,6 +8,7 @@ import { droppedLines } from "../lib/stderr.ts";
 import { MAX_CLIENTS } from "../engine/snapshot.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import type { Status, TargetView } from "./api-types.ts";
+import type { Right } from "./route.ts";
 import type { Subject } from "./subject.ts";
 import { isAlive, threadsOf } from "./threads.ts";
 
@@ -17,7 +18,8 @@ const CLOSED = Object.keys(CLOSE_REASONS).length;
 const sum = (numbers: readonly number[]) => numbers.reduce((all, each) => all + each, 0);
 const dateOf = (ms: number) => new Date(ms).toISOString();
 
-export function statusOf(subject: Subject): Status {
+/** @param right of the one who asks */
+export function statusOf(subject: Subject, right: Right): Status {
   const { config, reloads, ledger, ports } = subject;
   const refusals = refusalsOf(subject);
   const upstreams = upstreamsOf(subject, refusals.byUpstream);
@@ -30,6 +32,7 @@ export function statusOf(subject: Subject): Status {
     version: subject.version,
     runtime: `bun ${Bun.version}`,
     pid: process.pid,
+    right,
     phase: subject.phase,
     startedAt: dateOf(subject.startedAt),
     uptimeMs: Math.max(0, Date.now() - subject.startedAt),

@@ -18,8 +18,9 @@ export class Windows {
     const { metrics, admin } = subject.config;
     const open: Window[] = [];
     try {
-      if (metrics !== undefined) open.push(await (await import("./metrics-server.ts")).openMetrics(subject));
+      // First what may be refused for more reasons than a port that is taken: then nothing has listened yet.
       if (admin !== undefined) open.push(...(await (await import("./doors.ts")).openDoors(subject)));
+      if (metrics !== undefined) open.push(await (await import("./metrics-server.ts")).openMetrics(subject));
     } catch (error) {
       for (const window of open) window.close();
       throw error;

@@ -1,4 +1,4 @@
-// An event of the running proxy as a line for people. Pure.
+// An event of the running proxy as a line for people, or two where the words about its reason need one of their own. Pure.
 
 import type { LoggedEvent } from "../admin/api-types.ts";
 import { bytes, cut, shown, span, widthOf } from "./human.ts";
@@ -7,11 +7,16 @@ import { meaningOf } from "./meaning.ts";
 /** The fewest columns in which words about a reason are of use. */
 const WORDS_LEAST = 20;
 
-export function eventLine(event: LoggedEvent, width: number): string {
+/** As wide as the time and the space behind it. */
+const INDENT = " ".repeat(9);
+
+export function eventLines(event: LoggedEvent, width: number): string[] {
   const text = `${timeOf(event)} ${detailsOf(event)}`;
   const room = width - widthOf(text) - 2;
   const words = wordsFor(event);
-  return words === "" || room < WORDS_LEAST ? cut(text, width) : `${text}  ${cut(words, room)}`;
+  if (words === "") return [cut(text, width)];
+  if (room >= WORDS_LEAST) return [`${text}  ${cut(words, room)}`];
+  return [cut(text, width), cut(`${INDENT}${words}`, width)];
 }
 
 /** Of the day, where the reader is. */

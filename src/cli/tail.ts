@@ -3,7 +3,7 @@
 import type { LoggedEvent } from "../admin/api-types.ts";
 import { AdminClient, CLIENT_EXIT_CODES, CLIENT_FLAGS, LOOK, type Happening } from "./admin-client.ts";
 import { DONE, type Command } from "./command.ts";
-import { eventLine } from "./event-line.ts";
+import { eventLines } from "./event-line.ts";
 import { jsonLine, outputWidth, printLines } from "./output.ts";
 import { onFirstStop } from "./signals.ts";
 
@@ -37,6 +37,8 @@ async function* logged(
 ): AsyncGenerator<string> {
   for await (const { name, data } of events) {
     const event = name === "dropped" ? { ...data, ...DROPPED, time: new Date().toISOString() } : data;
-    if (name !== "status") yield asJson ? jsonLine(event) : eventLine(event, outputWidth());
+    if (name === "status") continue;
+    if (asJson) yield jsonLine(event);
+    else yield* eventLines(event, outputWidth());
   }
 }

@@ -649,6 +649,8 @@ export class Connection implements Dialer, HandshakeOwner {
       this.#deadlines.limit(rules.config, Math.random());
       return false;
     }
+    // A block that comes with a reload: it is the operator who ends the connection, and at once.
+    if (why === "blocked" && this.closeIfBlocked(rules.blocks, Date.now())) return false;
     // While no target has answered, no work would be interrupted: close at once.
     const grace = this.#isOpening ? 0 : revocationGrace;
     this.#deadlines.revoke({ now: now(), grace, why, random: Math.random() });

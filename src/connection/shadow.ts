@@ -4,7 +4,6 @@
 import type { Config } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
 import type { Logger } from "../lib/log.ts";
-import { REFUSAL_REASONS } from "../lib/reasons.ts";
 import { trustIn, type Trust } from "../auth/certificate-check.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Counters } from "../state/counters.ts";
@@ -27,6 +26,7 @@ import {
 } from "./admission.ts";
 import { COMMON_NAME, identityRule, type IdentitySettings } from "../auth/identity-rule.ts";
 import { RefusalLog } from "./refusal-log.ts";
+import { outcomeOf, SHADOW_CODES, type Outcome } from "./shadow-counts.ts";
 
 /** The part of a configuration that decides, and what it decides with. It can be sent to another thread. */
 export interface ShadowSnapshot {
@@ -42,17 +42,6 @@ export interface ShadowListener extends Pick<Credentials, "ca" | "crl"> {
   readonly upstream: string | undefined;
   readonly identity: IdentitySettings | undefined;
 }
-
-/** What the counters know a decision by: its reason, or "" where both allow the same. */
-export const SHADOW_REASONS: readonly (RevokedFor | "")[] = [
-  ...(Object.keys(REFUSAL_REASONS) as (keyof typeof REFUSAL_REASONS)[]),
-  "upstream_changed",
-  "upstream_removed",
-  "listener_removed",
-  "identity_changed",
-  "",
-];
-const CODES = new Map(SHADOW_REASONS.map((reason, i) => [reason, i]));
 
 /** Refusals that no configuration has a part in, or that depend on what the upstream has to be told. */
 const UNJUDGED: ReadonlySet<string> = new Set([
@@ -91,8 +80,6 @@ interface Listener {
   /** The revocation lists and the kind of identity are the same too: both see a certificate in the same way. */
   readonly isSameTrust: boolean;
 }
-
-type Outcome = "allowed" | "refused";
 
 /** What both say of a connection. */
 interface Opinions {
@@ -240,7 +227,7 @@ export class Shadow {
   #compare({ id, socket, remote, listener, rules }: Judged, opinions: Opinions): void {
     const { client, upstream, enforced, shadow, reason, detail } = opinions;
     const row = rules.pools.get(upstream ?? "")?.row;
-    this.#counters.judged(row, outcomeOf(enforced, shadow), CODES.get(reason) as number);
+    this.#counters.judged(row, outcomeOf(enforced, shadow), SHADOW_CODES.get(reason) as number);
     if (enforced === shadow && reason !== "upstream_changed") return;
     this.#logs[`${enforced} ${shadow}`]?.add(reason, client, remote, () => {
       const serverName = serverNameOf(socket)?.slice(0, 255);
@@ -295,33 +282,4 @@ function hasSameLists(a: Trust["revocations"], b: Trust["revocations"]): boolean
 
 function isSameList<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {
   return a.length === b.length && a.every((each, i) => isSame(each, b[i] as T));
-}
-
-function outcomeOf(enforced: Outcome, shadow: Outcome): number {
-  return (enforced === "allowed" ? 2 : 0) + (shadow === "allowed" ? 1 : 0);
-}
-
-/** So many decisions. */
-export interface ShadowCount {
-  /** "" where it is unknown. */
-  readonly upstream: string;
-  readonly enforced: Outcome;
-  readonly shadow: Outcome;
-  readonly reason: string;
-  readonly count: number;
-}
-
-/** The decisions of all threads since the start, those that there were. @param upstreams their rows, by name */
-export function shadowCounts(counters: Counters, upstreams: ReadonlyMap<string, number>): ShadowCount[] {
-  const outcomes: readonly Outcome[] = ["refused", "allowed"];
-  return [["", undefined] as const, ...upstreams].flatMap(([upstream, row]) =>
-    outcomes.flatMap((enforced) =>
-      outcomes.flatMap((shadow) =>
-        counters
-          .readJudged(row, outcomeOf(enforced, shadow), SHADOW_REASONS.length)
-          .map((count, i) => ({ upstream, enforced, shadow, reason: SHADOW_REASONS[i] as string, count }))
-          .filter(({ count }) => count > 0),
-      ),
-    ),
-  );
 }

@@ -18,6 +18,7 @@ import { RefusalLog } from "../connection/refusal-log.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
 import { forecast } from "./forecast.ts";
 import { nextListener } from "./next-listener.ts";
+import { isWatched, tickEvery } from "./pace.ts";
 import { isSameContext } from "./same-trust.ts";
 import { inPortions } from "../lib/portions.ts";
 import { Shadows } from "./shadows.ts";
@@ -289,16 +290,4 @@ export class Engine {
     this.#shadows.sweep(moment.now);
     if (connections.size === 0) this.#changed();
   }
-}
-
-/** Somebody can look at what the thread does. */
-function isWatched({ config }: Snapshot): boolean {
-  return config.metrics !== undefined || config.admin !== undefined;
-}
-
-/** An event is noticed up to one tick late, and so is the deadline after it: 10 % together. */
-function tickEvery(config: Snapshot["config"]): number {
-  const { timeout, handshakeTimeout, connectTimeout, maxConnectionDuration = Infinity } = config;
-  const shortest = Math.min(timeout, handshakeTimeout, connectTimeout, maxConnectionDuration);
-  return Math.min(250, Math.max(10, Math.floor(shortest / 20)));
 }

@@ -9,9 +9,10 @@ import { claimPort, probePort, type Claim } from "../listeners/listener.ts";
 import { FleetLink } from "../fleet/link.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Command, WorkerEvent } from "./messages.ts";
-import type { AnswerTo, Answers, Question } from "./questions.ts";
+import type { AnswerTo, Question } from "./questions.ts";
 import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
 import { Ledger } from "../state/ledger.ts";
+import { withoutSource, workerThread, type WorkerThread } from "./worker-thread.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
 
 /** The pool gives up after this many deaths of workers within this many milliseconds. */
@@ -21,27 +22,10 @@ const DEATHS_WINDOW_MS = 60_000;
 /** How long to wait for the other workers to exit, in milliseconds. */
 const EXIT_WAIT_MS = 1_000;
 
-/** The source excerpt that Bun prints before an error; strip it. In the binary it is thousands of characters long. */
-const SOURCE_EXCERPT = /^(?: *\d+ \| .*\n)+ *\^\n/;
-
 /** What a worker pool needs beside its snapshot. Each worker's engine is given the same. */
 export interface WorkerPoolOptions extends EngineOptions {
   /** The module that a worker thread runs. */
   readonly module: URL;
-}
-
-/** A worker thread, alive. */
-interface WorkerThread {
-  readonly thread: Worker;
-  readonly column: number;
-  readonly fleet: FleetLink | undefined;
-  /** Settles the promise of the caller that waits for the worker's answer. */
-  listening: PromiseWithResolvers<readonly Address[]>;
-  applied: PromiseWithResolvers<void>[];
-  /** Questions without an answer yet, by their numbers. */
-  asked: Map<number, (answer: Answers[keyof Answers] | undefined) => void>;
-  closed: PromiseWithResolvers<void>;
-  gone: PromiseWithResolvers<void>;
 }
 
 export class WorkerPool {
@@ -76,7 +60,7 @@ export class WorkerPool {
   async listen(): Promise<Address[]> {
     const { workers } = this.#options.ledger.memory.shape;
     try {
-      // Workers share their ports, so that the kernel would not event another process on the same port.
+      // Workers share their ports, so that the kernel would let another process onto the same port.
       for (const [i, { listener }] of this.#unshared()) {
         if (listener.address.port === 0) continue;
         this.#claims.set(i, await claimPort(listener.address));
@@ -188,23 +172,17 @@ export class WorkerPool {
     const column = takeColumn();
     if (column === undefined) throw new StartError("too many worker threads in this process");
     const thread = new Worker(module.href);
-    const worker: WorkerThread = {
+    const worker = workerThread(
       thread,
       column,
-      fleet: fleet && new FleetLink(fleet, (reply) => thread.postMessage({ kind: "fleet", reply })),
-      listening: Promise.withResolvers(),
-      applied: [],
-      asked: new Map(),
-      closed: Promise.withResolvers(),
-      gone: Promise.withResolvers(),
-    };
+      fleet && new FleetLink(fleet, (reply) => thread.postMessage({ kind: "fleet", reply })),
+    );
     this.#workers.set(number, worker);
     thread.addEventListener("message", ({ data }: MessageEvent<WorkerEvent>) =>
       this.#heard(number, worker, data),
     );
     thread.addEventListener("error", ({ message }) => {
-      const error = message.replace(SOURCE_EXCERPT, "").trimEnd();
-      this.#options.log.error("worker failed", { worker: number, error });
+      this.#options.log.error("worker failed", { worker: number, error: withoutSource(message) });
     });
     thread.addEventListener("close", () => this.#died(number, worker));
     return worker.listening.promise;

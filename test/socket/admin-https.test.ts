@@ -52,7 +52,8 @@ const as = (name: string) => ({ cert: cert(`${name}.crt`), key: cert("key.pem") 
 describe.each([1, 2])("with %i workers", (workers) => {
   test("an operator looks and changes, and is named in the log", async () => {
     await using proxy = await start({}, { workers });
-    expect((await askHttps(proxy.admin, "/v1/status", "alice")).json.pid).toBe(process.pid);
+    const { json } = await askHttps(proxy.admin, "/v1/status", "alice");
+    expect([json.pid, json.right]).toEqual([process.pid, "operate"]);
     expect((await askHttps(proxy.admin, "/v1/reload", "alice", change())).status).toBe(200);
     expect(await proxy.log.line("admin")).toMatchObject({
       action: "reload",
@@ -66,6 +67,7 @@ describe.each([1, 2])("with %i workers", (workers) => {
     for (const path of ["/v1/status", "/v1/connections", "/v1/clients", "/v1/targets", "/"]) {
       expect((await askHttps(proxy.admin, path, "carol")).status).toBe(200);
     }
+    expect((await askHttps(proxy.admin, "/v1/status", "carol")).json.right).toBe("read");
     const { status, json } = await askHttps(proxy.admin, "/v1/reload", "carol", change());
     expect([status, json]).toEqual([403, { error: "you have no right to this" }]);
     expect(await proxy.log.line("admin")).toMatchObject({ actor: "carol@ops", result: "refused" });

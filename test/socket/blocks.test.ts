@@ -87,6 +87,17 @@ test("a block has no gap: nobody blocked is open or gets in once it has been ans
   expect(await echoes(bob)).toBe(true);
 });
 
+test("a block that a reload brings along closes as a block does, at once", async () => {
+  using origin = echoOrigin();
+  const upstreams = [{ name: "test", targets: [origin.target], ...groups }];
+  await using pool = await startWorkerPool([], { upstreams, revocationGrace: "1h" });
+  const alice = await connect(pool.port);
+  expect(await echoes(alice)).toBe(true);
+  await pool.crew.apply({ ...pool.snapshot, blocks: [block("alice@admin")] });
+  await alice.ended;
+  expect(await pool.log.line("closed")).toMatchObject({ reason: "blocked", detail: "alice@admin: test" });
+});
+
 test("a worker that takes the place of a dead one knows of blocks", async () => {
   using origin = echoOrigin();
   await using pool = await startWorkerPool([origin.target]);

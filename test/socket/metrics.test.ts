@@ -5,6 +5,7 @@ import { connect as connectFrom } from "node:net";
 import { createProxy, type ProxyConfig } from "tcpproxy";
 import { seriesOf } from "../../src/admin/metrics-reading.ts";
 import { StartError } from "../../src/lib/errors.ts";
+import { SocketFolder } from "../support/admin.ts";
 import { CHANNEL, type Death, type Way } from "../support/mortal-worker.ts";
 import { certPath, connect, connectPlain, echoOrigin, type Peer } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until } from "../support/proxy.ts";
@@ -428,7 +429,9 @@ test("there are never more series than the configuration says, and as many where
   ];
   const top = { address: "127.0.0.1:0", topClients: 1 };
   const listener = { crl: certPath("crl.pem") };
-  await using proxy = await startProxy([], { metrics: top, upstreams, listener });
+  using folder = new SocketFolder();
+  const admin = { socket: folder.socket };
+  await using proxy = await startProxy([], { metrics: top, admin, upstreams, listener });
   const url = await monitoredAt(proxy.log);
   expect((await scrape(url)).series.length).toBe(seriesOf(proxy.proxy.config) - 1);
   const client = (await crowd(proxy.port, 1))[0]!;

@@ -1,9 +1,12 @@
 // Operators change what runs, through the socket: kick, block, drain; and what is left of it after a restart.
 
 import { describe, expect, test } from "bun:test";
+import { chmodSync, mkdirSync } from "node:fs";
+import { createProxy } from "tcpproxy";
+import { StartError } from "../../src/lib/errors.ts";
 import { askSocket, change, SocketFolder, type Answered } from "../support/admin.ts";
 import { connect, echoOrigin } from "../support/peer.ts";
-import { startProxy, until, type TestProxy } from "../support/proxy.ts";
+import { Log, startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { crowd, echoes, isServed, messages, open } from "../support/served.ts";
 
 const me = `uid ${process.getuid!()}`;
@@ -223,4 +226,20 @@ test("a block of many connections leaves the others alone", async () => {
   expect(json.closed).toBe(200);
   expect((await Promise.all(others.map(echoes))).every(Boolean)).toBe(true);
   await until(() => connections(proxy) === 20, "the others stay");
+});
+
+test("a state directory that others may write to keeps the proxy from starting, before anything listens", async () => {
+  using folder = new SocketFolder();
+  const admin = adminOf(folder, true);
+  mkdirSync(folder.path("state"));
+  chmodSync(folder.path("state"), 0o777);
+  const log = new Log();
+  const proxy = createProxy(testConfig(["127.0.0.1:1"], { admin, metrics: { address: "127.0.0.1:0" } }), {
+    logger: log,
+  });
+  const error = await proxy.listen().catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(StartError);
+  expect(String(error)).toContain("may be written by others (mode 777)");
+  expect(log.lines).toEqual([]);
+  await proxy.close({ timeout: 0 });
 });

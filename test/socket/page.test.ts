@@ -105,6 +105,102 @@ describe.skipIf(chromium === null)("the page in chromium", () => {
     for (const peer of peers) peer.close();
   });
 
+  /** Presses the button with this label in the row of a table that has the text. */
+  const press = (table: string, text: string, label: string) =>
+    page.value(
+      `[...document.querySelectorAll("#${table} tbody tr")].find((row) => row.innerText.includes(${JSON.stringify(text)}))
+        .querySelectorAll("button").forEach((each) => each.textContent === ${JSON.stringify(label)} && each.click())`,
+    );
+  const asked = (text: string) =>
+    page.until(`document.getElementById("confirm").open && !document.getElementById("confirm-go").disabled
+      && document.getElementById("confirm").innerText.includes(${JSON.stringify(text)})`);
+  const go = async () => {
+    await page.value('document.getElementById("confirm-go").click()');
+    await page.until('!document.getElementById("confirm").open');
+  };
+  const shows = (name: string) =>
+    page.until(`document.getElementById("connections").innerText.includes(${JSON.stringify(name)})`);
+
+  test("a kick is confirmed with the number of connections, and not carried out where it is cancelled", async () => {
+    const [one, other] = [await visit("erin@admin"), await visit("erin@admin")];
+    await page.value('document.getElementById("filter-form").requestSubmit()');
+    await shows("erin@admin");
+    await press("connections", "erin@admin", "Kick");
+    await asked("1 open connection.");
+    await page.value('document.getElementById("confirm-cancel").click()');
+    await page.value('document.getElementById("filter-form").requestSubmit()');
+    await page.until('document.getElementById("clients").innerText.includes("erin@admin")');
+    expect(it.proxy.stats().connections).toBe(2);
+    await press("clients", "erin@admin", "Kick");
+    await asked("2 open connections.");
+    await go();
+    await Promise.all([one.ended, other.ended]);
+    expect(await it.log.line("closed", "kicked")).toMatchObject({ client: "erin@admin" });
+  });
+
+  test("a block of a client with a hostile name ends its connections, for the time that was chosen", async () => {
+    const name = "<img/src=y/onerror=alert(2)>@x";
+    const peer = await visit(name);
+    await page.value('document.getElementById("filter-form").requestSubmit()');
+    await shows(name);
+    await press("connections", name, "Block");
+    await asked("1 open connection,");
+    expect(await page.text("confirm-title")).toBe(`Block ${name}?`);
+    await page.value('document.getElementById("confirm-for").value = "8h"');
+    await page.type("confirm-reason", "lost laptop");
+    await go();
+    await peer.ended;
+    const line = await it.log.line("closed", "blocked");
+    expect(line).toMatchObject({ client: name });
+    expect(await it.log.line("admin")).toMatchObject({ result: "ok" });
+    const stranger = await connect(it.port, { identity: issue(name) });
+    await stranger.ended;
+    expect(await page.value("document.images.length")).toBe(0);
+  });
+
+  test("a refusal is explained when it is asked about", async () => {
+    const stranger = await connect(it.port, { name: "alice-ops" });
+    await stranger.ended;
+    const first = 'document.querySelector("#refusals li")';
+    await page.until(`${first}?.innerText.includes("alice@ops")`);
+    await page.value(`${first}.querySelector("summary").click()`);
+    await page.until(`${first}.innerText.includes('the group "ops" is not listed for "test"')`);
+  });
+
+  test("a target is drained and made ready again, and keeps its connections", async () => {
+    const peer = await visit("frank@admin");
+    await press("upstreams", origin.target, "Drain");
+    await asked("It has 1 open connection, which stay");
+    await go();
+    await page.until('document.getElementById("upstreams").innerText.includes("draining")');
+    await press("upstreams", origin.target, "Ready");
+    await asked("new connections for test again");
+    await go();
+    await page.until('!document.getElementById("upstreams").innerText.includes("draining")');
+    await peer.send("there");
+    await peer.read(5);
+    peer.close();
+  });
+
+  test("a change that fails says why in the dialog", async () => {
+    await page.value(
+      'document.body.classList.contains("operator") || (() => { throw new Error("no operator") })()',
+    );
+    await page.value('document.getElementById("filter").value = ""');
+    const peer = await visit("gina@admin");
+    await page.value('document.getElementById("filter-form").requestSubmit()');
+    await shows("gina@admin");
+    await press("connections", "gina@admin", "Block");
+    await asked("1 open connection,");
+    await page.value(
+      'const choice = document.getElementById("confirm-for"); choice.options[0].value = "soon"; choice.selectedIndex = 0',
+    );
+    await page.value('document.getElementById("confirm-go").click()');
+    await page.until('document.getElementById("confirm-error").innerText.includes("is a duration")');
+    await page.value('document.getElementById("confirm-cancel").click()');
+    peer.close();
+  });
+
   test("a reload that is refused is shown with its faults, until one succeeds", async () => {
     await it.proxy.reload({ timeout: "never" }).catch(() => {});
     await page.until('document.getElementById("attention").innerText.includes("timeout")');

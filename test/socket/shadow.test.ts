@@ -10,7 +10,7 @@ import { issue, makeAuthority, revoke, testAuthority } from "../support/issue.ts
 import { cert, certPath, connect, echoOrigin } from "../support/peer.ts";
 import { Log, startProxy, testConfig, until, type Line, type TestProxy } from "../support/proxy.ts";
 import { startWorkerPool, type TestWorkerPool } from "../support/worker-pool.ts";
-import { shadowCounts } from "../../src/connection/shadow.ts";
+import { shadowCounts } from "../../src/connection/shadow-counts.ts";
 import { crowd, echoes, isServed, messages, served } from "../support/served.ts";
 
 let root: string;
@@ -18,8 +18,8 @@ beforeAll(() => void (root = mkdtempSync(`${tmpdir()}/tcpproxy-shadow-`)));
 afterAll(() => rmSync(root, { recursive: true }));
 
 /** What the counters of all threads say, as `upstream enforced shadow reason`. */
-function counted({ ledger, builder }: TestWorkerPool): Record<string, number> {
-  const counts = shadowCounts(ledger.counters, builder.rows.upstreams);
+function counted({ ledger, snapshot }: TestWorkerPool): Record<string, number> {
+  const counts = shadowCounts(ledger.counters, snapshot.rows.upstreams);
   return Object.fromEntries(
     counts.map(({ upstream, enforced, shadow, reason, count }) => [
       [upstream, enforced, shadow, reason].join(" ").trim(),

@@ -27,6 +27,7 @@ export function aConnection(over: Partial<ConnectionView> = {}): ConnectionView 
 export function aStatus(over: Partial<Status> = {}): Status {
   return {
     version: "9.9.9",
+    right: "operate",
     runtime: "bun 1.4.5",
     pid: 4711,
     phase: "running",

@@ -6,6 +6,7 @@ import { FileStamps } from "../../src/config/watch.ts";
 import { atOnce } from "../../src/lib/portions.ts";
 import { DescriptorBudget } from "../../src/lib/descriptors.ts";
 import { SnapshotBuilder } from "../../src/engine/snapshot-builder.ts";
+import type { Snapshot } from "../../src/engine/snapshot.ts";
 import { Ledger } from "../../src/state/ledger.ts";
 import type { ProxyConfig } from "tcpproxy";
 import { CHANNEL, type Death, type Way } from "./mortal-worker.ts";
@@ -19,6 +20,8 @@ export interface TestWorkerPool extends AsyncDisposable {
   readonly ledger: Ledger;
   readonly budget: DescriptorBudget;
   readonly builder: SnapshotBuilder;
+  /** What it was started with. */
+  readonly snapshot: Snapshot;
   /** Makes one of the workers die. */
   kill(worker: number, way?: Way): void;
 }
@@ -55,6 +58,7 @@ export async function startWorkerPool(
     ledger,
     budget,
     builder,
+    snapshot: settings,
     kill: (worker, way = "an error thrown in a timer") =>
       channel.postMessage({ worker, way } satisfies Death),
     async [Symbol.asyncDispose]() {

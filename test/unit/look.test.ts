@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import type { ConnectionView, LoggedEvent } from "../../src/admin/api-types.ts";
-import { eventLine } from "../../src/cli/event-line.ts";
+import { eventLines } from "../../src/cli/event-line.ts";
 import { widthOf } from "../../src/cli/human.ts";
 import { statusPage } from "../../src/cli/status-page.ts";
 import { events, lines } from "../../src/cli/streams.ts";
@@ -19,7 +19,9 @@ const event = (msg: string, fields: Partial<LoggedEvent>): LoggedEvent => ({
   ...fields,
 });
 const line = (msg: string, fields: Partial<LoggedEvent>, width = 200) =>
-  eventLine(event(msg, fields), width).replace(/^\d\d:\d\d:\d\d /, "");
+  eventLines(event(msg, fields), width)
+    .join("\n")
+    .replace(/^\d\d:\d\d:\d\d /, "");
 
 describe("an event", () => {
   const refused = { reason: "rate_limited", client: "bob@ops", remote: "10.0.0.9:5123", upstream: "db" };
@@ -71,11 +73,11 @@ describe("an event", () => {
     expect(line(msg, fields)).toBe(expected);
   });
 
-  test("leaves the meaning out where there is no room for a part of it", () => {
-    expect(line("refused", refused, 80)).toBe("refused rate_limited bob@ops from 10.0.0.9:5123 to db");
-    expect(line("refused", refused, 90)).toBe(
-      "refused rate_limited bob@ops from 10.0.0.9:5123 to db  The client's token bucket…",
-    );
+  test("has the reason's meaning on a line of its own where the terminal is narrow", () => {
+    const [first, second, ...more] = line("refused", refused, 80).split("\n");
+    expect(first).toBe("refused rate_limited bob@ops from 10.0.0.9:5123 to db");
+    expect(second).toStartWith("         The client's token bucket is empty");
+    expect(more).toEqual([]);
   });
 
   test("has a meaning for every reason", () => {
@@ -99,9 +101,10 @@ describe("an event", () => {
           detail: evil,
           [evil]: evil,
         };
-        const text = eventLine({ ...event(msg, fields), time: evil }, width);
-        expect(widthOf(text)).toBeLessThanOrEqual(width);
-        expect(text).not.toMatch(/[\x00-\x1f\x7f-\x9f\u202e]/);
+        for (const text of eventLines({ ...event(msg, fields), time: evil }, width)) {
+          expect(widthOf(text)).toBeLessThanOrEqual(width);
+          expect(text).not.toMatch(/[\x00-\x1f\x7f-\x9f\u202e]/);
+        }
       }
     }
   });

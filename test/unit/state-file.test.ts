@@ -1,8 +1,9 @@
 // The file in which blocks and changes of targets outlive the process, whole or damaged.
 
 import { describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { chmodSync, readdirSync, symlinkSync, unlinkSync } from "node:fs";
 import { parse, StateFile, type Kept } from "../../src/admin/state-file.ts";
+import { StartError } from "../../src/lib/errors.ts";
 import { Folder } from "../support/folder.ts";
 import { Log } from "../support/proxy.ts";
 
@@ -34,6 +35,39 @@ describe("the state file", () => {
     expect(file.keeps).toBe(false);
     await file.save(kept);
     expect(await file.load(new Log())).toEqual({ blocks: [], overrides: [] });
+  });
+
+  test.each([
+    ["a folder that others may write to", 0o777, 0o600, "may be written by others (mode 777)"],
+    ["a file that others may write to", 0o700, 0o622, "may be written by others (mode 622)"],
+  ])("%s is refused: others could lift a block", async (_, folderMode, fileMode, why) => {
+    using folder = new Folder();
+    const directory = folder.path("state");
+    const file = new StateFile(directory);
+    await file.load(new Log());
+    await file.save(kept);
+    chmodSync(`${directory}/tcpproxy.state`, fileMode);
+    chmodSync(directory, folderMode);
+    const error = await file.load(new Log()).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(StartError);
+    expect(String(error)).toContain(why);
+  });
+
+  test("a state file that is a link or a pipe is refused, and none is written through", async () => {
+    using folder = new Folder();
+    const [elsewhere, path] = [folder.path("elsewhere"), folder.path("tcpproxy.state")];
+    await Bun.write(elsewhere, "mine");
+    symlinkSync(elsewhere, path);
+    const file = new StateFile(folder.path(""));
+    expect(await file.load(new Log()).catch((thrown: unknown) => thrown)).toBeInstanceOf(StartError);
+    symlinkSync(elsewhere, `${path}.new`);
+    expect(await file.save(kept).catch((thrown: unknown) => thrown)).toBeInstanceOf(Error);
+    expect(await Bun.file(elsewhere).text()).toBe("mine");
+    unlinkSync(path);
+    Bun.spawnSync(["mkfifo", path]);
+    expect(String(await file.load(new Log()).catch((thrown: unknown) => thrown))).toContain(
+      "is not a plain file",
+    );
   });
 
   test("a damaged state file is kept aside and named, and what is readable counts", async () => {

@@ -35,7 +35,17 @@ function setBar(node, share, tone = "") {
   node.className = tone;
 }
 
+function button(click, label = "") {
+  const node = make("button", "", label);
+  node.type = "button";
+  node.addEventListener("click", click);
+  return node;
+}
+
 const elements = new WeakMap();
+
+/** What each row of a table shows now. */
+const rowItems = new WeakMap();
 
 /** Makes the children of an element those of the items: known ones by their key, in the items' order. */
 function fill(parent, items, keyOf, create, update) {
@@ -57,7 +67,7 @@ function fill(parent, items, keyOf, create, update) {
 
 /**
  * Fills a table. A column has a `title`, the `text` of a cell or the `share` of its bar, and may have a `kind` (a class) and
- * a `tone` (good, warn, bad).
+ * a `tone` (good, warn, bad). A column of `buttons` has pairs of a label, or what makes it, and what is called with the item.
  */
 function fillTable(table, columns, items, keyOf) {
   table.classList.toggle("none", items.length === 0);
@@ -67,22 +77,27 @@ function fillTable(table, columns, items, keyOf) {
     table.createTHead().append(make("tr", "", ...titles));
     table.createTBody();
   }
-  const create = () =>
-    make(
-      "tr",
-      "",
-      ...columns.map(({ share }) =>
-        make("td", "", ...(share ? [make("div", "bar", make("i")), make("span", "number")] : [])),
-      ),
-    );
+  const create = () => {
+    const row = make("tr");
+    for (const { share, buttons = [] } of columns) {
+      const bar = share ? [make("div", "bar", make("i")), make("span", "number")] : [];
+      row.append(make("td", "", ...bar, ...buttons.map(([, act]) => button(() => act(rowItems.get(row))))));
+    }
+    return row;
+  };
   fill(table.tBodies[0], items, keyOf, create, (row, item) => {
-    columns.forEach(({ title, kind = "", text, share, tone = () => "" }, i) => {
+    rowItems.set(row, item);
+    columns.forEach(({ title, kind = "", text, share, buttons, tone = () => "" }, i) => {
       const cell = row.cells[i];
       cell.dataset.title = title;
       cell.className = share ? "meter" : `${kind} ${tone(item)}`;
       if (share) {
         setBar(cell.firstChild.firstChild, share(item), tone(item));
         setText(cell.lastChild, `${Math.round(share(item) * 100)} %`);
+      } else if (buttons) {
+        buttons.forEach(([label], j) =>
+          setText(cell.children[j], typeof label === "string" ? label : label(item)),
+        );
       } else setText(cell, text(item));
     });
   });

@@ -22,6 +22,7 @@ const connectionColumns = [
     text: ({ notAfter }) => span(Date.parse(notAfter) - Date.now()),
     tone: ({ notAfter }) => (Date.parse(notAfter) - Date.now() < 3_600_000 ? "warn" : ""),
   },
+  connectionActions,
 ];
 
 const clientColumns = [
@@ -41,13 +42,14 @@ const clientColumns = [
     tone: ({ tokens, capacity }) => toneOf(1 - tokens / capacity),
   },
   { title: "Used", share: nearness, tone: (client) => toneOf(nearness(client)) },
+  clientActions,
 ];
 
 function nearness({ open, maxConnections, tokens, capacity }) {
   return Math.max(open / maxConnections || 0, 1 - tokens / capacity || 0);
 }
 
-/** A request to the proxy; one that changes something takes a method and a body, and the header that goes with it. */
+/** A question to the proxy. */
 async function ask(path, init) {
   const response = await fetch(path, { cache: "no-store", ...init });
   if (!response.ok) throw new Error(`${path}: ${response.status}`);

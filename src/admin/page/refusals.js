@@ -32,7 +32,7 @@ function addRefusal(event) {
 }
 
 function createRefusal(event) {
-  const { time, reason, count: times, client, claimed, remote, upstream, serverName, detail } = event;
+  const { id, time, reason, count: times, client, claimed, remote, upstream, serverName, detail } = event;
   const known = typeof reason === "string" && Object.hasOwn(REASONS, reason) ? REASONS[reason] : undefined;
   const who = client ?? claimed;
   const line = make(
@@ -41,7 +41,7 @@ function createRefusal(event) {
     make("time", "quiet", new Date(time).toTimeString().slice(0, 8)),
     " ",
     make("b", "", plain(reason)),
-    ...(times === undefined ? [] : [` × ${plain(times)}`]),
+    ...(times === undefined || times === 1 ? [] : [` × ${plain(times)}`]),
     ...(who === undefined ? [] : [client === undefined ? " claims " : " ", make("span", "name", plain(who))]),
     " from ",
     make("span", "name", plain(remote)),
@@ -54,5 +54,32 @@ function createRefusal(event) {
     line,
     ...(detail === undefined ? [] : [make("div", "", plain(detail))]),
     ...(known === undefined ? [] : [make("div", "quiet", ...prose(`${known.meaning} ${known.remedy}`))]),
+    ...(typeof id === "string" ? [explanationOf(id)] : []),
+  );
+}
+
+/** What the proxy says about the refusal, once it is asked for. */
+function explanationOf(id) {
+  const steps = make("ul", "steps", make("li", "quiet", "Asking the proxy."));
+  const node = make("details", "", make("summary", "", "Explain"), steps);
+  node.addEventListener("toggle", () => {
+    if (!node.open) return;
+    send("POST", "/v1/explain", { id }).then(
+      (explanation) => steps.replaceChildren(...explanation.steps.map(stepOf)),
+      ({ message }) => steps.replaceChildren(make("li", "bad", plain(message))),
+    );
+  });
+  return node;
+}
+
+function stepOf({ step, ok, text, key, remedy }) {
+  const [mark, tone] = ok === undefined ? ["·", "quiet"] : ok ? ["✓", "good"] : ["✗", "bad"];
+  return make(
+    "li",
+    "",
+    make("span", tone, mark),
+    ` ${plain(step)}: ${plain(text)}`,
+    ...(key === undefined ? [] : [" ", make("code", "quiet", plain(key))]),
+    ...(remedy === undefined ? [] : [make("div", "quiet", "→ ", ...prose(plain(remedy)))]),
   );
 }

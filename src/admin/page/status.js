@@ -14,6 +14,7 @@ let last;
 function showStatus(status) {
   const at = performance.now();
   showHead(status);
+  showRight(status.right);
   showAttention(status);
   showFigures(status);
   showRates(status, at);
@@ -116,6 +117,7 @@ const targetColumns = [
   { title: "Open", kind: "number", text: ({ open }) => count(open) },
   { title: "Weight", kind: "number", text: ({ weight }) => weight },
   { title: "Failures", kind: "number", text: ({ failures }) => count(failures) },
+  targetActions,
 ];
 
 function showUpstreams(upstreams) {
