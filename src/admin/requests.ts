@@ -15,7 +15,6 @@ export const ACTIONS = [
   "block",
   "unblock",
   "target",
-  "explain",
   "unknown",
 ] as const;
 export type Action = (typeof ACTIONS)[number];

@@ -1,11 +1,15 @@
 // What operators see of a fleet, and blocks that hold in all of its proxies.
 
 import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { ProxyConfig } from "tcpproxy";
+import { seriesOf } from "../../src/admin/metrics-reading.ts";
+import { STORE_ERRORS } from "../../src/fleet/measures.ts";
 import { askSocket, change, SocketFolder, type Answered } from "../support/admin.ts";
-import { connect, echoOrigin, type Origin } from "../support/peer.ts";
+import { certPath, connect, echoOrigin, type Origin } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { Redis, noRedis } from "../support/redis.ts";
+import { monitoredAt, scrape } from "../support/scrape.ts";
 import { crowd, echoes, isServed, messages, served } from "../support/served.ts";
 
 const rateLimit = { capacity: 50, fillRate: "1h", maxConnections: 5 } as const;
@@ -108,6 +112,14 @@ describe.skipIf(noRedis).each([1, 2])("a fleet in the windows, with %i workers",
     expect(json.fleet.lastLatencyMs).toBeGreaterThan(0);
     expect(json.fleet.errors).toMatchObject({ timeout: 0, connection: 0 });
     expect(text).not.toContain("hush");
+    const metrics = await scrape(await monitoredAt(a.proxy.log));
+    expect(metrics.all("fleet_store_up")).toMatchObject([{ value: 1 }]);
+    expect(metrics.all("fleet_degraded")).toMatchObject([{ value: 0 }]);
+    expect(metrics.all("fleet_nodes")).toMatchObject([{ value: 2 }]);
+    expect(metrics.all("fleet_request_duration_seconds_count")).toMatchObject([{ value: 2 }]);
+    expect(metrics.all("fleet_request_duration_seconds_bucket", { le: "0.00025" })).toHaveLength(1);
+    expect(metrics.all("fleet_errors_total").map(({ labels }) => labels["kind"])).toEqual([...STORE_ERRORS]);
+    expect(metrics.series.length).toBe(seriesOf(a.proxy.proxy.config));
     await whenClients(a, [{ client: "alice@admin", open: { a: 2, b: 1 }, total: 3 }]);
     const { json: own } = await a.ask("/v1/clients");
     expect(own.clients).toMatchObject([{ client: "alice@admin", open: 2, maxConnections: 5 }]);
@@ -115,6 +127,9 @@ describe.skipIf(noRedis).each([1, 2])("a fleet in the windows, with %i workers",
     await until(() => a.proxy.proxy.stats().fleet!.degraded, "the store is lost");
     const { json: down } = await a.ask("/v1/status");
     expect(down.fleet).toMatchObject({ up: false, degraded: true });
+    const lost = await scrape(await monitoredAt(a.proxy.log));
+    expect([lost.sum("fleet_store_up"), lost.sum("fleet_degraded")]).toEqual([0, 1]);
+    expect(lost.sum("fleet_errors_total")).toBeGreaterThan(0);
     const refused = await a.ask("/v1/clients?fleet");
     expect([refused.status, refused.json.error]).toEqual([409, "the fleet's store does not answer"]);
     for (const client of clients) expect(await echoes(client)).toBe(true);
@@ -122,6 +137,9 @@ describe.skipIf(noRedis).each([1, 2])("a fleet in the windows, with %i workers",
     await a.proxy.proxy.reload(testConfig([origin.target], { ...alone, admin: { socket: a.folder.socket } }));
     await until(() => a.proxy.proxy.stats().fleet === undefined, "the fleet is left");
     expect((await a.ask("/v1/status")).json).not.toHaveProperty("fleet");
+    expect(
+      (await scrape(await monitoredAt(a.proxy.log))).series.filter(({ name }) => name.includes("fleet")),
+    ).toEqual([]);
     expect((await a.ask("/v1/clients?fleet")).json.error).toBe("there is no fleet");
   });
 
@@ -163,6 +181,38 @@ describe.skipIf(noRedis).each([1, 2])("a fleet in the windows, with %i workers",
     expect(await isServed(doorless.port)).toBe(true);
   });
 });
+
+test.skipIf(noRedis)(
+  "explain names the limits of the fleet, and what decides without its store",
+  async () => {
+    await using redis = await Redis.start();
+    using origin = echoOrigin();
+    await using a = await Node.start(origin, quick(redis, { node: "a", whenDown: "refuse" }));
+    await using b = await Node.start(origin, quick(redis, { node: "b", whenDown: "share" }));
+    await until(() => b.proxy.proxy.stats().fleet!.nodes.length === 2, "it has heard of the other");
+    const fleetLine = async (node: Node) => {
+      const certificate = readFileSync(certPath("alice.crt"), "utf8");
+      const { json } = await node.send("POST", { certificate }, "/v1/explain");
+      const line = json.steps.find(({ step }: { step: string }) => step === "fleet");
+      return [line.text, json.reason];
+    };
+    expect(await fleetLine(b)).toEqual([
+      "the store decides too: over 2 nodes together the client may have 5 connections, and 50 tokens, one back every 1h",
+      undefined,
+    ]);
+    await redis.kill();
+    for (const { proxy } of [a, b]) await proxy.log.line("fleet store unavailable");
+    expect(await fleetLine(a)).toEqual([
+      "the store does not answer, and a refuses all clients",
+      "fleet_unavailable",
+    ]);
+    expect(await isServed(a.port)).toBe(false);
+    expect(await fleetLine(b)).toEqual([
+      "the store does not answer, and b decides alone: the client has one of 2 shares of 5 connections, and 50 tokens, one back every 1h",
+      undefined,
+    ]);
+  },
+);
 
 describe.skipIf(noRedis)("a block of the fleet", () => {
   test("holds without the store, is told to it when it is back, and says so", async () => {

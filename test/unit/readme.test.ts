@@ -6,9 +6,14 @@ import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CONNECT_FLAGS } from "../../src/cli/connect-options.ts";
 import { explain } from "../../src/cli/explain.ts";
-import { CLIENT_FLAGS } from "../../src/cli/admin-client.ts";
+import { block, blocks as blocksCommand, unblock } from "../../src/cli/block.ts";
+import { clients } from "../../src/cli/clients.ts";
+import type { Command } from "../../src/cli/command.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
-import { FILTER_FLAGS } from "../../src/cli/ps.ts";
+import { ps } from "../../src/cli/ps.ts";
+import { status } from "../../src/cli/status.ts";
+import { tail } from "../../src/cli/tail.ts";
+import { top } from "../../src/cli/top.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import * as library from "../../src/index.ts";
 import type { CloseReason, Fault, RefusalReason } from "../../src/index.ts";
@@ -124,7 +129,10 @@ describe("command lines in the documentation", () => {
   ];
 
   /** Commands that ask a running proxy. */
-  const LOOK = ["status", "ps", "top", "tail"];
+  const RUNNING: Readonly<Record<string, Command>> = {
+    ...{ status, ps, clients, top, tail },
+    ...{ block, blocks: blocksCommand, unblock },
+  };
 
   const inScripts = blocks("sh").flatMap(({ text }) => text.replaceAll("\\\n", " ").split("\n"));
   const inUnits = blocks("ini").flatMap(({ text }) =>
@@ -154,9 +162,10 @@ describe("command lines in the documentation", () => {
       for (const { value } of positionals(own, CONNECT_FLAGS)) expect(parseTarget(value)).toBeDefined();
       return;
     }
+    const running = RUNNING[words[0]!];
+    if (running !== undefined) return checkFlags(words.slice(1), running.flags);
     if (words[0] === "explain") return checkFlags(words.slice(1), explain.flags);
-    const args = ["check", "echo", "schema", ...LOOK].includes(words[0]!) ? words.slice(1) : words;
-    if (LOOK.includes(words[0]!)) return checkFlags(args, { ...FILTER_FLAGS, ...CLIENT_FLAGS });
+    const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
     checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();
   });
