@@ -156,7 +156,7 @@ export class Fleet implements FleetGate {
       store: this.#run.config.store.url.shown,
       up: session.up,
       degraded: !session.up,
-      nodes: this.#nodes.names,
+      nodes: [...new Set(this.#nodes.names).add(session.node)].sort(),
       lastLatencyMs: lastMs,
       errors: { ...errors },
       durations: { bounds: DURATION_BOUNDS, counts: [...counts], sum },
