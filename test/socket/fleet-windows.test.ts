@@ -315,6 +315,73 @@ describe.skipIf(noRedis)("a block of the fleet", () => {
   });
 });
 
+/** Each connection that was admitted is open, has closed, or found no target; at rest nothing is open. */
+async function expectRest(node: Node, totals: Record<string, number>): Promise<void> {
+  await until(() => node.proxy.proxy.stats().connections === 0, "nothing is open");
+  await whenClients(node, []);
+  const { json } = await node.ask("/v1/status");
+  expect(json.totals).toMatchObject(totals);
+  expect(json.upstreams[0].open).toBe(0);
+  expect(json.listeners[0].handshaking).toBe(0);
+  const { admitted, closed } = json.totals;
+  expect(admitted).toBe(closed + (json.refusals.no_target ?? 0));
+}
+
+describe.skipIf(noRedis).each([1, 2])("nothing stays counted, with %i workers,", (workers) => {
+  test("where the fleet refuses, and where no target answers", async () => {
+    await using redis = await Redis.start();
+    const origin = echoOrigin();
+    await using a = await Node.start(origin, quick(redis, { node: "a" }), { workers });
+    await using b = await Node.start(origin, quick(redis, { node: "b" }));
+    const clients = await crowd(b.port, 5);
+    expect(await isServed(a.port)).toBe(false);
+    await a.proxy.log.line("refused", "connection_limit");
+    for (const client of clients) client.close();
+    await expectRest(a, { accepted: 1, admitted: 0, refused: 1, closed: 0 });
+    origin[Symbol.dispose]();
+    expect(await isServed(a.port)).toBe(false);
+    await a.proxy.log.line("refused", "no_target");
+    await expectRest(a, { accepted: 2, admitted: 1, refused: 2, closed: 0 });
+  });
+
+  test("where clients come and go while the fleet comes and goes", async () => {
+    await using redis = await Redis.start();
+    using origin = echoOrigin();
+    const limits = { rateLimit: { capacity: "unlimited", maxConnections: 100 } } as const;
+    await using a = await Node.start(origin, quick(redis, { node: "a" }), { workers, ...limits });
+    const { fleet, ...alone } = a.over;
+    const admin = { socket: a.folder.socket };
+    let isOver = false;
+    const coming = Array.from({ length: 8 }, async (_, i) => {
+      while (!isOver) {
+        const peer = await connect(a.port);
+        if (i % 2 === 0) await echoes(peer);
+        if (i % 3 === 0) peer.reset();
+        else peer.close();
+        await peer.ended;
+      }
+    });
+    for (let i = 0; i < 4; i++) {
+      const over = i % 2 === 0 ? alone : { ...alone, fleet: fleet! };
+      await a.proxy.proxy.reload(testConfig([origin.target], { ...over, admin }));
+      await a.send("POST", { client: "alice@admin" }, "/v1/kick");
+      await a.send("PUT", { subject: "alice@admin" });
+      await a.send("DELETE", { subject: "alice@admin" });
+    }
+    isOver = true;
+    await Promise.all(coming);
+    await until(() => a.proxy.proxy.stats().fleet?.up === true, "it is in the fleet");
+    await expectRest(a, {});
+    expect(a.proxy.proxy.stats().upstreams[0]!.targets[0]!.open).toBe(0);
+  });
+});
+
+/** The block is in force before the store, which is stopped, has been told. */
+async function blockSoon(node: Node): Promise<void> {
+  void node.send("PUT", alice).catch(() => {});
+  await node.proxy.log.line("closed", "blocked");
+}
+
 describe.skipIf(noRedis).each([1, 2])("while the store is asked, with %i workers", (workers) => {
   test.each<[string, (node: Node, redis: Redis) => Promise<unknown>, string]>([
     ["a kick", (node) => node.send("POST", { client: "alice@admin" }, "/v1/kick"), "kicked"],
@@ -323,6 +390,7 @@ describe.skipIf(noRedis).each([1, 2])("while the store is asked, with %i workers
       (node) => node.send("POST", { client: "alice@admin", grace: "1ms" }, "/v1/kick"),
       "kicked",
     ],
+    ["a block of the fleet", (node) => blockSoon(node), "blocked"],
     ["a block", (node) => node.send("PUT", { subject: "alice@admin" }), "blocked"],
   ])("%s ends a connection, and nothing stays counted", async (_, act, reason) => {
     await using redis = await Redis.start();
