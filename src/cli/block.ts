@@ -106,7 +106,14 @@ export const blocks: Command = {
     if (switches.has("json")) await printLines(all.map(jsonLine));
     else if (all.length === 0) await printLines(["nobody is blocked"]);
     else {
-      const grid = fitGrid(columns(Date.now()), all, outputWidth());
+      const grid = fitGrid(
+        columns(
+          Date.now(),
+          all.some(({ fleet }) => fleet),
+        ),
+        all,
+        outputWidth(),
+      );
       const lines = [gridTitle(grid), ...all.map((each) => gridLine(grid, each))];
       await printLines(kept ? lines : [...lines, "note: they end with the proxy's process"]);
     }
@@ -123,12 +130,13 @@ function where({ fleet, published }: BlockView): string {
   return !fleet ? "here" : published === true ? "fleet" : "fleet, not sent";
 }
 
-function columns(now: number): Column<BlockView>[] {
+/** @param inFleet whether some hold in a fleet */
+function columns(now: number, inFleet: boolean): Column<BlockView>[] {
   const left = ({ until }: BlockView) => (until === undefined ? "-" : timeLeft(until, now));
   return [
     { title: "WHO", text: ({ subject }) => shown(subject), cut: "middle", least: 12 },
     { title: "ENDS IN", text: left, right: true },
-    { title: "WHERE", text: where, rank: 1 },
+    ...(inFleet ? [{ title: "WHERE", text: where, rank: 1 }] : []),
     { title: "BY", text: ({ actor }) => shown(actor), cut: "middle", least: 8 },
     { title: "REASON", text: ({ reason }) => shown(reason), least: 8 },
   ];
