@@ -1,19 +1,22 @@
-// HTTP for the port for monitoring: one request a connection, its head only, in bounded memory and time. Bun.serve has no
-// bound on its connections: some hundred idle ones use up the descriptors that clients need.
+// HTTP for the port for monitoring: heads of requests, in bounded memory and time. Bun.serve has no bound on its
+// connections: some hundred idle ones use up the descriptors that clients need.
 
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import type { Address } from "../lib/address.ts";
 
-/** Connections at a time; more are closed at once. Their descriptors are among those that are kept free for such things. */
+/** Connections at a time; for one more, the one that has been silent the longest is closed. Their descriptors are among those that are kept free for such things. */
 const MAX_CONNECTIONS = 32;
 
-/** How long a connection lasts, in milliseconds: to ask, to be answered, and to read the answer. */
-const MAX_MS = 10_000;
+/** How long a request may take, in milliseconds: to come, to be answered, and to be read. */
+const REQUEST_MS = 10_000;
+
+/** How long a connection may wait for its next request, in milliseconds: more than most scrapers take. */
+const IDLE_MS = 75_000;
 
 const MAX_HEAD_BYTES = 8_192;
 
-/** What may follow the head. Nobody reads it, but a client may send it before it reads the answer. */
-const MAX_REST_BYTES = 65_536;
+/** What is kept of a client that sends more than heads, before it is let go. */
+const MAX_RECEIVED_BYTES = 262_144;
 
 /** The part of a request that is looked at. Its host is not. */
 export interface HttpRequest {
@@ -21,6 +24,8 @@ export interface HttpRequest {
   /** As it was sent: path and query. */
   readonly target: string;
   readonly accept: string;
+  /** The connection ends after it: the client wants that, or may send a body, which nobody reads. */
+  readonly last: boolean;
 }
 
 export interface HttpAnswer {
@@ -62,11 +67,16 @@ export async function serveHttp(
 ): Promise<HttpPort> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    sockets.add(socket);
+    const [oldest] = sockets;
+    if (oldest !== undefined && sockets.size >= MAX_CONNECTIONS) {
+      sockets.delete(oldest);
+      oldest.destroy();
+    }
+    const active = () => void (sockets.delete(socket), sockets.add(socket));
+    active();
     socket.on("close", () => sockets.delete(socket));
-    serve(socket, answer, failed);
+    serve(socket, active, answer, failed);
   });
-  server.maxConnections = MAX_CONNECTIONS;
   const listen = (host: string) =>
     new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -96,50 +106,77 @@ function again(error: unknown, listen: (host: string) => Promise<void>): Promise
 
 function serve(
   socket: Socket,
+  active: () => void,
   answer: (request: HttpRequest) => Promise<HttpAnswer>,
   failed: (error: unknown) => void,
 ): void {
-  let head = "";
-  let rest = 0;
-  let answered = false;
-  const deadline = setTimeout(() => socket.destroy(), MAX_MS);
+  let received = "";
+  let answering = false;
+  let ended = false;
+  let deadline = setTimeout(() => socket.destroy(), REQUEST_MS);
+  const grant = (ms: number) => {
+    clearTimeout(deadline);
+    deadline = setTimeout(() => socket.destroy(), ms);
+  };
+  const reply = async (asked: Promise<HttpAnswer>, method: string, last: boolean) => {
+    answering = true;
+    grant(REQUEST_MS);
+    const said = await asked.catch((error: unknown) => faultAnswer(error, failed));
+    if (socket.destroyed) return;
+    const closes = last || ended;
+    const bytes = written(method, said, closes);
+    if (closes) return void socket.end(bytes);
+    socket.write(bytes, () => {
+      if (socket.destroyed) return;
+      answering = false;
+      grant(IDLE_MS);
+      next();
+    });
+  };
+  const next = () => {
+    if (answering || received === "") return void (ended && !answering && socket.destroy());
+    const end = received.indexOf("\r\n\r\n");
+    if (end > MAX_HEAD_BYTES || (end === -1 && received.length > MAX_HEAD_BYTES)) {
+      return void reply(Promise.reject(TOO_LARGE), "GET", true);
+    }
+    if (end === -1) return void (ended && socket.destroy());
+    const request = parseHead(received.slice(0, end));
+    received = received.slice(end + 4);
+    if (request === undefined) return void reply(Promise.reject(NO_REQUEST), "GET", true);
+    return void reply(answer(request), request.method, request.last);
+  };
   socket.on("close", () => clearTimeout(deadline));
   socket.on("error", () => socket.destroy());
-  const say = (method: string, what: Promise<HttpAnswer>) => {
-    answered = true;
-    head = "";
-    void what
-      .catch((error: unknown) => faultAnswer(error, failed))
-      .then((each) => void (socket.destroyed || socket.end(written(method, each))));
-  };
   socket.on("data", (chunk) => {
-    if (answered) {
-      rest += chunk.length;
-      if (rest > MAX_REST_BYTES) socket.destroy();
-      return;
-    }
-    head += chunk.toString("latin1");
-    const end = head.indexOf("\r\n\r\n");
-    if (end === -1 ? head.length > MAX_HEAD_BYTES : end > MAX_HEAD_BYTES) {
-      return say("GET", Promise.reject(new HttpFault(431, "the head of the request is too large")));
-    }
-    if (end === -1) return;
-    const request = parseHead(head.slice(0, end));
-    if (request === undefined) say("GET", Promise.reject(new HttpFault(400, "not a request of HTTP/1.1")));
-    else say(request.method, answer(request));
+    active();
+    // What comes while an answer is made, or after the last one, is a client's that does not wait for it.
+    if (received.length + chunk.length > MAX_RECEIVED_BYTES) return void socket.destroy();
+    if (received === "" && !answering) grant(REQUEST_MS);
+    received += chunk.toString("latin1");
+    next();
   });
   // One that has asked may have ended its half, and still waits for the answer.
-  socket.on("end", () => void (answered || socket.destroy()));
+  socket.on("end", () => {
+    ended = true;
+    next();
+  });
 }
+
+const TOO_LARGE = new HttpFault(431, "the head of the request is too large");
+const NO_REQUEST = new HttpFault(400, "not a request of HTTP/1.1");
 
 /** Reads a request's head without its last, empty line; undefined where it is none. */
 export function parseHead(head: string): HttpRequest | undefined {
   const [first = "", ...lines] = head.split("\r\n");
-  const [, method, target] = /^([A-Z]{1,20}) ([!-~]+) HTTP\/1\.[01]$/.exec(first) ?? [];
+  const [, method, target, minor] = /^([A-Z]{1,20}) ([!-~]+) HTTP\/1\.([01])$/.exec(first) ?? [];
   if (method === undefined || target === undefined) return undefined;
   if (lines.some((line) => !/^[!#$%&'*+.^_`|~\w-]+:[^\r\n\0]*$/.test(line))) return undefined;
   const accept = lines.filter((line) => /^accept:/i.test(line)).map((line) => line.slice(7).trim());
-  return { method, target, accept: accept.join(",") };
+  const last =
+    minor === "0" ||
+    (method !== "GET" && method !== "HEAD") ||
+    lines.some((line) => /^(content-length|transfer-encoding|connection:.*close)/i.test(line));
+  return { method, target, accept: accept.join(","), last };
 }
 
 function faultAnswer(error: unknown, failed: (error: unknown) => void): HttpAnswer {
@@ -159,13 +196,13 @@ const PHRASES: Readonly<Record<number, string>> = {
   503: "Service Unavailable",
 };
 
-function written(method: string, { status, type, body, headers }: HttpAnswer): Buffer {
+function written(method: string, { status, type, body, headers }: HttpAnswer, closes: boolean): Buffer {
   const fields = {
     "content-type": type,
     "content-length": Buffer.byteLength(body),
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
-    connection: "close",
+    ...(closes && { connection: "close" }),
     ...headers,
   };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);

@@ -111,3 +111,5 @@ function unknownCommand(word: string): string {
       : `did you mean ${near}?`;
   return `unknown command ${quote(word)}; ${hint}`;
 }
+
+export { ACTIONS };

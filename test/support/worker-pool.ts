@@ -34,6 +34,7 @@ export async function startWorkerPool(
   const budget = new DescriptorBudget(10_000);
   const builder = new SnapshotBuilder(ledger);
   const settings = builder.build({ ...loaded, maxConnections: 1_000 }, [0]);
+  builder.follow(settings);
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);
   const crew = new WorkerPool(settings, {

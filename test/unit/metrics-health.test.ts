@@ -97,12 +97,15 @@ test("paced work that fails fails for those who asked, and is done again for oth
 });
 
 test.each([
-  ["GET /metrics HTTP/1.1\r\nHost: a", { method: "GET", target: "/metrics", accept: "" }],
-  ["GET / HTTP/1.0", { method: "GET", target: "/", accept: "" }],
+  ["GET /metrics HTTP/1.1\r\nHost: a", { method: "GET", target: "/metrics", accept: "", last: false }],
+  ["GET / HTTP/1.0", { method: "GET", target: "/", accept: "", last: true }],
   [
     "HEAD /livez?verbose HTTP/1.1\r\naccept: text/plain\r\nX: accept: y\r\nACCEPT:  */* ",
-    { method: "HEAD", target: "/livez?verbose", accept: "text/plain,*/*" },
+    { method: "HEAD", target: "/livez?verbose", accept: "text/plain,*/*", last: false },
   ],
+  ["GET / HTTP/1.1\r\nConnection: x, Close", { method: "GET", target: "/", accept: "", last: true }],
+  ["GET / HTTP/1.1\r\nContent-Length: 1", { method: "GET", target: "/", accept: "", last: true }],
+  ["POST / HTTP/1.1", { method: "POST", target: "/", accept: "", last: true }],
   ["", undefined],
   ["GET /metrics", undefined],
   ["GET /metrics HTTP/2.0", undefined],

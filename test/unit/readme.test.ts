@@ -1,19 +1,10 @@
 // The documentation agrees with the code: configurations resolve, command lines parse, tables and links are right.
 
-import { replay } from "../../src/cli/replay.ts";
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { CONNECT_FLAGS } from "../../src/cli/connect-options.ts";
-import { explain } from "../../src/cli/explain.ts";
-import { block, blocks as blocksCommand, unblock } from "../../src/cli/block.ts";
-import { clients } from "../../src/cli/clients.ts";
-import type { Command } from "../../src/cli/command.ts";
+import { ACTIONS } from "../../src/cli/dispatch.ts";
 import { FLAGS, checkFlags, positionals } from "../../src/cli/flags.ts";
-import { ps } from "../../src/cli/ps.ts";
-import { status } from "../../src/cli/status.ts";
-import { tail } from "../../src/cli/tail.ts";
-import { top } from "../../src/cli/top.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import * as library from "../../src/index.ts";
 import type { CloseReason, Fault, RefusalReason } from "../../src/index.ts";
@@ -117,6 +108,13 @@ describe("configurations in the documentation", () => {
   });
 });
 
+/** The flags of each command, by its name. */
+const COMMANDS = new Map(
+  await Promise.all(
+    Object.entries(ACTIONS).map(async ([name, load]) => [name, (await load()).flags] as const),
+  ),
+);
+
 describe("command lines in the documentation", () => {
   /** Everything that `proxy help` prints: the generated pages, the one on certificates, and the topics. */
   const topics = [
@@ -127,12 +125,6 @@ describe("command lines in the documentation", () => {
     "fleet",
     ...TOPICS.map((page) => page.replace(/.*\/|\.md$/g, "")),
   ];
-
-  /** Commands that ask a running proxy. */
-  const RUNNING: Readonly<Record<string, Command>> = {
-    ...{ status, ps, clients, top, tail },
-    ...{ block, blocks: blocksCommand, unblock },
-  };
 
   const inScripts = blocks("sh").flatMap(({ text }) => text.replaceAll("\\\n", " ").split("\n"));
   const inUnits = blocks("ini").flatMap(({ text }) =>
@@ -154,19 +146,18 @@ describe("command lines in the documentation", () => {
       expect([...topics, "TOPIC"]).toContain(words[1]!);
       return;
     }
-    if (words[0] === "replay") return checkFlags(words.slice(1), replay.flags);
     if (words[0] === "completion") return expect(["bash", "zsh", "fish"]).toContain(words[1]!);
+    const flags = COMMANDS.get(words[0]!);
+    const own = words.slice(
+      flags === undefined ? 0 : 1,
+      words.includes("--") ? words.indexOf("--") : undefined,
+    );
+    checkFlags(own, flags ?? FLAGS);
     if (words[0] === "connect") {
-      const own = words.slice(1, words.includes("--") ? words.indexOf("--") : undefined);
-      checkFlags(own, CONNECT_FLAGS);
-      for (const { value } of positionals(own, CONNECT_FLAGS)) expect(parseTarget(value)).toBeDefined();
-      return;
+      for (const { value } of positionals(own, flags!)) expect(parseTarget(value)).toBeDefined();
     }
-    const running = RUNNING[words[0]!];
-    if (running !== undefined) return checkFlags(words.slice(1), running.flags);
-    if (words[0] === "explain") return checkFlags(words.slice(1), explain.flags);
-    const args = ["check", "echo", "schema"].includes(words[0]!) ? words.slice(1) : words;
-    checkFlags(args, ["echo", "schema"].includes(words[0]!) ? {} : FLAGS);
+    if (flags !== undefined && words[0] !== "check" && words[0] !== "echo") return;
+    const args = own;
     for (const { value } of positionals(args, FLAGS)) expect(parseListenAddress(value)).toBeDefined();
   });
 
