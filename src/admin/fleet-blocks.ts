@@ -84,7 +84,9 @@ export class FleetBlockList {
   }
 
   #above(version: number): number {
-    return Math.max(version, ...[...this.#known.values()].map((each) => each.version));
+    let highest = version;
+    for (const each of this.#known.values()) highest = Math.max(highest, each.version);
+    return highest;
   }
 
   #published(now: number): Map<string, FleetBlock> {
