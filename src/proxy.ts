@@ -197,6 +197,7 @@ class RunningProxy implements Proxy {
     return subjectOf({
       version,
       configFile: configFile && resolve(configFile),
+      fleet: this.#fleet,
       ledger: this.#ledger,
       runner: this.#runner,
       builder: this.#builder,
@@ -258,7 +259,12 @@ class RunningProxy implements Proxy {
       for (const warning of loaded.warnings) this.#log.warn(warning, {});
       logShadow(loaded, this.#log);
       this.#log.info("reloaded", { ...changedFields(plan) });
-      this.#windows?.follow();
+      if (this.#windows !== undefined) this.#windows.follow();
+      else if (this.#addresses.length > 0 && !this.#over) {
+        // A fleet has been added: what it blocks holds here too.
+        const { fleet } = loaded.config;
+        this.#windows = await openWindows({ ...this.#started, fleet }, () => this.#subject());
+      }
       if (this.#addresses.length > 0 && !this.#over) this.#attend();
     } catch (error) {
       this.#reloads.refused(error, given === undefined && !this.#closing);

@@ -2,6 +2,8 @@
 
 import type { BlockKind } from "../auth/blocks.ts";
 import type { ConnectionView } from "../connection/view.ts";
+import type { FleetStatus } from "../fleet/fleet.ts";
+import type { ClientCounts } from "../fleet/listing.ts";
 import type { TargetHealth } from "../state/balancer.ts";
 
 /** A line of `GET /v1/connections` (NDJSON). */
@@ -59,6 +61,8 @@ export interface Status {
     readonly notAfter: string;
   }[];
   readonly logLinesDropped: number;
+  /** Undefined where the proxy counts alone. */
+  readonly fleet?: Omit<FleetStatus, "durations"> | undefined;
 }
 
 export interface Totals {
@@ -99,6 +103,9 @@ export interface ClientView {
   readonly bytesOut: number;
 }
 
+/** In `GET /v1/clients?fleet`: `{ "clients": [ … ] }`, those with the most connections first. */
+export type { ClientCounts };
+
 /** In `GET /v1/blocks`: `{ "blocks": [ … ], "kept": true }`; `kept` says whether they outlive the process. */
 export interface BlockView {
   readonly subject: string;
@@ -108,6 +115,10 @@ export interface BlockView {
   readonly since: string;
   /** Undefined for one without an end. */
   readonly until: string | undefined;
+  /** It holds in the whole fleet. */
+  readonly fleet: boolean;
+  /** Of a block of the fleet: the store knows of it, and so the other nodes. */
+  readonly published?: boolean | undefined;
 }
 
 /**

@@ -49,19 +49,32 @@ export function blocks({ operations }: Call): Answer {
 
 /** `PUT /v1/blocks` */
 export async function block({ operations, actor, body }: Call): Promise<Answer> {
-  only(body, ["subject", "for", "reason"]);
-  const lasting = durationIn(body, "for");
-  const made = await told(operations.block(required(body, "subject"), lasting, reasonIn(body), actor));
+  only(body, ["subject", "for", "reason", "fleet"]);
+  const request = {
+    lasting: durationIn(body, "for"),
+    reason: reasonIn(body),
+    actor,
+    fleet: flagIn(body, "fleet"),
+  };
+  const made = await told(operations.block(required(body, "subject"), request));
   const view = viewOf(made.block);
-  const detail = `${view.subject} until ${view.until ?? "unblocked"}, closed ${made.closed}`;
+  const where = !view.fleet
+    ? ""
+    : view.published
+      ? " in the fleet"
+      : " in the fleet, which does not know yet";
+  const detail = `${view.subject}${where} until ${view.until ?? "unblocked"}, closed ${made.closed}`;
   return { ...json({ block: view, closed: made.closed, kept: operations.keeps }), detail };
 }
 
 /** `DELETE /v1/blocks` */
 export async function unblock({ operations, body }: Call): Promise<Answer> {
-  only(body, ["subject"]);
-  const ended = await told(operations.unblock(required(body, "subject")));
-  return { ...json({ block: viewOf(ended), kept: operations.keeps }), detail: ended.subject };
+  only(body, ["subject", "fleet"]);
+  const { block: ended, still } = await told(
+    operations.unblock(required(body, "subject"), flagIn(body, "fleet")),
+  );
+  const detail = `${ended.subject}${ended.fleet === undefined ? "" : " in the fleet"}`;
+  return { ...json({ block: viewOf(ended), still: still && viewOf(still), kept: operations.keeps }), detail };
 }
 
 /** `PATCH /v1/targets` */
@@ -86,7 +99,7 @@ export async function target({ operations, body }: Call): Promise<Answer> {
   return { ...json(view), detail };
 }
 
-function viewOf({ subject, kind, reason, actor, since, until }: Block): BlockView {
+function viewOf({ subject, kind, reason, actor, since, until, fleet }: Block): BlockView {
   const dateOf = (ms: number) => new Date(ms).toISOString();
   return {
     subject,
@@ -95,6 +108,8 @@ function viewOf({ subject, kind, reason, actor, since, until }: Block): BlockVie
     actor,
     since: dateOf(since),
     until: until === undefined ? undefined : dateOf(until),
+    fleet: fleet !== undefined,
+    published: fleet === undefined ? undefined : fleet > 0,
   };
 }
 
@@ -104,7 +119,7 @@ async function told<T>(operation: Promise<T>): Promise<T> {
     return await operation;
   } catch (error) {
     if (!(error instanceof OperationError)) throw error;
-    throw new Refused(error.kind === "unknown" ? 404 : 400, error.message);
+    throw new Refused({ unknown: 404, invalid: 400, unavailable: 409 }[error.kind], error.message);
   }
 }
 

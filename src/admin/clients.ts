@@ -1,23 +1,32 @@
-// `GET /v1/clients`: who has connections open, those nearest to a limit first.
+// `GET /v1/clients`: who has connections open, those nearest to a limit first; with `?fleet` who has how many on which node.
 
 import type { ClientUse } from "../engine/questions.ts";
 import { monotonic } from "../lib/clock.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import { Limits } from "../state/limits.ts";
 import type { ClientView } from "./api-types.ts";
-import type { Answer, Call, Output } from "./route.ts";
+import { json, Refused, type Answer, type Call, type Output } from "./route.ts";
 import type { Subject } from "./subject.ts";
 import { answered } from "./threads.ts";
 
 /** Clients that are looked up, or sent, in one go. */
 const BATCH = 500;
 
-export function clients({ subject }: Call): Answer {
+export async function clients({ subject, query }: Call): Promise<Answer> {
+  if (query.has("fleet")) return ofFleet(subject);
   return {
     status: 200,
     headers: { "content-type": "application/json; charset=utf-8" },
     body: (output) => send(subject, output),
   };
+}
+
+async function ofFleet({ fleet }: Subject): Promise<Answer> {
+  try {
+    return json({ clients: await fleet.clients() });
+  } catch (error) {
+    throw new Refused(409, (error as Error).message);
+  }
 }
 
 async function send(subject: Subject, output: Output): Promise<void> {

@@ -14,8 +14,10 @@ import { formatDuration } from "../lib/duration.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { REFUSAL_REASONS, type Reason } from "../lib/reasons.ts";
 import { rangeList, sourceOf } from "../lib/source.ts";
-import { Limits } from "../state/limits.ts";
+import { Limits, type ClientRule } from "../state/limits.ts";
 import { Sources } from "../state/sources.ts";
+import type { WhenDown } from "../config/fleet-schema.ts";
+import type { FleetStatus } from "../fleet/fleet.ts";
 import type { RecentRefusals } from "./recent.ts";
 import type { Subject } from "./subject.ts";
 import { answered, threadsOf } from "./threads.ts";
@@ -79,7 +81,7 @@ function beforeTls(
 }
 
 function ofClient(
-  { config, ledger }: Subject,
+  { config, ledger, fleet }: Subject,
   client: string,
   now: number,
 ): { lines: Line[]; reason: RefusalReason | undefined } {
@@ -106,7 +108,39 @@ function ofClient(
     key: "rateLimit.capacity",
     remedy,
   };
-  return { lines: [open, bucket], reason };
+  const lines = [open, bucket];
+  const status = fleet.status();
+  if (reason !== undefined || status === undefined || config.fleet === undefined) return { lines, reason };
+  const shared = fleetLine(status, config.fleet.whenDown, config.rateLimit);
+  return { lines: [...lines, shared], reason: shared.ok === false ? "fleet_unavailable" : undefined };
+}
+
+/** The fleet's limits. The store is not asked: a question would take a place. */
+function fleetLine(
+  { node, nodes, degraded }: FleetStatus,
+  whenDown: WhenDown,
+  { capacity, fillRate, maxConnections }: ClientRule,
+): Line {
+  const open = maxConnections === undefined ? "any number of connections" : `${maxConnections} connections`;
+  const tokens =
+    capacity === Infinity ? "" : `, and ${capacity} tokens, one back every ${formatDuration(fillRate)}`;
+  const key = degraded ? "fleet.whenDown" : "fleet";
+  if (!degraded) {
+    const text = `the store decides too: over ${nodes.length} nodes together the client may have ${open}${tokens}`;
+    return { step: "fleet", ok: undefined, text, key, remedy: "See what it has: proxy clients --fleet" };
+  }
+  const away = `the store does not answer, and ${node}`;
+  if (whenDown === "refuse") {
+    const { remedy } = REFUSAL_REASONS.fleet_unavailable;
+    return { step: "fleet", ok: false, text: `${away} refuses all clients`, key, remedy };
+  }
+  const share = whenDown === "share" ? `one of ${nodes.length} shares of ` : "";
+  return {
+    step: "fleet",
+    ok: undefined,
+    text: `${away} decides alone: the client has ${share}${open}${tokens}`,
+    key,
+  };
 }
 
 /** A target without health is tried all the same, but most likely in vain. */

@@ -1,5 +1,6 @@
 // Every metric: its name, its kind, its labels, and what it says. `proxy help metrics` has the same table; a test compares them.
 
+import { DURATION_BOUNDS } from "../fleet/measures.ts";
 import { BOUNDS } from "../state/counters.ts";
 
 /** Before every name but those of `process_`. */
@@ -24,7 +25,7 @@ const histogram = (bounds: readonly number[], help: string, ...labels: string[])
   bounds,
 });
 
-/** In the order in which they are shown. Metrics of new parts, such as blocks and a fleet, get their rows here. */
+/** In the order in which they are shown. Metrics of new parts get their rows here. */
 export const METRICS = {
   build_info: {
     kind: "info",
@@ -110,6 +111,14 @@ export const METRICS = {
   ),
   blocks_active: gauge("Blocks by operators that hold now."),
   admin_requests_total: counter("Requests of operators.", "action", "result"),
+  fleet_store_up: gauge("1 while the fleet's store answers."),
+  fleet_degraded: gauge("1 while this node decides without the fleet's store."),
+  fleet_nodes: gauge("Nodes of the fleet that were heard of lately, this one included."),
+  fleet_request_duration_seconds: histogram(
+    DURATION_BOUNDS.map((seconds) => seconds * 1_000),
+    "Time that the fleet's store took for a decision.",
+  ),
+  fleet_errors_total: counter("Answers of the fleet's store that were errors, or did not come.", "kind"),
   process_cpu_seconds_total: counter("CPU time used, user and system."),
   process_resident_memory_bytes: gauge("Resident memory."),
   process_virtual_memory_bytes: gauge("Virtual memory."),

@@ -6,6 +6,7 @@ import { SHADOW_REASONS, shadowCounts } from "../connection/shadow-counts.ts";
 import type { Config } from "../config/config.ts";
 import { pairPorts } from "../engine/snapshot.ts";
 import { formatAddress } from "../lib/address.ts";
+import { STORE_ERRORS } from "../fleet/measures.ts";
 import { monotonic } from "../lib/clock.ts";
 import { processUsage } from "../lib/process-usage.ts";
 import { CLOSE_REASONS, REFUSAL_REASONS, type RefusalReason } from "../lib/reasons.ts";
@@ -62,12 +63,26 @@ export function readMetrics(subject: Subject): Reading {
     shadow_decisions_total: config.shadow === undefined ? [] : shadowOf(subject),
     blocks_active: [[[], activeBlocks(subject.blocks)]],
     admin_requests_total: config.admin === undefined ? [] : requestsOf(requests),
+    ...fleetOf(subject),
     process_cpu_seconds_total: [[[], usage.cpuSeconds]],
     process_resident_memory_bytes: [[[], usage.residentBytes]],
     process_virtual_memory_bytes: known(usage.virtualBytes),
     process_start_time_seconds: [[[], usage.startedAt]],
     process_open_fds: known(usage.openDescriptors),
     process_max_fds: [[[], usage.maxDescriptors]],
+  };
+}
+
+function fleetOf({ fleet }: Subject): Reading {
+  const status = fleet.status();
+  if (status === undefined) return {};
+  const { up, degraded, nodes, durations, errors } = status;
+  return {
+    fleet_store_up: [[[], up ? 1 : 0]],
+    fleet_degraded: [[[], degraded ? 1 : 0]],
+    fleet_nodes: [[[], nodes.length]],
+    fleet_request_duration_seconds: [[[], { counts: durations.counts, sum: durations.sum * 1_000 }]],
+    fleet_errors_total: STORE_ERRORS.map((kind): Sample => [[kind], errors[kind]]),
   };
 }
 
@@ -212,8 +227,16 @@ function expiriesOf(subject: Subject): Samples {
   });
 }
 
+const NO_FLEET = {
+  fleet_store_up: 0,
+  fleet_degraded: 0,
+  fleet_nodes: 0,
+  fleet_request_duration_seconds: 0,
+  fleet_errors_total: 0,
+} as const satisfies Partial<Record<MetricName, number>>;
+
 /** How many series a proxy with this configuration can have, at most. */
-export function seriesOf({ listeners, upstreams, workers, metrics, admin, shadow }: Config): number {
+export function seriesOf({ listeners, upstreams, workers, metrics, admin, shadow, fleet }: Config): number {
   const addresses = new Set(listeners.map(({ address }) => formatAddress(address))).size;
   const routes = total(listeners.map(({ upstream }) => (upstream === undefined ? upstreams.length : 1)));
   const targets = total(upstreams.map((each) => each.targets.length));
@@ -231,6 +254,7 @@ export function seriesOf({ listeners, upstreams, workers, metrics, admin, shadow
     event_loop_lag_seconds: workers,
     shadow_decisions_total: shadow === undefined ? 0 : (upstreams.length + 1) * 4 * SHADOW_REASONS.length,
     admin_requests_total: admin === undefined ? 0 : ACTIONS.length * RESULTS.length,
+    ...(fleet === undefined ? NO_FLEET : { fleet_errors_total: STORE_ERRORS.length }),
   };
   return total(
     Object.entries<Metric>(METRICS).map(([name, metric]) => {

@@ -5,11 +5,9 @@ import type { Subject } from "./subject.ts";
 import type { Windows } from "./windows.ts";
 
 /** @throws StartError that says which one cannot be opened and why */
-export async function openWindows(
-  { metrics, admin }: Config,
-  subject: () => Subject,
-): Promise<Windows | undefined> {
-  if (metrics === undefined && admin === undefined) return undefined;
+export async function openWindows(config: Config, subject: () => Subject): Promise<Windows | undefined> {
+  const { metrics, admin, fleet } = config;
+  if (metrics === undefined && admin === undefined && fleet === undefined) return undefined;
   const { Windows } = await import("./windows.ts");
-  return Windows.open(subject());
+  return Windows.open(subject(), config);
 }

@@ -5,15 +5,16 @@ import { parseSubject, type Block } from "../auth/blocks.ts";
 import type { ConnectionFilter } from "../connection/view.ts";
 import { formatAddress } from "../lib/address.ts";
 import { quote } from "../lib/errors.ts";
-import { StateFile, type Override } from "./state-file.ts";
+import { FleetBlockList } from "./fleet-blocks.ts";
+import { StateFile, type Kept, type Override } from "./state-file.ts";
 import type { Subject } from "./subject.ts";
 
 /** A change that cannot be made as it was asked for; the text says why. */
 export class OperationError extends Error {
-  /** `unknown`: it names what is not there. */
-  readonly kind: "invalid" | "unknown";
+  /** `unknown`: it names what is not there. `unavailable`: the fleet's store does not answer. */
+  readonly kind: "invalid" | "unknown" | "unavailable";
 
-  constructor(kind: "invalid" | "unknown", message: string) {
+  constructor(kind: OperationError["kind"], message: string) {
     super(message);
     this.kind = kind;
   }
@@ -30,31 +31,63 @@ export interface Kick {
   readonly dryRun: boolean;
 }
 
+/** What has become of a block. */
+export interface Blocked {
+  readonly block: Block;
+  /** Connections that were closed. */
+  readonly closed: number;
+}
+
+/** How long it holds, why, who says so, and where. */
+export interface BlockRequest {
+  /** Milliseconds; undefined for a block without an end. */
+  readonly lasting: number | undefined;
+  readonly reason: string;
+  readonly actor: string;
+  /** In the whole fleet. */
+  readonly fleet: boolean;
+}
+
 /** Blocks and changes of targets, as operators make them. */
 export class Operations {
   readonly #subject: Subject;
   readonly #file: StateFile;
-  #overrides: readonly Override[] = [];
+  /** Blocks of this proxy alone. */
+  #own: readonly Block[];
+  readonly #fleet: FleetBlockList;
+  #isSyncing = false;
+  #overrides: readonly Override[];
   /** Changes are made one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
 
-  private constructor(subject: Subject, file: StateFile) {
+  private constructor(subject: Subject, file: StateFile, { blocks, overrides }: Kept) {
     this.#subject = subject;
     this.#file = file;
+    this.#own = blocks.filter(({ fleet }) => fleet === undefined);
+    this.#fleet = new FleetBlockList(
+      subject.fleet,
+      blocks.filter(({ fleet }) => fleet !== undefined),
+    );
+    this.#overrides = overrides;
   }
 
   /**
-   * Puts in force what was kept, before any port is open.
+   * Puts in force what was kept and what the fleet knows, before any port is open.
    * @throws StartError if the state directory cannot be used
    */
   static async open(subject: Subject): Promise<Operations> {
     const file = new StateFile(subject.config.admin?.stateDirectory);
-    const operations = new Operations(subject, file);
-    const { blocks, overrides } = await file.load(subject.log);
-    await subject.setBlocks(blocks.filter(isOver(Date.now(), false)));
-    operations.#overrides = overrides;
+    const operations = new Operations(subject, file, await file.load(subject.log));
+    await operations.#enforce();
     operations.#follow();
+    subject.fleet.followBlocks((version) => operations.#heard(version));
+    if (subject.fleet.status()?.up === true)
+      await operations.#change(() => operations.#sync()).catch(() => {});
     return operations;
+  }
+
+  close(): void {
+    this.#subject.fleet.followBlocks(undefined);
   }
 
   /** Whether what is set outlives the process. */
@@ -62,17 +95,17 @@ export class Operations {
     return this.#file.keeps;
   }
 
-  /** The blocks that hold now. */
+  /** The blocks that hold now. One subject can be blocked here and in the fleet. */
   get blocks(): readonly Block[] {
-    return this.#subject.blocks.filter(isOver(Date.now(), false));
+    return [...this.#own.filter(isOver(Date.now(), false)), ...this.#fleet.blocks];
   }
 
   /**
-   * Blocks. When it returns, nobody blocked is open or can get in.
-   * @param lasting milliseconds; undefined for a block without an end
+   * Blocks. When it returns, nobody blocked is open or can get in here, and the store has been told where the block is the fleet's and
+   * the store answers; otherwise it is told when it is back.
    * @throws OperationError
    */
-  block(text: string, lasting: number | undefined, reason: string, actor: string) {
+  block(text: string, { lasting, reason, actor, fleet }: BlockRequest): Promise<Blocked> {
     return this.#change(async () => {
       const known = parseSubject(text);
       if (known === undefined) {
@@ -81,31 +114,122 @@ export class Operations {
           `${quote(text)} is nobody who can be blocked; write alice@dba, *@dba, sha256:FINGERPRINT or a range such as 10.0.0.0/8`,
         );
       }
+      const status = fleet ? this.#fleetStatus() : undefined;
       const since = Date.now();
       const block: Block = {
         ...known,
         reason,
-        actor,
+        actor: status === undefined ? actor : `${actor} at ${status.node}`,
         since,
         until: lasting === undefined ? undefined : since + lasting,
+        ...(fleet && { fleet: 0 }),
       };
-      const blocks = [...this.blocks.filter(({ subject }) => subject !== known.subject), block];
-      await this.#save(blocks);
-      return { block, closed: await this.#subject.setBlocks(blocks) };
+      const others = this.blocks.filter(
+        (each) => each.subject !== known.subject || (each.fleet !== undefined) !== fleet,
+      );
+      await this.#save([...others, block]);
+      if (fleet) this.#fleet.set(block);
+      else this.#own = [...others.filter((each) => each.fleet === undefined), block];
+      const closed = await this.#enforce();
+      if (!fleet) return { block, closed };
+      await this.#sync().catch(() => {});
+      const made = this.#fleet.blocks.find(({ subject }) => subject === known.subject);
+      return { block: made ?? block, closed };
     });
   }
 
-  /** Ends a block. @throws OperationError if there is none */
-  unblock(text: string): Promise<Block> {
+  /**
+   * Ends a block, here or in the whole fleet.
+   * @returns it, and whether the subject is still blocked: here by the fleet, or by this proxy alone
+   * @throws OperationError if there is none, or the store would have to be told and does not answer
+   */
+  unblock(text: string, fleet: boolean): Promise<{ block: Block; still: Block | undefined }> {
     return this.#change(async () => {
       const subject = parseSubject(text)?.subject ?? text;
-      const block = this.blocks.find((each) => each.subject === subject);
-      if (block === undefined) throw new OperationError("unknown", `${quote(text)} is not blocked`);
-      const blocks = this.blocks.filter((each) => each !== block);
-      await this.#save(blocks);
-      await this.#subject.setBlocks(blocks);
-      return block;
+      if (fleet) await this.#told(() => this.#sync());
+      const all = this.blocks.filter((each) => each.subject === subject);
+      const block = all.find((each) => (each.fleet !== undefined) === fleet) ?? this.#orphan(all);
+      if (block === undefined) {
+        const [other] = all;
+        if (other === undefined) throw new OperationError("unknown", `${quote(text)} is not blocked`);
+        const where = fleet
+          ? "by this proxy alone, not by the fleet: unblock without --fleet"
+          : "by the fleet: unblock --fleet ends the block in all proxies";
+        throw new OperationError("unknown", `${quote(text)} is blocked ${where}`);
+      }
+      if (fleet) await this.#told(() => this.#fleet.end(subject));
+      const left = this.blocks.filter((each) => each !== block);
+      await this.#save(left);
+      if (!fleet && block.fleet !== undefined) this.#fleet.drop(subject);
+      this.#own = left.filter((each) => each.fleet === undefined);
+      await this.#enforce();
+      return { block, still: left.find((each) => each.subject === subject) };
     });
+  }
+
+  /** A block of a fleet that is no longer configured is this proxy's own. */
+  #orphan(blocks: readonly Block[]): Block | undefined {
+    return this.#subject.fleet.status() === undefined ? blocks[0] : undefined;
+  }
+
+  /** @throws OperationError where there is none */
+  #fleetStatus() {
+    const status = this.#subject.fleet.status();
+    if (status === undefined)
+      throw new OperationError("invalid", "there is no fleet: [fleet] is not configured");
+    return status;
+  }
+
+  /** What cannot be done without the store. @throws OperationError where it does not answer */
+  async #told(change: () => Promise<void>): Promise<void> {
+    this.#fleetStatus();
+    try {
+      await change();
+    } catch (error) {
+      const why = `the fleet's store has not been told, and the block holds: ${(error as Error).message}`;
+      throw new OperationError("unavailable", why);
+    }
+  }
+
+  /** The store has told the version of its blocks. */
+  #heard(version: number): void {
+    if (this.#isSyncing || this.#fleet.isCurrent(version)) return;
+    this.#isSyncing = true;
+    void this.#change(() => this.#sync())
+      // The next heartbeat tries again; the fleet says what is wrong with its store.
+      .catch(() => {})
+      .finally(() => (this.#isSyncing = false));
+  }
+
+  /** @throws where the store does not answer; what it has said until then is in force */
+  async #sync(): Promise<void> {
+    const before = this.#fleet.blocks;
+    try {
+      await this.#fleet.sync();
+    } finally {
+      const { blocks } = this.#fleet;
+      if (!Bun.deepEquals(before, blocks)) {
+        // In force first: what the fleet knows is not lost with this node.
+        const closed = await this.#enforce();
+        if (!Bun.deepEquals(before.map(unversioned), blocks.map(unversioned)))
+          this.#subject.log.info("fleet blocks changed", { blocks: blocks.length, closed });
+        await this.#save(this.blocks).catch((error: unknown) => this.#notSaved(error));
+      }
+    }
+  }
+
+  #notSaved(error: unknown): void {
+    this.#subject.log.error("state not saved", { error: String(error) });
+  }
+
+  /** @returns how many connections were closed */
+  #enforce(): Promise<number> {
+    const last = new Map<string, Block>();
+    for (const block of this.blocks) {
+      const { until = Infinity } = last.get(block.subject) ?? { until: 0 };
+      if ((block.until ?? Infinity) > until) last.set(block.subject, block);
+    }
+    return this.#subject.setBlocks([...last.values()]);
   }
 
   /** Ends connections. When it returns they are gone or, with a grace, have their deadline. @returns their ids */
@@ -159,7 +283,7 @@ export class Operations {
       this.#follow();
       if (this.#overrides !== before)
         await this.#file.save({ blocks: this.blocks, overrides: this.#overrides });
-    }).catch((error: unknown) => this.#subject.log.error("state not saved", { error: String(error) }));
+    }).catch((error: unknown) => this.#notSaved(error));
   }
 
   #follow(): void {
@@ -204,6 +328,11 @@ export class Operations {
     this.#changing = done.catch(() => {});
     return done;
   }
+}
+
+/** The store has given it a version, which changes nothing for anybody. */
+function unversioned({ fleet: _, ...block }: Block): Omit<Block, "fleet"> {
+  return block;
 }
 
 /** Tells blocks that are over from those that hold. */

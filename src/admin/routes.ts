@@ -28,7 +28,14 @@ export const ROUTES: readonly Route[] = [
     query: FILTERS,
     handler: connections,
   },
-  { method: "GET", path: "/v1/clients", action: "clients", right: "read", handler: clients },
+  {
+    method: "GET",
+    path: "/v1/clients",
+    action: "clients",
+    right: "read",
+    query: ["fleet"],
+    handler: clients,
+  },
   {
     method: "GET",
     path: "/v1/targets",

@@ -166,11 +166,13 @@ function entryIn(line: string): { block?: Block; target?: Override } {
   if (typeof value !== "object" || value === null) return {};
   const { block, target } = value as { block?: Partial<Block>; target?: Partial<Override> };
   if (typeof block === "object" && block !== null) {
-    const { subject, reason, actor, since, until } = block;
+    const { subject, reason, actor, since, until, fleet } = block;
     const known = typeof subject === "string" ? parseSubject(subject) : undefined;
     const isWhole = typeof reason === "string" && typeof actor === "string" && isTime(since);
-    if (known === undefined || !isWhole || !(until === undefined || isTime(until))) return {};
-    return { block: { ...known, reason, actor, since: since as number, until } };
+    const isTimed = [until, fleet].every((each) => each === undefined || isTime(each));
+    if (known === undefined || !isWhole || !isTimed) return {};
+    const made = { ...known, reason, actor, since: since as number, until };
+    return { block: fleet === undefined ? made : { ...made, fleet } };
   }
   if (typeof target !== "object" || target === null) return {};
   const { upstream, target: address, draining, weight, configured } = target;

@@ -71,7 +71,15 @@ export function statusOf(subject: Subject, right: Right): Status {
         })),
     ),
     logLinesDropped: droppedLines(),
+    fleet: fleetOf(subject),
   };
+}
+
+function fleetOf({ fleet }: Subject): Status["fleet"] {
+  const status = fleet.status();
+  if (status === undefined) return undefined;
+  const { durations: _, ...shown } = status;
+  return shown;
 }
 
 /** All targets, in the order of the configuration. */

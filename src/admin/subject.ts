@@ -7,6 +7,7 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { ReloadRecord } from "../config/reload-log.ts";
 import type { AllCredentials, Credentials } from "../config/credentials.ts";
 import type { Expiry } from "../config/expiry.ts";
+import type { Fleet } from "../fleet/fleet.ts";
 import type { RowNumbers } from "../engine/counter-rows.ts";
 import type { Forecast } from "../engine/reload-plan.ts";
 import type { Runner } from "../engine/runner.ts";
@@ -47,6 +48,8 @@ export interface Subject {
   readonly events: EventHub;
   readonly log: Logger;
   readonly blocks: readonly Block[];
+  /** Its status is undefined while the configuration has no fleet. */
+  readonly fleet: SubjectFleet;
   /**
    * Puts these blocks in force in place of those before, in all threads, and closes what they hold for.
    * @returns how many connections were closed, once they are gone and nobody blocked can get in
@@ -63,6 +66,12 @@ export interface Subject {
   forecast(): Promise<Forecast>;
 }
 
+/** The part of the fleet that windows need. */
+export type SubjectFleet = Pick<
+  Fleet,
+  "status" | "clients" | "blocks" | "publishBlock" | "restoreBlock" | "followBlocks"
+>;
+
 /** Something that is open and shows the proxy. */
 export interface Window {
   /** The configuration has changed. Addresses stay as they are. */
@@ -74,7 +83,7 @@ export interface Window {
 /** What a subject is made of. */
 export interface SubjectParts extends Pick<
   Subject,
-  "version" | "configFile" | "ledger" | "runner" | "events" | "log" | "reload" | "forecast"
+  "version" | "configFile" | "fleet" | "ledger" | "runner" | "events" | "log" | "reload" | "forecast"
 > {
   readonly builder: SnapshotBuilder;
   phase(): Subject["phase"];
@@ -86,11 +95,12 @@ export interface SubjectParts extends Pick<
 
 /** Shows a running proxy to its windows. */
 export function subjectOf(parts: SubjectParts): Subject {
-  const { version, configFile, ledger, runner, events, log, builder } = parts;
+  const { version, configFile, fleet, ledger, runner, events, log, builder } = parts;
   return {
     version,
     configFile,
     startedAt: Date.now(),
+    fleet,
     ledger,
     runner,
     events,

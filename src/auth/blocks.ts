@@ -20,6 +20,11 @@ export interface Block {
   readonly since: number;
   /** Milliseconds since 1970 from which on it holds no more; undefined for one without an end. */
   readonly until: number | undefined;
+  /**
+   * Of a block of the whole fleet: the version of the change, 0 where the store does not know of it yet. Undefined for one of this
+   * proxy alone.
+   */
+  readonly fleet?: number | undefined;
 }
 
 /** Who may be blocked: a client with its certificate and address, as far as they are known. */

@@ -17,6 +17,7 @@ const ACTIONS: Readonly<Record<string, () => Promise<Command>>> = {
   schema: async () => (await import("./schema.ts")).schema,
   status: async () => (await import("./status.ts")).status,
   ps: async () => (await import("./ps.ts")).ps,
+  clients: async () => (await import("./clients.ts")).clients,
   top: async () => (await import("./top.ts")).top,
   tail: async () => (await import("./tail.ts")).tail,
   blocks: async () => (await import("./block.ts")).blocks,

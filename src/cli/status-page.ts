@@ -56,6 +56,7 @@ function about(status: Status, now: number): [string, string][] {
         ? `${status.threads.length}`
         : `${status.threads.length}, silent: ${silent.join(", ")}`,
     ],
+    ...fleetLines(status.fleet),
     ["connections", `${count(connections.open)} open, ${count(connections.limit)} at most`],
     ["clients", `${count(clients.tracked)} known, ${count(clients.limit)} at most`],
     [
@@ -64,6 +65,23 @@ function about(status: Status, now: number): [string, string][] {
     ],
     ["bytes", `${bytes(totals.bytesIn)} from clients, ${bytes(totals.bytesOut)} to clients`],
     ...(dropped > 0 ? [["log", `${count(dropped)} lines dropped`] as [string, string]] : []),
+  ];
+}
+
+/** Who counts together, and how the store is. */
+function fleetLines(fleet: Status["fleet"]): [string, string][] {
+  if (fleet === undefined) return [];
+  const { node, nodes, store, up, degraded, lastLatencyMs, errors } = fleet;
+  const failed = Object.entries(errors).filter(([, times]) => times > 0);
+  const how = [
+    up ? "answers" : "does not answer",
+    ...(degraded ? ["this node decides alone"] : []),
+    ...(lastLatencyMs === undefined ? [] : [`last decision in ${lastLatencyMs.toFixed(1)} ms`]),
+    ...failed.map(([kind, times]) => `${count(times)} × ${shown(kind)}`),
+  ];
+  return [
+    ["fleet", `node ${shown(node)} of ${count(nodes.length)}: ${nodes.map(shown).join(", ")}`],
+    ["fleet store", `${shown(store)} ${how.join(", ")}`],
   ];
 }
 

@@ -28,6 +28,8 @@ function explain(
       return "you have as many connections open as one client may have";
     case "rate_limited":
       return "you connect more often than one client may: wait a moment, or keep connections open";
+    case "fleet_unavailable":
+      return "the proxies cannot count connections together at the moment: try again later";
     case "no_target":
       return `no server of ${name(upstream)} answers`;
     case "proxy_header":

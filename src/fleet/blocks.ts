@@ -2,7 +2,7 @@
 // one. What a node knows stays in force without the store; a store that was emptied is told again.
 
 import type { Reply } from "./resp.ts";
-import { BLOCK, BLOCKS, type Script } from "./scripts.ts";
+import { BLOCK, BLOCKS, RESTORE, type Script } from "./scripts.ts";
 
 /** The part of a session that is needed here. */
 export interface Storing {
@@ -26,7 +26,7 @@ export interface FleetBlocks {
 }
 
 /** How long it is remembered that a block was taken back, in milliseconds: for nodes that were cut off meanwhile. */
-const REMEMBER_MS = 7 * 86_400_000;
+export const REMEMBER_MS = 7 * 86_400_000;
 
 /** One change, as it is published. */
 export interface BlockChange {
@@ -47,6 +47,14 @@ export async function changeBlock(
   if (subject === "" || data === "") throw new Error("a block has a subject and data");
   const kept = data === undefined ? REMEMBER_MS : lasting;
   return Number(await store.run(BLOCK, [store.key("blocks")], [subject, data ?? "", kept, above]));
+}
+
+/** Tells the store of a change that it lacks. A later change of the same subject stays. */
+export async function restoreBlock(
+  store: Storing,
+  { subject, version, left, data }: FleetBlock,
+): Promise<void> {
+  await store.run(RESTORE, [store.key("blocks")], [subject, data ?? "", Math.ceil(left), version]);
 }
 
 export async function fetchBlocks(store: Storing): Promise<FleetBlocks> {

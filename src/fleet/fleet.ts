@@ -11,7 +11,14 @@ import type { Logger } from "../lib/log.ts";
 import type { ClientRule } from "../state/limits.ts";
 import { changeRule } from "../state/token-bucket.ts";
 import type { Descriptors } from "../upstreams/dial.ts";
-import { changeBlock, fetchBlocks, type FleetBlocks } from "./blocks.ts";
+import {
+  changeBlock,
+  fetchBlocks,
+  restoreBlock,
+  type BlockChange,
+  type FleetBlock,
+  type FleetBlocks,
+} from "./blocks.ts";
 import { Clients, type Ask, type ClientEntry } from "./clients.ts";
 import { AskDeadlines } from "./deadlines.ts";
 import { listClients, type ClientCounts } from "./listing.ts";
@@ -43,8 +50,6 @@ export interface FleetOptions {
   readonly descriptors: Descriptors;
   /** Whole milliseconds of a clock that only goes forward. */
   now(): number;
-  /** The blocks in the store have another version than before. */
-  blocksChanged?(version: number): void;
 }
 
 /** The fleet as this node sees it. */
@@ -83,6 +88,7 @@ export class Fleet implements FleetGate {
   #heart: Timer | undefined;
   #flushing: Timer | undefined;
   #publishing: Promise<void> | undefined;
+  #blocksHeard: ((version: number) => void) | undefined;
   #blocksVersion = 0;
 
   constructor(options: FleetOptions) {
@@ -150,7 +156,7 @@ export class Fleet implements FleetGate {
       store: this.#run.config.store.url.shown,
       up: session.up,
       degraded: !session.up,
-      nodes: this.#nodes.names,
+      nodes: [...new Set(this.#nodes.names).add(session.node)].sort(),
       lastLatencyMs: lastMs,
       errors: { ...errors },
       durations: { bounds: DURATION_BOUNDS, counts: [...counts], sum },
@@ -167,12 +173,27 @@ export class Fleet implements FleetGate {
 
   /**
    * Records a block for all nodes, or takes it back with `data` undefined.
-   * @param lasting milliseconds; 0 for ever
    * @returns the block's version
    * @throws where there is no fleet, or the store does not answer: then nothing is certain
    */
-  async publishBlock(subject: string, data: string | undefined, lasting: number): Promise<number> {
-    return changeBlock(this.#reachable(), { subject, data, lasting, above: this.#blocksVersion });
+  async publishBlock(change: BlockChange): Promise<number> {
+    return changeBlock(this.#reachable(), change);
+  }
+
+  /**
+   * Tells the store of a block that it lacks.
+   * @throws as {@link publishBlock}
+   */
+  async restoreBlock(block: FleetBlock): Promise<void> {
+    return restoreBlock(this.#reachable(), block);
+  }
+
+  /**
+   * @param heard told the version of the blocks in the store: when the store begins to decide, and at each heartbeat from
+   *   then on. Undefined for nobody.
+   */
+  followBlocks(heard: ((version: number) => void) | undefined): void {
+    this.#blocksHeard = heard;
   }
 
   /**
@@ -198,14 +219,15 @@ export class Fleet implements FleetGate {
       now,
       measures: this.#measures,
       publishAll: () => this.#publishAll(session),
+      joined: () => this.#blocksHeard?.(this.#blocksVersion),
       lost: () => this.#lost(),
       heard: ({ nodes, blocks, emptied }) => {
         this.#nodes.saw([...nodes, session.node], now());
         this.#nodes.forget(run.config.lease, now());
         if (emptied) for (const entry of this.#clients) entry.unmerged = true;
-        if (blocks === this.#blocksVersion) return;
         this.#blocksVersion = blocks;
-        this.#options.blocksChanged?.(blocks);
+        // While it is not up, nothing can be fetched: see below.
+        if (session.up) this.#blocksHeard?.(blocks);
       },
     });
     this.#session = session;

@@ -167,18 +167,38 @@ if who == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
 return 1`);
 
 /**
- * Records a change of the blocks, under a version that is higher than any before.
+ * Records a change of the blocks, under a version that is higher than any before: the time, or one more than the highest, so that a
+ * later change wins also where the store was emptied in between.
  * KEYS: blocks. ARGV: subject, data or "" where the block is taken back, milliseconds that it is kept or 0 for ever, the highest version that the
- * node knows (an emptied store must not begin anew). Answers the version.
+ * node knows. Answers the version.
  */
 export const BLOCK = script(
   CLOCK,
   `
-local version = math.max(tonumber(redis.call('HGET', KEYS[1], '') or '0'), tonumber(ARGV[4])) + 1
+local version = math.max(tonumber(redis.call('HGET', KEYS[1], '') or '0') + 1, tonumber(ARGV[4]) + 1, now)
 local lasting = tonumber(ARGV[3])
 local expires = lasting == 0 and 0 or now + lasting
 redis.call('HSET', KEYS[1], '', whole(version), ARGV[1], whole(version) .. ' ' .. whole(expires) .. ' ' .. ARGV[2])
 return whole(version)`,
+);
+
+/**
+ * Writes a change that the store has forgotten, under the version that it had. What is later stays.
+ * The highest version grows all the same: by it nodes notice that there is something to fetch.
+ * KEYS: blocks. ARGV: subject, data or "" where the block is taken back, milliseconds that it is kept or 0 for ever, its version.
+ * Answers the highest version.
+ */
+export const RESTORE = script(
+  CLOCK,
+  `
+local top, version = tonumber(redis.call('HGET', KEYS[1], '') or '0'), tonumber(ARGV[4])
+local stored = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) ')
+if stored and tonumber(stored) >= version then return whole(top) end
+local lasting = tonumber(ARGV[3])
+local expires = lasting == 0 and 0 or now + lasting
+top = math.max(top + 1, version + 1, now)
+redis.call('HSET', KEYS[1], '', whole(top), ARGV[1], whole(version) .. ' ' .. whole(expires) .. ' ' .. ARGV[2])
+return whole(top)`,
 );
 
 /**

@@ -36,6 +36,8 @@ export interface SessionOptions {
   now(): number;
   /** The store is there, and decides once all counts are written. */
   publishAll(): Promise<void>;
+  /** The store decides from now on. */
+  joined(): void;
   /** The store has decided until now, and is lost. */
   lost(): void;
   /** Heard at every heartbeat. `emptied`: the store has forgotten this node, and so perhaps everything. */
@@ -184,6 +186,7 @@ export class Session {
         log.info("fleet store is back", { ...fields, downMs: now() - lostAt });
       else log.info("fleet joined", fields);
       this.#joined = true;
+      this.#options.joined();
     } catch (error) {
       if (this.#connection !== connection) return;
       this.#disconnect();

@@ -1,7 +1,8 @@
 // Binaries in a fleet, with a real Redis: what becomes of the counts of one that stops or dies, and what is never printed.
 
 import { expect, test } from "bun:test";
-import { Run } from "../support/binary.ts";
+import { SocketFolder } from "../support/admin.ts";
+import { Run, binary } from "../support/binary.ts";
 import { Folder } from "../support/folder.ts";
 import { certPath, echoOrigin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
@@ -158,4 +159,74 @@ test("an unreachable store keeps no proxy from starting, and is said in one line
       whenDown: "share",
     }),
   ]);
+});
+
+test.skipIf(noRedis)("commands show the fleet, and block in all of its proxies", async () => {
+  await using redis = await Redis.start();
+  using origin = echoOrigin();
+  const folders = [new SocketFolder(), new SocketFolder(), new SocketFolder()];
+  const runs: (Run & { port: number })[] = [];
+  for (const [i, folder] of folders.entries()) {
+    const config = await configured(folder, origin.target, `"${redis.url}"`, { workers: i === 0 ? 2 : 1 });
+    const admin = `node = "node-${i}"\n[admin]\nsocket = "${folder.socket}"\n`;
+    await Bun.write(config, (await Bun.file(config).text()) + admin);
+    runs.push(await start(config));
+  }
+  const tell = async (node: number, ...args: string[]) => {
+    const command = [await binary(), ...args, "--admin", folders[node]!.socket];
+    const env = { ...process.env, COLUMNS: "120" };
+    const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe", env });
+    const [out, err] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+    ]);
+    return { code: await child.exited, out, err };
+  };
+  /** Asks again until the answer is this. */
+  const shows = async (node: number, args: string[], expected: RegExp) => {
+    for (let i = 0; ; i++) {
+      const { out, err } = await tell(node, ...args);
+      if (expected.test(out)) return;
+      if (i > 50) throw new Error(`${args.join(" ")} says to the end: ${out}${err}`);
+    }
+  };
+  const clients = [await served(runs[0]!.port), await served(runs[0]!.port), await served(runs[1]!.port)];
+  expect(clients).not.toContain(undefined);
+  await shows(2, ["status"], /^fleet +node node-2 of 3: node-0, node-1, node-2$/m);
+  await shows(0, ["status"], /^fleet store +redis:\/\/\S+ answers, last decision in \d+\.\d ms$/m);
+  expect((await tell(0, "clients")).out).toMatch(/^CLIENT +OPEN +TOKENS +IN +OUT\nalice@admin +2 of 5 +- /);
+  await shows(2, ["clients", "--fleet"], /^CLIENT +OPEN +NODES\nalice@admin +3 +node-0 2, node-1 1\n$/);
+  await shows(2, ["ps", "--fleet"], /^CLIENT +NODE +OPEN\nalice@admin +node-0 +2\nalice@admin +node-1 +1\n$/);
+  expect((await tell(2, "ps", "--fleet", "--group", "ops", "--json")).out).toBe("");
+  expect((await tell(2, "ps", "--fleet", "--json")).out.split("\n")[0]).toBe(
+    '{"client":"alice@admin","node":"node-0","open":2}',
+  );
+  expect(await tell(2, "ps", "--fleet", "--from", "10.0.0.0/8")).toMatchObject({ code: 2, out: "" });
+
+  expect((await tell(2, "block", "alice@admin", "--fleet")).out).toStartWith(
+    "blocked alice@admin in the fleet until it is unblocked; closed 0 connections\n",
+  );
+  await Promise.all(clients.map((client) => client!.ended));
+  await shows(0, ["blocks"], /alice@admin +- +fleet +uid \d+ at node-2/);
+  const local = await tell(0, "unblock", "alice@admin");
+  expect([local.code, local.err]).toEqual([
+    1,
+    'proxy: the proxy refuses: "alice@admin" is blocked by the fleet: unblock --fleet ends the block in all proxies\n',
+  ]);
+  expect((await tell(0, "unblock", "alice@admin", "--fleet")).out).toBe(
+    "unblocked alice@admin in the fleet\n",
+  );
+  await shows(1, ["blocks"], /^nobody is blocked$/m);
+  await redis.kill();
+  await until(
+    () => runs[1]!.lines().some(({ msg }) => msg === "fleet store unavailable"),
+    "the store is lost",
+  );
+  expect((await tell(1, "block", "bob@admin", "--fleet")).out).toContain(
+    "note: the other proxies do not know yet",
+  );
+  expect((await tell(1, "blocks")).out).toMatch(/bob@admin +- +fleet, not sent/);
+  expect(await tell(1, "clients", "--fleet")).toMatchObject({ code: 1, out: "" });
+  for (const run of runs) await run[Symbol.asyncDispose]();
+  for (const folder of folders) folder[Symbol.dispose]();
 });

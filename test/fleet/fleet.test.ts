@@ -2,6 +2,7 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { TestNode } from "../support/fleet-node.ts";
+import { until } from "../support/proxy.ts";
 import { Redis, noRedis } from "../support/redis.ts";
 
 setDefaultTimeout(30_000);
@@ -156,16 +157,26 @@ describe.skipIf(noRedis)("with the store", () => {
     await using redis = await Redis.start();
     await using a = await TestNode.start({ store: redis.url, node: "a" });
     await using b = await TestNode.start({ store: redis.url, node: "b" });
-    expect(await a.fleet.publishBlock("eve@ops", '{"reason":"left"}', 0)).toBe(1);
-    expect(await b.fleet.publishBlock("bob@ops", "{}", 60_000)).toBe(2);
-    expect(await b.fleet.publishBlock("eve@ops", undefined, 0)).toBe(3);
+    const heard: number[] = [];
+    a.fleet.followBlocks((version) => heard.push(version));
+    const change = (node: TestNode, subject: string, data?: string, lasting = 0) =>
+      node.fleet.publishBlock({ subject, data, lasting, above: 0 });
+    const first = await change(a, "eve@ops", '{"reason":"left"}');
+    const second = await change(b, "bob@ops", "{}", 60_000);
+    const third = await change(b, "eve@ops");
+    expect([first, second, third].toSorted((x, y) => x - y)).toEqual([first, second, third]);
+    expect(new Set([first, second, third]).size).toBe(3);
+    await until(() => heard.includes(third), "the other node hears of it");
     const { version, blocks } = await a.fleet.blocks();
-    expect(version).toBe(3);
+    expect(version).toBe(third);
     expect(blocks.find(({ subject }) => subject === "eve@ops")).toMatchObject({
-      version: 3,
+      version: third,
       data: undefined,
     });
-    expect(blocks.find(({ subject }) => subject === "bob@ops")).toMatchObject({ version: 2, data: "{}" });
+    expect(blocks.find(({ subject }) => subject === "bob@ops")).toMatchObject({
+      version: second,
+      data: "{}",
+    });
     await redis.kill();
     await a.whenUp(false);
     await expect(a.fleet.blocks()).rejects.toThrow("does not answer");
@@ -414,7 +425,9 @@ describe.skipIf(noRedis)("a store that does not fit", () => {
     a.release(1);
     a.held.get("alice@admin")!.pop()!.cancel();
     await a.whenCounts({ a: 1 });
-    expect(await a.fleet.publishBlock("x@y", "{}", 0)).toBe(1);
+    expect(await a.fleet.publishBlock({ subject: "x@y", data: "{}", lasting: 0, above: 0 })).toBeGreaterThan(
+      0,
+    );
     expect((await a.fleet.blocks()).blocks).toHaveLength(1);
     expect(Object.values(a.fleet.status()!.errors)).toEqual([0, 0, 0, 0, 0, 0]);
   });

@@ -15,7 +15,7 @@ import { visit, type Visit } from "../support/visit.ts";
 /** The proxy that was started last, as its windows see it. */
 let subject: Subject;
 const open = Windows.open.bind(Windows);
-const spy = spyOn(Windows, "open").mockImplementation((seen) => open((subject = seen)));
+const spy = spyOn(Windows, "open").mockImplementation((seen, config) => open((subject = seen), config));
 afterAll(() => spy.mockRestore());
 
 let visits: Visit[] = [];

@@ -7,7 +7,8 @@ import { SocketFolder } from "../support/admin.ts";
 import { Browser, chromium, type Page } from "../support/browser.ts";
 import { issue } from "../support/issue.ts";
 import { connect, echoOrigin, type Origin, type Peer } from "../support/peer.ts";
-import { startProxy, type TestProxy } from "../support/proxy.ts";
+import { startProxy, type TestProxy, testConfig } from "../support/proxy.ts";
+import { closedTarget } from "../support/served.ts";
 
 const ROWS = 'document.querySelectorAll("#connections tbody tr")';
 
@@ -199,6 +200,18 @@ describe.skipIf(chromium === null)("the page in chromium", () => {
     await page.until('document.getElementById("confirm-error").innerText.includes("is a duration")');
     await page.value('document.getElementById("confirm-cancel").click()');
     peer.close();
+  });
+
+  test("the fleet is shown where there is one, and that its store does not answer", async () => {
+    expect(await page.value('document.getElementById("fleet-section").hidden')).toBe(true);
+    const upstreams = [{ name: "test", targets: [origin.target], authorizedGroups: ["admin", "x"] }];
+    const config = testConfig([], { admin: { socket: folder.socket }, upstreams });
+    await it.proxy.reload({ ...config, fleet: { store: `redis://${closedTarget()}`, node: "here" } });
+    await page.until('document.getElementById("fleet").innerText.includes("degraded")');
+    expect(await page.text("fleet")).toMatch(/here[^]*1: here[^]*redis:[^]*none yet[^]*1 × connection/);
+    expect(await page.text("attention")).toContain("here decides alone");
+    await it.proxy.reload(config);
+    await page.until('document.getElementById("fleet-section").hidden');
   });
 
   test("a reload that is refused is shown with its faults, until one succeeds", async () => {

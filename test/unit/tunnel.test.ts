@@ -85,6 +85,7 @@ describe("the text of a refusal", () => {
 
   test("says nothing of details that are the operator's", () => {
     const detail = "10.0.0.5:5432 ECONNREFUSED";
+    expect(refusalText("fleet_unavailable", { ...about, detail }, "1")).toContain("try again later");
     expect(refusalText("no_target", { ...about, detail }, "1")).not.toContain("10.0.0.5");
     expect(refusalText("proxy_header", { ...about, detail }, "1")).not.toContain("10.0.0.5");
   });

@@ -20,6 +20,7 @@ function showStatus(status) {
   showRates(status, at);
   showUpstreams(status.upstreams);
   showReload(status);
+  showFleet(status.fleet);
   showCertificates(status.certificates);
   const reasons = Object.entries(status.refusals).sort(([, a], [, b]) => b - a);
   fill(
@@ -45,12 +46,15 @@ function setPhase(text, tone) {
 }
 
 /** What somebody has to look at, if there is something. */
-function showAttention({ reload, warnings, threads, logLinesDropped }) {
+function showAttention({ reload, warnings, threads, logLinesDropped, fleet }) {
   const lines = [
     ...reload.faults.map(({ key, problem }) => ["bad", `Last reload: ${key ? `${key}: ` : ""}${problem}`]),
     ...threads
       .filter(({ alive }) => !alive)
       .map(({ thread }) => ["bad", `Thread ${thread} does not answer.`]),
+    ...(fleet?.degraded
+      ? [["bad", `The store of the fleet does not answer: ${fleet.node} decides alone.`]]
+      : []),
     ...(logLinesDropped > 0 ? [["warn", `${count(logLinesDropped)} log lines were dropped.`]] : []),
     ...warnings.map((warning) => ["warn", warning]),
   ];
@@ -154,8 +158,31 @@ function showReload({ configFile, reload, listeners, startedAt }) {
       `${count(accepted)} accepted, ${count(handshaking)} in the handshake${upstream === undefined ? "" : `, for ${upstream}`}`,
     ]),
   ];
+  fillFacts(byId("reload"), facts);
+}
+
+function showFleet(fleet) {
+  byId("fleet-section").hidden = fleet === undefined;
+  if (fleet === undefined) return;
+  const { node, nodes, store, degraded, lastLatencyMs, errors } = fleet;
+  const failed = Object.entries(errors).filter(([, times]) => times > 0);
+  fillFacts(byId("fleet"), [
+    ["This node", node, "name"],
+    ["Nodes", `${count(nodes.length)}: ${nodes.join(", ")}`],
+    ["Store", store, "name"],
+    [
+      "State",
+      degraded ? "degraded: this node decides alone" : "the store decides",
+      degraded ? "bad" : "good",
+    ],
+    ["Last decision", lastLatencyMs === undefined ? "none yet" : `${lastLatencyMs.toFixed(1)} ms`],
+    ["Errors", failed.map(([kind, times]) => `${count(times)} × ${kind}`).join(", ") || "none"],
+  ]);
+}
+
+function fillFacts(list, facts) {
   fill(
-    byId("reload"),
+    list,
     facts.flatMap(toTerm),
     ({ key }) => key,
     ({ tag }) => make(tag),
