@@ -262,6 +262,8 @@ describe.skipIf(noRedis)("a block of the fleet", () => {
     // One that starts while the store is away knows what it knew.
     await a.send("PUT", alice);
     await b.whenBlocks(1);
+    const kept = () => readFileSync(b.folder.path("state/tcpproxy.state"), "utf8");
+    await until(() => kept().includes("alice@admin"), "it is recorded");
     await redis.kill();
     await b.restart();
     expect(await isServed(b.port)).toBe(false);
