@@ -166,7 +166,7 @@ describe.skipIf(noRedis).each([1, 2])("a fleet in the windows, with %i workers",
     expect(Math.abs(Date.parse((seen as unknown as typeof json.block).until) - Date.parse(end))).toBeLessThan(
       5_000,
     );
-    expect(messages(b.proxy.log, "fleet blocks changed")).toMatchObject([{ blocks: 1, closed: 1 }]);
+    expect(await b.proxy.log.line("fleet blocks changed")).toMatchObject({ blocks: 1, closed: 1 });
 
     const local = await b.send("DELETE", { subject: "alice@admin" });
     expect([local.status, local.json.error]).toEqual([
