@@ -209,11 +209,12 @@ export class Operations {
     } finally {
       const { blocks } = this.#fleet;
       if (!Bun.deepEquals(before, blocks)) {
-        // In force first: what the fleet knows is not lost with this node.
+        // It is in force whether or not it can be recorded: what the fleet knows is not lost with this node.
+        const saved = this.#save(this.blocks).catch((error: unknown) => this.#notSaved(error));
         const closed = await this.#enforce();
+        await saved;
         if (!Bun.deepEquals(before.map(unversioned), blocks.map(unversioned)))
           this.#subject.log.info("fleet blocks changed", { blocks: blocks.length, closed });
-        await this.#save(this.blocks).catch((error: unknown) => this.#notSaved(error));
       }
     }
   }

@@ -166,7 +166,7 @@ describe.skipIf(noRedis).each([1, 2])("a fleet in the windows, with %i workers",
     expect(Math.abs(Date.parse((seen as unknown as typeof json.block).until) - Date.parse(end))).toBeLessThan(
       5_000,
     );
-    expect(messages(b.proxy.log, "fleet blocks changed")).toMatchObject([{ blocks: 1, closed: 1 }]);
+    expect(await b.proxy.log.line("fleet blocks changed")).toMatchObject({ blocks: 1, closed: 1 });
 
     const local = await b.send("DELETE", { subject: "alice@admin" });
     expect([local.status, local.json.error]).toEqual([
@@ -262,6 +262,8 @@ describe.skipIf(noRedis)("a block of the fleet", () => {
     // One that starts while the store is away knows what it knew.
     await a.send("PUT", alice);
     await b.whenBlocks(1);
+    const kept = () => readFileSync(b.folder.path("state/tcpproxy.state"), "utf8");
+    await until(() => kept().includes("alice@admin"), "it is recorded");
     await redis.kill();
     await b.restart();
     expect(await isServed(b.port)).toBe(false);
