@@ -3,6 +3,7 @@
 
 import { Blocks } from "../auth/blocks.ts";
 import { trustIn } from "../auth/certificate-check.ts";
+import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { ActiveConfig, ListenerState } from "../connection/admission.ts";
 import { formatAddress } from "../lib/address.ts";
@@ -28,6 +29,7 @@ export function listenerState({ listener, credentials }: ListenerSnapshot, row: 
     address: formatAddress(listener.address),
     row,
     upstream: listener.upstream,
+    networks: networkRule(listener),
     trust: trustIn(credentials),
     generation: 0,
     authoritiesSince: 0,

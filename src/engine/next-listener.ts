@@ -3,6 +3,7 @@
 
 import type { ListenerState } from "../connection/admission.ts";
 import { trustIn } from "../auth/certificate-check.ts";
+import { networkRule } from "../auth/networks.ts";
 import { isSameTrust } from "./same-trust.ts";
 import type { ListenerSnapshot } from "./snapshot.ts";
 
@@ -27,12 +28,14 @@ export function nextListener(
   if (next === undefined) return { state: { ...state, removed: true }, trustChanged: false };
   const { listener, credentials } = next;
   const { upstream } = listener;
+  const networks = networkRule(listener);
   if (isSameTrust(credentials, before.credentials)) {
-    return { state: { ...state, upstream }, trustChanged: false };
+    return { state: { ...state, upstream, networks }, trustChanged: false };
   }
   const trust = trustIn(credentials, state.trust);
   const generation = state.generation + 1;
   const isNew = trust.authorities !== state.trust.authorities;
   const authoritiesSince = !isNew ? state.authoritiesSince : closing ? Infinity : generation;
-  return { state: { ...state, upstream, trust, generation, authoritiesSince }, trustChanged: true };
+  const changed = { upstream, networks, trust, generation, authoritiesSince };
+  return { state: { ...state, ...changed }, trustChanged: true };
 }

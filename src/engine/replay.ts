@@ -3,6 +3,7 @@
 
 import { Blocks } from "../auth/blocks.ts";
 import { isClientPattern } from "../auth/identity.ts";
+import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Config } from "../config/config.ts";
 import { decide, type DecisionRules, type ListenerState, type Policy } from "../connection/admission.ts";
@@ -79,9 +80,10 @@ export class Replay {
       blocks: Blocks.NONE,
     };
     this.#limits = new Limits(ledger, rateLimit);
-    const states = listeners.map(({ address, upstream }): ListenerState =>
-      stateOf(formatAddress(address), upstream),
-    );
+    const states = listeners.map((each): ListenerState => ({
+      ...stateOf(formatAddress(each.address), each.upstream),
+      networks: networkRule(each),
+    }));
     this.#listeners = new Map(states.map((state) => [state.address, state]));
     this.#only = states.length === 1 ? states[0] : undefined;
   }
@@ -209,7 +211,8 @@ const DECIDED: ReadonlySet<string> = new Set([
 /** A listener that trusts nobody: no certificate is asked about. */
 function stateOf(address: string, upstream: string | undefined, removed = false): ListenerState {
   const trust = { authorities: { pem: [], all: [], chains: new Map() }, revocations: undefined };
-  return { address, row: 0, upstream, trust, generation: 0, authoritiesSince: 0, removed };
+  const networks = undefined;
+  return { address, row: 0, upstream, networks, trust, generation: 0, authoritiesSince: 0, removed };
 }
 
 function parse(line: string): Entry | undefined {

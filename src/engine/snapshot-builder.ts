@@ -66,7 +66,8 @@ export class SnapshotBuilder {
       config: { upstreams, fallback, rateLimit, disconnectExpired },
       listeners: pairPorts(ports, listeners).map((place) => {
         const own = place === undefined ? undefined : shadow.credentials[place];
-        return own && { ca: own.ca, crl: own.crl, upstream: listeners[place as number]?.upstream };
+        const { upstream, allow, deny } = listeners[place as number] ?? {};
+        return own && { ca: own.ca, crl: own.crl, upstream, allow, deny };
       }),
       ledger: this.#shadow.memory,
     };

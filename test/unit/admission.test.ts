@@ -102,6 +102,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       address: ":5000",
       row: 0,
       upstream: undefined,
+      networks: undefined,
       trust: trusting(),
       generation: 3,
       authoritiesSince: 3,
@@ -109,6 +110,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       ...entrance,
     },
     generation: 3,
+    address: undefined,
     id: "x-1",
     now: 0,
   };
@@ -360,6 +362,7 @@ function reauthorize(
   return reauthorizeUnder(socket, inside, {
     ...how,
     listener,
+    address: "192.0.2.7",
     rules: { config, router, pools, blocks: Blocks.NONE },
   });
 }
