@@ -2,6 +2,7 @@
 // to it. It takes nothing: no token, no place, no target.
 
 import { Blocks } from "../auth/blocks.ts";
+import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Question } from "../connection/admission.ts";
 import { explain, type Explanation, type Line } from "../connection/explanation.ts";
@@ -29,13 +30,16 @@ export type LiveQuestion = Omit<Question, "listener"> & { readonly listener: num
 export function explainLive(subject: Subject, question: LiveQuestion): Explanation {
   const { config, credentials, pools, blocks } = subject;
   const now = monotonic();
-  const before = beforeTls(subject, question.address, now);
+  const place = config.listeners[question.listener]!;
+  const { address } = question;
+  // The proxy looks at the address first, and then at nothing else.
+  const isDenied = address !== undefined && networkRule(place)?.(address) !== undefined;
+  const before = isDenied ? [] : beforeTls(subject, address, now);
   const refused = before.find(({ ok }) => ok === false);
   if (refused !== undefined) {
     const reason = refused.step === "source" ? "source_limited" : "overloaded";
     return { steps: before, reason };
   }
-  const place = config.listeners[question.listener]!;
   const state = { listener: place, credentials: credentials.listeners[question.listener]! };
   const listener = listenerState(state, question.listener);
   const router = new Router(config.upstreams, config.fallback);

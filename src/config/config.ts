@@ -125,6 +125,9 @@ export interface Listener {
   readonly certificate: string;
   readonly privateKey: string;
   readonly crl: string | undefined;
+  /** Ranges; undefined for every address. */
+  readonly allow: readonly string[] | undefined;
+  readonly deny: readonly string[] | undefined;
   readonly sessionTickets: boolean;
   readonly reusePort: boolean;
   readonly upstream: string | undefined;

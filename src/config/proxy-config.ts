@@ -244,6 +244,10 @@ export interface ListenerConfig {
    * Path of a PEM file. The CA's revocation lists. Revoked client certificates are refused. Built in: none.
    */
   crl?: string;
+  /** The addresses that may connect. All others are refused before TLS. Built in: every address. */
+  allow?: string[];
+  /** The addresses that are refused before TLS, even if `allow` has them. Built in: no address. */
+  deny?: string[];
   /**
    * Whether a client may resume its TLS session, which costs a fraction of a handshake. The proxy still
    * checks the certificate again. Built in: `true`.

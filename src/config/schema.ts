@@ -77,6 +77,16 @@ const LISTENER = {
   ),
   privateKey: demonstration(pemPath, "certs/server.key", "The certificate's private key, not encrypted."),
   crl: optional(pemPath, "The CA's revocation lists. Revoked client certificates are refused."),
+  allow: optional(
+    list(range, "range"),
+    "The addresses that may connect. All others are refused before TLS.",
+    "every address",
+  ),
+  deny: optional(
+    list(range, "range"),
+    "The addresses that are refused before TLS, even if `allow` has them.",
+    "no address",
+  ),
   sessionTickets: builtIn(
     flag,
     true,

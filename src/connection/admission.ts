@@ -12,6 +12,7 @@ import type { IdentityRule } from "../auth/identity-rule.ts";
 import type { Pool } from "../upstreams/pool.ts";
 import { encodeProxyHeader } from "../upstreams/proxy-protocol.ts";
 import type { Block, Blocks } from "../auth/blocks.ts";
+import { networkDetail, type NetworkRule, type Networks } from "../auth/networks.ts";
 import type { Router } from "../auth/server-name.ts";
 import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
 import type { Limits } from "../state/limits.ts";
@@ -47,6 +48,8 @@ export interface ListenerState {
   upstream: string | undefined;
   /** How it takes a client's identity from the certificate. */
   identity: IdentityRule;
+  /** Which addresses it refuses; undefined if none. */
+  networks: NetworkRule | undefined;
   /** The certificates and revocation lists that it trusts now. */
   trust: Trust;
   /** Counts the changes of trust. A handshake that began under an older number was verified by older rules. */
@@ -81,6 +84,8 @@ export interface Circumstances {
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
+  /** Where the client comes from. */
+  readonly address: string | undefined;
   /** Names the connection, for the log and the upstream. */
   readonly id: string;
   /** Whole milliseconds of a monotonic clock. */
@@ -114,7 +119,7 @@ export interface Question {
   /** The certificate to check, or an identity that was verified before. */
   readonly from: Presented | Pick<Identity, "client" | "group">;
   readonly serverName: string | undefined;
-  /** Where the client comes from; undefined where it has left, or in a question that leaves it open. */
+  /** Where the client comes from; undefined in a question that leaves it open. */
   readonly address: string | undefined;
   /** Milliseconds since 1970. */
   readonly date: number;
@@ -123,6 +128,7 @@ export interface Question {
 /** One step of a decision, as it is made. Without `ok` it ends in a refusal, and no step follows. */
 export type Step =
   | { readonly name: "listener"; readonly ok: boolean }
+  | { readonly name: "address"; readonly ok: boolean; readonly list: keyof Networks | undefined }
   | {
       readonly name: "certificate";
       readonly ok: boolean;
@@ -199,6 +205,11 @@ export function decide<P extends Policy>(
 ): Grant<P> | Refusal {
   trace?.({ name: "listener", ok: !listener.removed });
   if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
+  if (listener.networks !== undefined) {
+    const list = address === undefined ? undefined : listener.networks(address);
+    trace?.({ name: "address", ok: list === undefined, list });
+    if (list !== undefined) return { reason: "address_denied", detail: networkDetail(list) };
+  }
   const identity = "client" in from ? from : identityOf(from, listener, date, trace);
   if ("reason" in identity) return identity;
   const { client, group } = identity;
@@ -273,13 +284,12 @@ export function admit(
   socket: ClientSocket,
   success: boolean,
   error: Error | null,
-  { rules, limits, listener, generation, id, now }: Circumstances,
+  { rules, limits, listener, generation, address, id, now }: Circumstances,
 ): Admission | Refusal {
   const failure = handshakeFailure(socket, success, error);
   if (failure !== undefined) return failure;
   const serverName = serverNameOf(socket);
   const from = presentedBy(socket, listener, generation);
-  const address = (socket as Partial<ClientSocket>).remoteAddress;
   const decision = decide({ listener, from, serverName, address, date: Date.now() }, rules);
   if ("reason" in decision) return decision;
   const { client, group, upstream, pool } = decision;
@@ -304,6 +314,8 @@ export interface Reauthorizing {
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
+  /** Where the client comes from. */
+  readonly address: string | undefined;
   /** Whether the certificate is checked again, because the listener's trust or its kind of identity has changed. */
   readonly judged: boolean;
 }
@@ -321,12 +333,11 @@ export type RevokedFor =
 export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
-  { rules, listener, generation, judged }: Reauthorizing,
+  { rules, listener, generation, address, judged }: Reauthorizing,
 ): RevokedFor | undefined {
   if (listener.removed) return "listener_removed";
   if (pool.removed || !rules.pools.has(pool.upstream.name)) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
-  const address = (socket as Partial<ClientSocket>).remoteAddress;
   const question = { listener, serverName, address, date: Date.now() };
   const rights = decide({ ...question, from: identity }, rules);
   if ("reason" in rights && rights.upstream === undefined) return rights.reason;

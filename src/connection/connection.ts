@@ -32,6 +32,7 @@ import {
 } from "./admission.ts";
 import type { Blocks } from "../auth/blocks.ts";
 import { claimsOf } from "../auth/claims.ts";
+import { networkDetail } from "../auth/networks.ts";
 import type { Config, Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
@@ -55,7 +56,7 @@ import type { Ledger } from "../state/ledger.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
 import type { Tarpit } from "./tarpit.ts";
-import { hostOf, type ConnectionView } from "./view.ts";
+import type { ConnectionView } from "./view.ts";
 
 /** What all connections of a thread share. */
 export interface Shared {
@@ -125,6 +126,11 @@ function accept(shared: Shared, listener: ListenerState, socket: Socket): void {
     socket.terminate();
     return turnedAway(shared, listener, remote, "handshake_failed", "the client left");
   }
+  const denied = listener.networks?.(remoteAddress);
+  if (denied !== undefined) {
+    socket.terminate();
+    return turnedAway(shared, listener, remote, "address_denied", networkDetail(denied));
+  }
   const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
   const row = source && sources.enter(source, now());
   if (source !== undefined && row === undefined) {
@@ -143,7 +149,7 @@ function accept(shared: Shared, listener: ListenerState, socket: Socket): void {
     socket.terminate();
     return turnedAway(shared, listener, remote, "overloaded");
   }
-  socket.data = new Connection(shared, listener, socket, remote, row);
+  socket.data = new Connection(shared, listener, socket, { remote, address: remoteAddress, row });
 }
 
 function takeSlot({ ledger, budget, rules }: Shared): boolean {
@@ -191,6 +197,15 @@ function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error)
   socket.terminate();
 }
 
+/** Where a connection comes from. */
+interface Origin {
+  /** `host:port`, for the log. */
+  readonly remote: string;
+  readonly address: string;
+  /** The row of its source; undefined if the source is exempt. */
+  readonly row: number | undefined;
+}
+
 /** One client's connection and, once admitted, the one to its target. */
 export class Connection implements Dialer, HandshakeOwner {
   readonly #shared: Shared;
@@ -199,6 +214,8 @@ export class Connection implements Dialer, HandshakeOwner {
   readonly #generation: number;
   readonly #number = ++made;
   readonly #remote: string;
+  /** The client's address, without the port. */
+  readonly #address: string;
   readonly #client: Socket;
   /** The row of its source; undefined if the source is exempt or unknown. */
   readonly #row: number | undefined;
@@ -231,19 +248,14 @@ export class Connection implements Dialer, HandshakeOwner {
   #endedBy: "client" | "upstream" | "proxy" | undefined;
   readonly #deadlines: Deadlines;
 
-  constructor(
-    shared: Shared,
-    listener: ListenerState,
-    client: Socket,
-    remote: string,
-    row: number | undefined,
-  ) {
+  constructor(shared: Shared, listener: ListenerState, client: Socket, { remote, address, row }: Origin) {
     this.#shared = shared;
     this.#listener = listener;
     this.#generation = listener.generation;
     this.#client = client;
     this.#row = row;
     this.#remote = remote;
+    this.#address = address;
     this.#deadlines = new Deadlines(shared.now());
     this.#toUpstream.source = client;
     this.#toClient.sink = client;
@@ -272,6 +284,7 @@ export class Connection implements Dialer, HandshakeOwner {
       limits,
       listener: this.#listener,
       generation: this.#generation,
+      address: this.#address,
       id: this.#id,
       now: now(),
     });
@@ -688,6 +701,7 @@ export class Connection implements Dialer, HandshakeOwner {
       rules,
       listener,
       generation: this.#generation,
+      address: this.#address,
       // A client that has left has no certificate to check; what it sent is already on its way.
       judged: (trustChanged || this.#deadlines.isRevoked) && !this.#clientGone,
     });
@@ -707,6 +721,7 @@ export class Connection implements Dialer, HandshakeOwner {
       id: this.#id,
       socket: this.#client,
       remote: this.#remote,
+      address: this.#address,
       listener: this.#listener,
       generation: this.#generation,
       rules,
@@ -729,7 +744,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const block = blocks.find(
       {
         client: this.#admission.client,
-        address: hostOf(this.#remote),
+        address: this.#address,
         fingerprint: () => certificateOf(client)?.fingerprint256,
       },
       date,

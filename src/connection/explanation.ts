@@ -6,6 +6,7 @@ import type { Certificate } from "../auth/certificate.ts";
 import type { Check, Trust } from "../auth/certificate-check.ts";
 import { commonNames } from "../auth/identity.ts";
 import { kindName } from "../auth/identity-rule.ts";
+import { networkDetail, placeOf } from "../auth/networks.ts";
 import type { Config, Listener } from "../config/config.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";
@@ -79,6 +80,8 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
   switch (step.name) {
     case "listener":
       return [listenerLine(step.ok, question.listener, about)];
+    case "address":
+      return [addressLine(step, question, about)];
     case "certificate":
       return certificateLines(step, question, about);
     case "identity":
@@ -96,6 +99,31 @@ function listenerLine(ok: boolean, { address }: ListenerState, { place }: Explai
   return ok
     ? { step: "listener", ok, text: address, key: `${place.key}.address` }
     : { step: "listener", ok, text: `${address} was removed by a reload`, remedy: "Configure it again." };
+}
+
+function addressLine(
+  { ok, list }: Step & { name: "address" },
+  { address }: Question,
+  { place: { key, allow, deny } }: ExplainedRules,
+): Line {
+  if (address === undefined) {
+    const text = "not checked: the question does not say where the client comes from";
+    return { step: "address", ok: undefined, text };
+  }
+  if (list === "deny") {
+    const decided = `${key}.deny[${placeOf(address, deny)}]`;
+    return { step: "address", ok, text: `${address} is denied`, key: decided, remedy: "Take the range out." };
+  }
+  if (list === "allow") {
+    const text = `${address} is ${networkDetail(list)}`;
+    return { step: "address", ok, text, key: `${key}.allow`, remedy: "Add the address, or its range." };
+  }
+  return {
+    step: "address",
+    ok,
+    text: `${address} may connect`,
+    key: allow === undefined ? `${key}.deny` : `${key}.allow[${placeOf(address, allow)}]`,
+  };
 }
 
 type CertificateStep = Step & { name: "certificate" };

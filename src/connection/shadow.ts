@@ -5,6 +5,7 @@ import type { Config } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
 import type { Logger } from "../lib/log.ts";
 import { trustIn, type Trust } from "../auth/certificate-check.ts";
+import { networkRule, type Networks } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Counters } from "../state/counters.ts";
 import type { LedgerMemory } from "../state/ledger.ts";
@@ -38,7 +39,7 @@ export interface ShadowSnapshot {
 }
 
 /** A port as the shadow has it. */
-export interface ShadowListener extends Pick<Credentials, "ca" | "crl"> {
+export interface ShadowListener extends Pick<Credentials, "ca" | "crl">, Networks {
   readonly upstream: string | undefined;
   readonly identity: IdentitySettings | undefined;
 }
@@ -55,6 +56,8 @@ export interface Judged {
   readonly id: string;
   readonly socket: ClientSocket;
   readonly remote: string;
+  /** The host in `remote`. */
+  readonly address: string;
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
@@ -178,13 +181,14 @@ export class Shadow {
    * @returns the one that it has from now on
    */
   judgeOpen(judged: Judged, admission: Admission, lease: ClientLease | undefined): ClientLease | undefined {
-    const { socket, generation, rules, now } = judged;
+    const { socket, generation, address, rules, now } = judged;
     const { client, pool } = admission;
     const { state, isSameTrust } = this.#listeners[judged.listener.row] as Listener;
     const why = reauthorize(socket, admission, {
       rules: { ...this.#rules, blocks: rules.blocks },
       listener: state,
       generation,
+      address,
       judged: !isSameTrust,
     });
     this.#compare(judged, {
@@ -206,7 +210,7 @@ export class Shadow {
 
   /** Judges a certificate again only where the two trust differently. */
   #decide(judged: Judged, enforced: Admission | Refusal): Grant<Policy> | Refusal {
-    const { socket, generation, rules } = judged;
+    const { socket, generation, address, rules } = judged;
     const { state, isSameCa, isSameTrust } = this.#listeners[judged.listener.row] as Listener;
     const { client } = enforced;
     const isRefused = "reason" in enforced;
@@ -218,7 +222,6 @@ export class Shadow {
       isSameTrust && client !== undefined
         ? { client, group: client.slice(client.indexOf("@") + 1) }
         : { ...presentedBy(socket, state, generation), since: undefined };
-    const address = (socket as Partial<ClientSocket>).remoteAddress;
     const question = { listener: state, from, serverName: serverNameOf(socket), address, date: Date.now() };
     return decide(question, { ...this.#rules, blocks: rules.blocks });
   }
@@ -256,6 +259,7 @@ function listenerOf(
     state: {
       ...state,
       upstream: own.upstream,
+      networks: networkRule(own),
       identity: isSameIdentity ? state.identity : identityRule(own.identity),
       trust,
       authoritiesSince,
@@ -270,6 +274,7 @@ const NOBODY = {
   address: "",
   row: 0,
   upstream: undefined,
+  networks: undefined,
   generation: 0,
   authoritiesSince: 0,
   removed: true,

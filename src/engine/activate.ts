@@ -4,6 +4,7 @@
 import { Blocks } from "../auth/blocks.ts";
 import { trustIn } from "../auth/certificate-check.ts";
 import { identityRule } from "../auth/identity-rule.ts";
+import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { ActiveConfig, ListenerState } from "../connection/admission.ts";
 import { formatAddress } from "../lib/address.ts";
@@ -30,6 +31,7 @@ export function listenerState({ listener, credentials }: ListenerSnapshot, row: 
     row,
     upstream: listener.upstream,
     identity: identityRule(listener.identity),
+    networks: networkRule(listener),
     trust: trustIn(credentials),
     generation: 0,
     authoritiesSince: 0,

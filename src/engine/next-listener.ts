@@ -4,6 +4,7 @@
 import type { ListenerState } from "../connection/admission.ts";
 import { identityRule } from "../auth/identity-rule.ts";
 import { trustIn } from "../auth/certificate-check.ts";
+import { networkRule } from "../auth/networks.ts";
 import { isSameTrust } from "./same-trust.ts";
 import type { ListenerSnapshot } from "./snapshot.ts";
 
@@ -30,6 +31,7 @@ export function nextListener(
   const { upstream } = listener;
   const isSame = Bun.deepEquals(listener.identity, state.identity.settings);
   const identity = isSame ? state.identity : identityRule(listener.identity);
+  const networks = networkRule(listener);
   if (isSameTrust(credentials, before.credentials)) {
     return { state: { ...state, upstream, identity }, trustChanged: !isSame };
   }
@@ -37,8 +39,6 @@ export function nextListener(
   const generation = state.generation + 1;
   const isNew = trust.authorities !== state.trust.authorities;
   const authoritiesSince = !isNew ? state.authoritiesSince : closing ? Infinity : generation;
-  return {
-    state: { ...state, upstream, identity, trust, generation, authoritiesSince },
-    trustChanged: true,
-  };
+  const changed = { upstream, identity, networks, trust, generation, authoritiesSince };
+  return { state: { ...state, ...changed }, trustChanged: true };
 }

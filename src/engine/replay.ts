@@ -4,6 +4,7 @@
 import { COMMON_NAME } from "../auth/identity-rule.ts";
 import { Blocks } from "../auth/blocks.ts";
 import { isClientPattern } from "../auth/identity.ts";
+import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Config } from "../config/config.ts";
 import { decide, type DecisionRules, type ListenerState, type Policy } from "../connection/admission.ts";
@@ -80,9 +81,10 @@ export class Replay {
       blocks: Blocks.NONE,
     };
     this.#limits = new Limits(ledger, rateLimit);
-    const states = listeners.map(({ address, upstream }): ListenerState =>
-      stateOf(formatAddress(address), upstream),
-    );
+    const states = listeners.map((each): ListenerState => ({
+      ...stateOf(formatAddress(each.address), each.upstream),
+      networks: networkRule(each),
+    }));
     this.#listeners = new Map(states.map((state) => [state.address, state]));
     this.#only = states.length === 1 ? states[0] : undefined;
   }
@@ -215,6 +217,7 @@ function stateOf(address: string, upstream: string | undefined, removed = false)
     row: 0,
     upstream,
     identity: COMMON_NAME,
+    networks: undefined,
     trust,
     generation: 0,
     authoritiesSince: 0,

@@ -66,8 +66,8 @@ export class SnapshotBuilder {
       config: { upstreams, fallback, rateLimit, disconnectExpired, expiryGrace },
       listeners: pairPorts(ports, listeners).map((place) => {
         const own = place === undefined ? undefined : shadow.credentials[place];
-        const { upstream, identity } = listeners[place as number] ?? {};
-        return own && { ca: own.ca, crl: own.crl, upstream, identity };
+        const { upstream, identity, allow, deny } = listeners[place as number] ?? {};
+        return own && { ca: own.ca, crl: own.crl, upstream, identity, allow, deny };
       }),
       ledger: this.#shadow.memory,
     };

@@ -69,6 +69,11 @@ export const REFUSAL_REASONS = {
     remedy:
       "See the `fleet store unavailable` line before. Bring the store back, or choose another `fleet.whenDown`.",
   },
+  address_denied: {
+    meaning:
+      "The listener's `deny` has the client's address, or its `allow` lacks it. The connection is closed before TLS.",
+    remedy: "See `detail`. If the client may connect, change `listener.allow` or `listener.deny`.",
+  },
   source_limited: {
     meaning: "Too many handshakes from the client's address failed. The connection is closed before TLS.",
     remedy:
@@ -133,6 +138,7 @@ export const CLOSE_REASONS = {
 
 /** Reasons that depend only on the configuration and on who asks for what, not on the moment: a test can expect them. */
 export const DECIDED_REASONS: readonly RefusalReason[] = [
+  "address_denied",
   "handshake_failed",
   "certificate_untrusted",
   "certificate_expired",

@@ -106,6 +106,13 @@ const CASES: Case[] = [
     key: "handshakes.failures",
   },
   {
+    reason: "address_denied",
+    over: { listener: { deny: ["10.0.0.0/8", "127.0.0.0/8"] } },
+    before: async () => {},
+    step: "address",
+    key: "listener.deny[1]",
+  },
+  {
     reason: "no_target",
     over: { targets: [closedTarget()] },
     before: async (stand) => {

@@ -98,8 +98,28 @@ describe("explain says offline what becomes of a real client:", () => {
     }
   });
 
+  test("an address that is not allowed", async () => {
+    const { listener, ...rest } = config;
+    const from = { ...rest, listener: { ...listener, allow: ["::1", "127.0.0.2"] } };
+    await using started = await startProxy([origin.target], from);
+    const client = await visit(started.port, { serverName: "db.example.com" });
+    expect(client.served).toBe(false);
+    expect(await started.log.line("refused")).toMatchObject({ reason: "address_denied" });
+    const { reason, steps } = offline(from, shared("alice"), "db.example.com");
+    expect([reason, steps.at(-1)?.key]).toEqual(["address_denied", "listener.allow"]);
+    const test = { client: "alice@admin", serverName: "db.example.com" };
+    await started.proxy.reload({
+      ...from,
+      tests: [
+        { ...test, from: "127.0.0.1", expect: "address_denied" },
+        { ...test, from: "127.0.0.2", expect: "db" },
+      ],
+    });
+    expect(started.proxy.tests.map(({ passed }) => passed)).toEqual([true, true]);
+  });
+
   test("there is a client for each reason that depends on the configuration alone", () => {
-    const tried = new Set(CLIENTS.map(([, , , expected]) => expected));
+    const tried = new Set([...CLIENTS.map(([, , , expected]) => expected), "address_denied"]);
     expect(DECIDED_REASONS.filter((reason) => !tried.has(reason))).toEqual([]);
   });
 });

@@ -104,6 +104,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       row: 0,
       upstream: undefined,
       identity: COMMON_NAME,
+      networks: undefined,
       trust: trusting(),
       generation: 3,
       authoritiesSince: 3,
@@ -111,6 +112,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       ...entrance,
     },
     generation: 3,
+    address: undefined,
     id: "x-1",
     now: 0,
   };
@@ -366,6 +368,7 @@ function reauthorize(
   return reauthorizeUnder(socket, inside, {
     ...how,
     listener,
+    address: "192.0.2.7",
     rules: { config, router, pools, blocks: Blocks.NONE },
   });
 }

@@ -57,6 +57,8 @@ test("an empty configuration resolves to the built-in one", () => {
         certificate: "/somewhere/certs/server.crt",
         privateKey: "/somewhere/certs/server.key",
         crl: undefined,
+        allow: undefined,
+        deny: undefined,
         sessionTickets: true,
         reusePort: false,
         upstream: undefined,
@@ -118,7 +120,7 @@ test.each<[string, object, string]>([
   [
     "that expects what depends on the moment",
     { client: "a@b", expect: "rate_limited" },
-    'tests[0].expect: "rate_limited" depends on more than the configuration; a test can expect handshake_failed, certificate_untrusted, certificate_expired, certificate_revoked, certificate_weak, identity_invalid, unknown_server_name, group_not_authorized, proxy_header',
+    'tests[0].expect: "rate_limited" depends on more than the configuration; a test can expect address_denied, handshake_failed, certificate_untrusted, certificate_expired, certificate_revoked, certificate_weak, identity_invalid, unknown_server_name, group_not_authorized, proxy_header',
   ],
   [
     "of a listener that is not there",
@@ -180,6 +182,8 @@ test("a configuration with every key resolves", () => {
         certificate: "b",
         privateKey: "../c",
         crl: "./d",
+        allow: ["10.0.0.0/8", "2001:db8::/32"],
+        deny: ["10.6.0.1"],
         sessionTickets: false,
       },
       {
@@ -245,6 +249,8 @@ test("a configuration with every key resolves", () => {
   expect(faults).toEqual([]);
   const listener = {
     crl: undefined,
+    allow: undefined,
+    deny: undefined,
     sessionTickets: true,
     reusePort: false,
     upstream: undefined,
@@ -292,6 +298,8 @@ test("a configuration with every key resolves", () => {
         certificate: "/etc/proxy/b",
         privateKey: "/etc/c",
         crl: "/etc/proxy/d",
+        allow: ["10.0.0.0/8", "2001:db8::/32"],
+        deny: ["10.6.0.1"],
         sessionTickets: false,
       },
       {
@@ -423,6 +431,11 @@ describe("faults of a configuration", () => {
       "invalid address ranges",
       { handshakes: { exempt: ["10.0.0.0/8", "10.0.0.0/33", "db.example", 8, null, Object.create(null)] } },
       [1, 2, 3, 4, 5].map((i) => `handshakes.exempt[${i}]`),
+    ],
+    [
+      "invalid ranges of a listener, and lists that are empty or none",
+      { listener: { allow: [], deny: ["10.0.0.0/8", "::ffff:10.0.0.1", "10.0.0.1:80"] } },
+      ["listener.allow", "listener.deny[1]", "listener.deny[2]"],
     ],
     ["more handshakes than connections", { maxConnections: 10, handshakes: { max: 11 } }, ["handshakes.max"]],
     ["no connections", { maxConnections: 0 }, ["maxConnections"]],

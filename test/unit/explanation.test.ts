@@ -74,17 +74,25 @@ interface Asked {
   readonly cert?: string;
   readonly client?: string;
   readonly serverName?: string;
+  readonly address?: string | undefined;
   readonly rules?: OfflineRules;
   readonly blocks?: Blocks;
 }
 
-function ask({ cert: pem, client, serverName, rules: over = rulesOf(), blocks }: Asked): Explanation {
+function ask({
+  cert: pem,
+  client,
+  serverName,
+  address,
+  rules: over = rulesOf(),
+  blocks,
+}: Asked): Explanation {
   const from: Question["from"] =
     client === undefined
       ? presenting(readPem(pem!).blocks.map(({ pem: each }) => new X509Certificate(each)))
       : { client, group: client.split("@")[1]! };
   const rules = blocks === undefined ? over.rules : { ...over.rules, blocks };
-  const question = { listener: over.listeners[0]!, from, serverName, address: undefined, date: NOW };
+  const question = { listener: over.listeners[0]!, from, serverName, address, date: NOW };
   return explain(question, { rules, place: over.config.listeners[0]!, live: blocks !== undefined });
 }
 
@@ -324,6 +332,41 @@ describe("the text of an explanation", () => {
     [{ LANG: "C" }, false, "+"],
   ])("has marks that the terminal can show: %j, terminal %p", (env, isTerminal, yes) => {
     expect(marksFor(env, isTerminal).yes).toBe(yes);
+  });
+});
+
+describe("the address", () => {
+  const lists = { allow: ["10.0.0.0/8", "2001:db8::/32"], deny: ["192.0.2.1", "10.6.0.0/16"] };
+  const rules = rulesOf(lists);
+
+  test.each<[address: string | undefined, over: OfflineRules, reason: string | undefined, line: object]>([
+    ["10.6.1.1", rules, "address_denied", { ok: false, text: "10.6.1.1 is denied", key: "listener.deny[1]" }],
+    [
+      "11.0.0.1",
+      rules,
+      "address_denied",
+      { ok: false, text: "11.0.0.1 is not in allow", key: "listener.allow" },
+    ],
+    [
+      "2001:db8::1",
+      rules,
+      undefined,
+      { ok: true, text: "2001:db8::1 may connect", key: "listener.allow[1]" },
+    ],
+    ["10.0.0.1", rulesOf({ deny: lists.deny }), undefined, { ok: true, key: "listener.deny" }],
+    [undefined, rules, undefined, { ok: undefined, text: expect.stringContaining("not checked") }],
+  ])("is judged before the certificate: %p", (address, over, reason, line) => {
+    const told = ask({ cert: issue("alice@dba").cert, serverName: "db.example.com", address, rules: over });
+    expect(told.reason as string | undefined).toBe(reason);
+    expect(told.steps[1]).toMatchObject({ step: "address", ...line });
+    if (reason !== undefined)
+      expect([told.steps.length, told.steps[1]?.remedy]).toEqual([2, expect.any(String)]);
+  });
+
+  test("is no step where the listener has no list", () => {
+    const told = ask({ client: "a@dba", serverName: "db.example.com", address: "10.6.1.1" });
+    expect(told.steps.map(({ step }) => step)).not.toContain("address");
+    expect(told.upstream).toBe("db");
   });
 });
 

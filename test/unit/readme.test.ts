@@ -194,6 +194,7 @@ describe("documented reasons and messages", () => {
     blocked: true,
     connection_limit: true,
     rate_limited: true,
+    address_denied: true,
     source_limited: true,
     overloaded: true,
     no_target: true,

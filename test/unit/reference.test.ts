@@ -103,6 +103,9 @@ describe("the JSON Schema", () => {
 
   /** Keys and values that only the resolver can refuse: a pattern cannot check them, or they depend on other keys. */
   const ONLY_RESOLVER = new Set([
+    ...["allow", "deny"].flatMap((key) =>
+      ["x", "a:1", "*.example.com"].map((value) => `listener.${key}=["${value}"]`),
+    ),
     'handshakes.exempt=["x"]',
     'handshakes.exempt=["a:1"]',
     'handshakes.exempt=["*.example.com"]',

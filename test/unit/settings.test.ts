@@ -14,6 +14,8 @@ function listener(address: string): Listener {
     certificate: "/certificate",
     privateKey: "/key",
     crl: undefined,
+    allow: undefined,
+    deny: undefined,
     sessionTickets: true,
     reusePort: false,
     upstream: undefined,
