@@ -34,9 +34,16 @@ export const run: Command = {
     // the one in force stays.
     onHangup(() => void opened.then((proxy) => proxy.reload()).catch(() => {}));
     const proxy = (running = await opened);
-    const stopped = onStop((again) => proxy.close(again ? { timeout: 0 } : {}));
-    // A signal may come first: then there is nothing to wait for.
-    await Promise.race([proxy.listen(), stopped]);
+    let stopping = false;
+    const stopped = onStop((again) => {
+      stopping = true;
+      return proxy.close(again ? { timeout: 0 } : {});
+    });
+    // A signal may come first: then there is nothing to wait for, and a start that it breaks off is no failure.
+    const listening = proxy.listen().catch((error: unknown) => {
+      if (!stopping) throw error;
+    });
+    await Promise.race([listening, stopped]);
     const { cut } = await Promise.race([stopped, proxy.ended.then(() => stopped)]);
     return cut > 0 ? FAILED : DONE;
   },
