@@ -14,8 +14,10 @@ import { formatDuration } from "../lib/duration.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { REFUSAL_REASONS, type Reason } from "../lib/reasons.ts";
 import { rangeList, sourceOf } from "../lib/source.ts";
+import { ruleKeys, ruleOf } from "../state/client-rules.ts";
 import { Limits } from "../state/limits.ts";
 import { Sources } from "../state/sources.ts";
+import { withoutTarget } from "../upstreams/pool.ts";
 import type { RecentRefusals } from "./recent.ts";
 import type { Subject } from "./subject.ts";
 import { answered, threadsOf } from "./threads.ts";
@@ -47,7 +49,8 @@ export function explainLive(subject: Subject, question: LiveQuestion): Explanati
   if (limited.reason !== undefined) return { steps, client, reason: limited.reason };
   const target = targetLine(subject, upstream, now);
   steps.push(target);
-  return target.ok === false ? { steps, client, reason: "no_target" } : { steps, client, upstream };
+  if (target.ok !== false) return { steps, client, upstream };
+  return { steps, client, reason: withoutTarget(pools.get(upstream)!).reason };
 }
 
 function beforeTls(
@@ -83,8 +86,9 @@ function ofClient(
   client: string,
   now: number,
 ): { lines: Line[]; reason: RefusalReason | undefined } {
-  const { capacity, fillRate, maxConnections } = config.rateLimit;
-  const limits = new Limits(ledger, config.rateLimit);
+  const { capacity, fillRate, maxConnections } = ruleOf(config, client);
+  const keys = ruleKeys(config, client);
+  const limits = new Limits(ledger, config.rateLimit, config.limits);
   const reason = limits.refusal(client, now);
   const remedy = reason && REFUSAL_REASONS[reason].remedy;
   const most = maxConnections === undefined ? "and there is no limit" : `of ${maxConnections}`;
@@ -92,7 +96,7 @@ function ofClient(
     step: "open",
     ok: reason !== "connection_limit",
     text: `${limits.open(client)} connections of the client are open ${most}`,
-    key: "rateLimit.maxConnections",
+    key: keys.maxConnections,
   };
   if (reason === "connection_limit") return { lines: [{ ...open, remedy }], reason };
   const tokens = limits.tokens(client, now);
@@ -103,16 +107,22 @@ function ofClient(
       capacity === Infinity
         ? "there are no buckets"
         : `${tokens} of ${capacity} tokens are left; one comes back every ${formatDuration(fillRate)}`,
-    key: "rateLimit.capacity",
+    key: keys.capacity,
     remedy,
   };
   return { lines: [open, bucket], reason };
 }
 
 /** A target without health is tried all the same, but most likely in vain. */
-function targetLine({ pools }: Subject, upstream: string, now: number): Line {
+function targetLine({ config, pools }: Subject, upstream: string, now: number): Line {
   const pool = pools.get(upstream)!;
+  const place = `upstreams[${config.upstreams.findIndex(({ name }) => name === upstream)}]`;
   const slot = pool.balancer.peek(now);
+  const { reason, detail } = withoutTarget(pool);
+  if (slot === undefined && detail !== undefined) {
+    const key = reason === "connection_limit" ? `${place}.maxConnections` : `${place}.targets`;
+    return { step: "target", ok: false, text: detail, key, remedy: REFUSAL_REASONS[reason].remedy };
+  }
   const target = slot === undefined ? undefined : pool.targets.get(slot);
   if (slot === undefined || target === undefined) {
     const text = `every target of ${quote(upstream)} is draining`;

@@ -10,6 +10,7 @@ import { decide, type DecisionRules, type ListenerState, type Policy } from "../
 import { hostOf } from "../connection/view.ts";
 import { formatAddress } from "../lib/address.ts";
 import type { Ledger } from "../state/ledger.ts";
+import { ruleOf, type ClientRules } from "../state/client-rules.ts";
 import { Limits, type ClientLease } from "../state/limits.ts";
 
 /** The largest number of clients that are told apart; the others share one line. */
@@ -62,6 +63,7 @@ export class Replay {
   readonly #refused = new Counts();
   readonly #admitted = new Counts();
   readonly #moved = new Counts();
+  readonly #clientRules: ClientRules;
   #admissions = 0;
   #refusals = 0;
   #skipped = 0;
@@ -70,7 +72,9 @@ export class Replay {
   /** The log's clock, which never goes back. */
   #now = 0;
 
-  constructor({ upstreams, fallback, listeners, rateLimit }: Config, ledger: Ledger) {
+  constructor(config: Config, ledger: Ledger) {
+    const { upstreams, fallback, listeners, rateLimit, limits } = config;
+    this.#clientRules = { rateLimit, limits };
     const pools = upstreams.map(
       (upstream) => [upstream.name, { upstream, removed: false }] satisfies [string, Policy],
     );
@@ -79,7 +83,7 @@ export class Replay {
       pools: new Map(pools),
       blocks: Blocks.NONE,
     };
-    this.#limits = new Limits(ledger, rateLimit);
+    this.#limits = new Limits(ledger, rateLimit, limits);
     const states = listeners.map(({ address, upstream }): ListenerState =>
       stateOf(formatAddress(address), upstream),
     );
@@ -101,9 +105,15 @@ export class Replay {
     if (typeof client !== "string" || !isClientPattern(client) || client.startsWith("*@")) return true;
     if (msg === "admitted") this.#wasAdmitted(key, client, entry);
     else if (msg === "closed") this.#hasEnded(key, client, entry, false);
-    else if (msg === "refused" && entry["reason"] === "no_target") this.#hasEnded(key, client, entry, true);
+    else if (msg === "refused" && this.#isUnserved(key, entry)) this.#hasEnded(key, client, entry, true);
     else if (msg === "refused") this.#wasRefused(client, entry);
     return true;
+  }
+
+  /** Admitted, but no target was to be had, or the upstream had its `maxConnections`. */
+  #isUnserved(id: string | undefined, { reason }: Entry): boolean {
+    const isOpen = id !== undefined && this.#open.has(id);
+    return reason === "no_target" || (reason === "connection_limit" && isOpen);
   }
 
   result(): ReplayResult {
@@ -166,7 +176,7 @@ export class Replay {
     let admitted = 0;
     // With nothing to run out of, one answer holds for all.
     const first = this.#take(client);
-    if (first) admitted = this.#isUnlimited ? count : 1;
+    if (first) admitted = ruleOf(this.#clientRules, client).capacity === Infinity ? count : 1;
     while (first && admitted < count && this.#take(client)) admitted++;
     if (admitted > 0) this.#admitted.add(client, decision.upstream, reason, admitted);
   }
@@ -177,10 +187,6 @@ export class Replay {
     if (typeof lease === "string") return false;
     lease.release();
     return true;
-  }
-
-  get #isUnlimited(): boolean {
-    return this.#limits.capacity === Infinity;
   }
 
   #decide(client: string, entry: Entry) {
