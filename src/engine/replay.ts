@@ -105,15 +105,9 @@ export class Replay {
     if (typeof client !== "string" || !isClientPattern(client) || client.startsWith("*@")) return true;
     if (msg === "admitted") this.#wasAdmitted(key, client, entry);
     else if (msg === "closed") this.#hasEnded(key, client, entry, false);
-    else if (msg === "refused" && this.#isUnserved(key, entry)) this.#hasEnded(key, client, entry, true);
+    else if (msg === "refused" && isUnserved(entry)) this.#hasEnded(key, client, entry, true);
     else if (msg === "refused") this.#wasRefused(client, entry);
     return true;
-  }
-
-  /** Admitted, but no target was to be had, or the upstream had its `maxConnections`. */
-  #isUnserved(id: string | undefined, { reason }: Entry): boolean {
-    const isOpen = id !== undefined && this.#open.has(id);
-    return reason === "no_target" || (reason === "connection_limit" && isOpen);
   }
 
   result(): ReplayResult {
@@ -203,6 +197,11 @@ export class Replay {
       this.#rules,
     );
   }
+}
+
+/** Admitted, but there was no target, or the upstream had its `maxConnections`: only then has the reason a detail. */
+function isUnserved({ reason, detail }: Entry): boolean {
+  return reason === "no_target" || (reason === "connection_limit" && detail !== undefined);
 }
 
 /** Refusals that another configuration can decide otherwise, from the identity on. */
