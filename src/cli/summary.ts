@@ -49,7 +49,7 @@ export function summary(
       ...wire(upstream),
     ]),
     ["rate limit", buckets(config)],
-    ...config.limits.map((limit): Row => ["  for clients", limitText(limit, config)]),
+    ...config.limits.map((limit): Row => ["  limit of", limitText(limit, config)]),
     ["open at once", `${rateLimit.maxConnections ?? "no limit"} per client, ${total(config)} in all`],
     ["timeouts", timeouts(config)],
     ["workers", String(workers)],
@@ -134,7 +134,8 @@ function monitoring(config: Config): Row[] {
 /** All limits of a rule, also those that come from a wider one. */
 function limitText({ match }: ClientLimit, config: Config): string {
   const rule = ruleOf(config, match);
-  return `${match}: ${buckets({ rateLimit: rule })}, ${rule.maxConnections ?? "no limit"} open at once`;
+  const bucket = rule.capacity === Infinity ? "no bucket" : buckets({ rateLimit: rule });
+  return `${match}: ${bucket}, ${rule.maxConnections ?? "no limit"} open at once`;
 }
 
 function buckets({ rateLimit: { capacity, fillRate } }: Pick<ClientRules, "rateLimit">): string {
