@@ -185,10 +185,10 @@ class RunningProxy implements Proxy {
   /** @returns after the first attempt to reach the store; without a fleet there is nothing to wait for */
   #followFleet(): Promise<void> {
     const { config, credentials } = this.#loaded;
-    const { fleet, rateLimit } = config;
+    const { fleet, rateLimit, limits } = config;
     const run: FleetRun | undefined = fleet &&
       credentials.fleet && { config: fleet, credentials: credentials.fleet };
-    return this.#fleet.configure(run, rateLimit);
+    return this.#fleet.configure(run, rateLimit, limits);
   }
 
   /** What the windows look at. */

@@ -48,6 +48,8 @@ export interface Status {
   readonly upstreams: readonly {
     readonly name: string;
     readonly open: number;
+    /** Undefined for no such limit, as in a target. */
+    readonly maxConnections?: number | undefined;
     readonly admitted: number;
     readonly refused: number;
     readonly bytesIn: number;
@@ -81,6 +83,7 @@ export interface TargetView {
   readonly upstream: string;
   readonly target: string;
   readonly open: number;
+  readonly maxConnections?: number | undefined;
   readonly health: TargetHealth;
   readonly weight: number;
   readonly backup: boolean;

@@ -3,6 +3,7 @@
 import type { ClientUse } from "../engine/questions.ts";
 import { monotonic } from "../lib/clock.ts";
 import { escapeInvisible } from "../lib/errors.ts";
+import { ruleOf } from "../state/client-rules.ts";
 import { Limits } from "../state/limits.ts";
 import type { ClientView } from "./api-types.ts";
 import { json, Refused, type Answer, type Call, type Output } from "./route.ts";
@@ -66,10 +67,10 @@ function sumOf(a: ClientUse, b: ClientUse): ClientUse {
 }
 
 async function viewsOf(uses: readonly ClientUse[], { config, ledger }: Subject): Promise<ClientView[]> {
-  const { capacity, maxConnections } = config.rateLimit;
-  const limits = new Limits(ledger, config.rateLimit);
+  const limits = new Limits(ledger, config.rateLimit, config.limits);
   const views: ClientView[] = [];
   for (const { client, open, bytesIn, bytesOut } of uses) {
+    const { capacity, maxConnections } = ruleOf(config, client);
     const left = limits.tokens(client, monotonic());
     const bucket = capacity === Infinity ? undefined : capacity;
     const tokens = left === Infinity ? undefined : left;

@@ -15,10 +15,12 @@ import { formatDuration } from "../lib/duration.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { REFUSAL_REASONS, type Reason } from "../lib/reasons.ts";
 import { rangeList, sourceOf } from "../lib/source.ts";
+import { ruleKeys, ruleOf } from "../state/client-rules.ts";
 import { Limits, type ClientRule } from "../state/limits.ts";
 import { Sources } from "../state/sources.ts";
 import type { WhenDown } from "../config/fleet-schema.ts";
 import type { FleetStatus } from "../fleet/fleet.ts";
+import { withoutTarget } from "../upstreams/pool.ts";
 import type { RecentRefusals } from "./recent.ts";
 import type { Subject } from "./subject.ts";
 import { answered, threadsOf } from "./threads.ts";
@@ -53,7 +55,8 @@ export function explainLive(subject: Subject, question: LiveQuestion): Explanati
   if (limited.reason !== undefined) return { steps, client, reason: limited.reason };
   const target = targetLine(subject, upstream, now);
   steps.push(target);
-  return target.ok === false ? { steps, client, reason: "no_target" } : { steps, client, upstream };
+  if (target.ok !== false) return { steps, client, upstream };
+  return { steps, client, reason: withoutTarget(pools.get(upstream)!).reason };
 }
 
 function beforeTls(
@@ -89,8 +92,9 @@ function ofClient(
   client: string,
   now: number,
 ): { lines: Line[]; reason: RefusalReason | undefined } {
-  const { capacity, fillRate, maxConnections } = config.rateLimit;
-  const limits = new Limits(ledger, config.rateLimit);
+  const { capacity, fillRate, maxConnections } = ruleOf(config, client);
+  const keys = ruleKeys(config, client);
+  const limits = new Limits(ledger, config.rateLimit, config.limits);
   const reason = limits.refusal(client, now);
   const remedy = reason && REFUSAL_REASONS[reason].remedy;
   const most = maxConnections === undefined ? "and there is no limit" : `of ${maxConnections}`;
@@ -98,7 +102,7 @@ function ofClient(
     step: "open",
     ok: reason !== "connection_limit",
     text: `${limits.open(client)} connections of the client are open ${most}`,
-    key: "rateLimit.maxConnections",
+    key: keys.maxConnections,
   };
   if (reason === "connection_limit") return { lines: [{ ...open, remedy }], reason };
   const tokens = limits.tokens(client, now);
@@ -109,7 +113,7 @@ function ofClient(
       capacity === Infinity
         ? "there are no buckets"
         : `${tokens} of ${capacity} tokens are left; one comes back every ${formatDuration(fillRate)}`,
-    key: "rateLimit.capacity",
+    key: keys.capacity,
     remedy,
   };
   const lines = [open, bucket];
@@ -148,9 +152,15 @@ function fleetLine(
 }
 
 /** A target without health is tried all the same, but most likely in vain. */
-function targetLine({ pools }: Subject, upstream: string, now: number): Line {
+function targetLine({ config, pools }: Subject, upstream: string, now: number): Line {
   const pool = pools.get(upstream)!;
+  const place = `upstreams[${config.upstreams.findIndex(({ name }) => name === upstream)}]`;
   const slot = pool.balancer.peek(now);
+  const { reason, detail } = withoutTarget(pool);
+  if (slot === undefined && detail !== undefined) {
+    const key = reason === "connection_limit" ? `${place}.maxConnections` : `${place}.targets`;
+    return { step: "target", ok: false, text: detail, key, remedy: REFUSAL_REASONS[reason].remedy };
+  }
   const target = slot === undefined ? undefined : pool.targets.get(slot);
   if (slot === undefined || target === undefined) {
     const text = `every target of ${quote(upstream)} is draining`;

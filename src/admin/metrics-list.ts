@@ -53,6 +53,10 @@ export const METRICS = {
     "reason",
   ),
   connections_open: gauge("Connections admitted and not over yet.", "upstream"),
+  upstream_connections_limit: gauge(
+    "The most connections to the upstream, where its maxConnections is set.",
+    "upstream",
+  ),
   connections_limit: gauge("The most connections of all clients together, handshakes included."),
   connections_closed_total: counter("Admitted connections that are over, by reason.", "upstream", "reason"),
   connection_duration_seconds: histogram(
@@ -64,6 +68,11 @@ export const METRICS = {
   sent_bytes_total: counter("Bytes from targets that a client has taken.", "upstream"),
   target_connections_open: gauge(
     "Connections to the target, those being made included.",
+    "upstream",
+    "target",
+  ),
+  target_connections_limit: gauge(
+    "The most connections to the target, where its maxConnections is set.",
     "upstream",
     "target",
   ),

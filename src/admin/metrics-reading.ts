@@ -174,11 +174,13 @@ function upstreamsOf({ pools, ledger: { counters } }: Subject): Reading {
   const found = {
     admissions_total: [] as Sample[],
     connections_open: [] as Sample[],
+    upstream_connections_limit: [] as Sample[],
     connections_closed_total: [] as Sample[],
     connection_duration_seconds: [] as Sample[],
     received_bytes_total: [] as Sample[],
     sent_bytes_total: [] as Sample[],
     target_connections_open: [] as Sample[],
+    target_connections_limit: [] as Sample[],
     target_up: [] as Sample[],
     target_draining: [] as Sample[],
     target_weight: [] as Sample[],
@@ -186,23 +188,34 @@ function upstreamsOf({ pools, ledger: { counters } }: Subject): Reading {
     target_connect_failures_total: [] as Sample[],
   } satisfies Reading;
   const now = monotonic();
-  for (const [name, { row, groups, targets, balancer }] of pools) {
+  for (const [
+    name,
+    {
+      upstream: { maxConnections: most },
+      row,
+      groups,
+      targets,
+      balancer,
+    },
+  ] of pools) {
     const own = [name];
     const upstream = counters.readUpstream(row, CLOSES.length);
     for (const [group, cell] of groups)
       found.admissions_total.push([[name, group], counters.readGroup(cell)]);
     found.connections_open.push([own, upstream.open]);
+    if (most !== undefined) found.upstream_connections_limit.push([own, most]);
     CLOSES.forEach((reason, i) =>
       found.connections_closed_total.push([[name, reason], upstream.closed[i] as number]),
     );
     found.connection_duration_seconds.push([own, upstream.duration]);
     found.received_bytes_total.push([own, upstream.received]);
     found.sent_bytes_total.push([own, upstream.sent]);
-    for (const [slot, { address, weight }] of targets) {
+    for (const [slot, { address, weight, maxConnections }] of targets) {
       const labels = [name, formatAddress(address)];
       const { failures, connect } = counters.readTarget(slot);
       const health = balancer.health(slot, now);
       found.target_connections_open.push([labels, balancer.open(slot)]);
+      if (maxConnections !== undefined) found.target_connections_limit.push([labels, maxConnections]);
       found.target_up.push([labels, health === "down" || health === "ejected" ? 0 : 1]);
       const override = balancer.override(slot);
       found.target_draining.push([labels, override.draining ? 1 : 0]);
@@ -247,6 +260,10 @@ export function seriesOf({ listeners, upstreams, workers, metrics, admin, shadow
     handshake_duration_seconds: addresses * 2,
     admissions_total: total(upstreams.map((upstream) => countedGroups(upstream).length)),
     refusals_total: addresses * REFUSALS.length + routes * ROUTED.size,
+    upstream_connections_limit: upstreams.filter(({ maxConnections: most }) => most !== undefined).length,
+    target_connections_limit: total(
+      upstreams.map((each) => each.targets.filter(({ maxConnections: most }) => most !== undefined).length),
+    ),
     connections_closed_total: upstreams.length * CLOSES.length,
     top_client_connections_open: metrics?.topClients ?? 0,
     certificate_expiry_timestamp_seconds: addresses * EXPIRING_KINDS.length,

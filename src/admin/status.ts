@@ -89,12 +89,13 @@ export function targetsOf({ pools, ledger }: Pick<Subject, "pools" | "ledger">):
 
 function targetsIn({ upstream, targets, balancer }: Pool, { counters }: Subject["ledger"]): TargetView[] {
   const now = monotonic();
-  return Array.from(targets, ([slot, { address, weight, backup }]) => {
+  return Array.from(targets, ([slot, { address, weight, backup, maxConnections }]) => {
     const override = balancer.override(slot);
     return {
       upstream: upstream.name,
       target: formatAddress(address),
       open: balancer.open(slot),
+      maxConnections,
       health: balancer.health(slot, now),
       weight: override.weight ?? weight,
       backup,
@@ -110,6 +111,7 @@ function upstreamsOf({ pools, ledger }: Subject, refused: ReadonlyMap<string, nu
     return {
       name,
       open,
+      maxConnections: pool.upstream.maxConnections,
       admitted: sum(Array.from(pool.groups.values(), (row) => ledger.counters.readGroup(row))),
       refused: refused.get(name) ?? 0,
       closed: sum(closed),

@@ -22,7 +22,7 @@ const SHOWN = new Set(
         (name) => `upstreams.${name}`,
       ),
     )
-    .concat("tests"),
+    .concat("tests", "limits"),
 );
 
 /** Keys whose values are addresses of stores. */

@@ -7,6 +7,7 @@ import type { Config, Target, Upstream } from "../config/config.ts";
 import { formatDuration } from "../lib/duration.ts";
 import { escapeInvisible } from "../lib/errors.ts";
 import type { Expiry } from "../config/expiry.ts";
+import { ruleOf, type ClientLimit, type ClientRules } from "../state/client-rules.ts";
 import { NO_BREAK_SPACE, columns, widthFor } from "./columns.ts";
 import type { Difference } from "./differences.ts";
 
@@ -48,6 +49,7 @@ export function summary(
       ...wire(upstream),
     ]),
     ["rate limit", buckets(config)],
+    ...config.limits.map((limit): Row => ["  limit of", limitText(limit, config)]),
     ["open at once", `${rateLimit.maxConnections ?? "no limit"} per client, ${total(config)} in all`],
     ["timeouts", timeouts(config)],
     ["workers", String(workers)],
@@ -95,8 +97,13 @@ function dateOf(time: number): string {
   return time === Infinity ? "never" : new Date(time).toISOString().replace(/:\d\d\.\d+Z$/, "Z");
 }
 
-function targetText({ address, weight, backup }: Target): string {
-  return formatAddress(address) + (weight === 1 ? "" : ` (weight ${weight})`) + (backup ? " (backup)" : "");
+function targetText({ address, weight, backup, maxConnections }: Target): string {
+  return (
+    formatAddress(address) +
+    (weight === 1 ? "" : ` (weight ${weight})`) +
+    (backup ? " (backup)" : "") +
+    (maxConnections === undefined ? "" : ` (at most ${maxConnections} open)`)
+  );
 }
 
 function reachedBy({ name, serverNames = [] }: Upstream, { listeners, fallback }: Config): string {
@@ -124,7 +131,14 @@ function monitoring(config: Config): Row[] {
   return [["metrics", `${formatAddress(metrics.address)}, ${seriesOf(config)} series at most`]];
 }
 
-function buckets({ rateLimit: { capacity, fillRate } }: Config): string {
+/** All limits of a rule, also those that come from a wider one. */
+function limitText({ match }: ClientLimit, config: Config): string {
+  const rule = ruleOf(config, match);
+  const bucket = rule.capacity === Infinity ? "no bucket" : buckets({ rateLimit: rule });
+  return `${match}: ${bucket}, ${rule.maxConnections ?? "no limit"} open at once`;
+}
+
+function buckets({ rateLimit: { capacity, fillRate } }: Pick<ClientRules, "rateLimit">): string {
   if (capacity === Infinity) return "none";
   return `${capacity} connections, one more every ${formatDuration(fillRate)}`;
 }

@@ -4,6 +4,7 @@
 import type { IdentitySettings } from "../auth/identity-rule.ts";
 import type { Address, TargetAddress } from "../lib/address.ts";
 import type { LogLevel } from "../lib/log.ts";
+import type { ClientLimit } from "../state/client-rules.ts";
 import type { WhenDown } from "./fleet-schema.ts";
 import type { ProxyProtocolVersion } from "./schema.ts";
 import type { StoreAddress } from "./store-address.ts";
@@ -62,6 +63,8 @@ export interface Config {
     readonly fillRate: number;
     readonly maxConnections: number | undefined;
   };
+  /** Those of single clients and groups, incomplete as they are written. */
+  readonly limits: readonly ClientLimit[];
   readonly tests: readonly PolicyTest[];
 }
 
@@ -150,6 +153,7 @@ export interface Upstream {
   /** Consecutive failed dials after which a target is ejected. */
   readonly fall: number;
   readonly slowStart: number;
+  readonly maxConnections?: number | undefined;
   readonly tls: UpstreamTls | undefined;
   readonly proxyProtocol: ProxyProtocolVersion | undefined;
 }
@@ -159,6 +163,7 @@ export interface Target {
   readonly address: TargetAddress;
   readonly weight: number;
   readonly backup: boolean;
+  readonly maxConnections?: number | undefined;
 }
 
 /** How targets are checked. */

@@ -130,6 +130,11 @@ export interface ProxyConfig {
     maxConnections?: number;
   };
   /**
+   * Other limits of single clients and groups. A rule for the client itself comes before one for its group,
+   * and that before `rateLimit`. Built in: everybody has those of `rateLimit`.
+   */
+  limits?: LimitConfig[];
+  /**
    * Who must be allowed where, and who must be refused. They run in `proxy check`, at the start and at each
    * reload, and one that fails is a fault. Built in: none.
    */
@@ -329,6 +334,11 @@ export interface UpstreamConfig {
    * once. Built in: `0`.
    */
   slowStart?: Duration;
+  /**
+   * Whole number, 1 to 1,000,000. Connections that it may have at a time, of all clients and to all targets
+   * together. Built in: no limit.
+   */
+  maxConnections?: number;
   /** Speaks TLS to the targets and verifies them. Built in: plain TCP. */
   tls?: {
     /** Path of a PEM file. The CA certificates that targets must chain to. */
@@ -358,6 +368,29 @@ export interface TargetConfig {
   weight?: number;
   /** Whether it is used only while no other target is healthy. Built in: `false`. */
   backup?: boolean;
+  /**
+   * Whole number, 1 to 1,000,000. Connections that it may have at a time. At its limit the others are used.
+   * Built in: no limit.
+   */
+  maxConnections?: number;
+}
+
+/** Limits of a client, or of each member of a group. At least one beside `match` is required. */
+export interface LimitConfig {
+  /** `user@group` or `*@group`. A client, or all members of a group: each of them has these limits. */
+  match: string;
+  /**
+   * Whole number, 1 to 1,000,000, or `"unlimited"`. Size of the token bucket. Built in: that of the next
+   * wider rule.
+   */
+  capacity?: number | "unlimited";
+  /** How often one token comes back. Built in: that of the next wider rule. */
+  fillRate?: Duration;
+  /**
+   * Whole number, 1 to 1,000,000. Connections that such a client may have open at a time. Built in: that of
+   * the next wider rule.
+   */
+  maxConnections?: number;
 }
 
 /** A question to the configuration, and the answer that it must give. */

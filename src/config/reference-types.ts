@@ -24,6 +24,7 @@ const INTERFACES: Readonly<Record<string, string>> = {
   AdminConfig: "The door for operators. At least one of `socket` and `address` is required.",
   UpstreamConfig:
     "A service: its servers, and who may reach it. At least one of `authorizedGroups` and `authorizedClients` is required, or `anyGroup`.",
+  LimitConfig: "Limits of a client, or of each member of a group. At least one beside `match` is required.",
   TestConfig: "A question to the configuration, and the answer that it must give.",
   TargetConfig: "A target with more settings than its address.",
   StoreConfig: "The store of a fleet with more to say than where it is.",

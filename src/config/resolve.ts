@@ -6,6 +6,7 @@ import { restOf } from "../auth/server-name.ts";
 import { quote, type Fault } from "../lib/errors.ts";
 import { DECIDED_REASONS, REFUSAL_REASONS } from "../lib/reasons.ts";
 import { suggest } from "../lib/suggest.ts";
+import { MAX_LIMITS } from "../state/rule-book.ts";
 import type { Config, PolicyTest, ProxyConfig } from "./config.ts";
 import { listenerFor } from "./listener-for.ts";
 import { Reader } from "./reader.ts";
@@ -41,7 +42,7 @@ export function resolveConfig(
   if (listener !== undefined && listeners !== undefined)
     read.fault("listeners", "is given beside listener, which it replaces; give only one of them");
   const values = SCHEMA.read(read, input, "", listeners === undefined ? [] : ["listener"]);
-  const { upstreams, rateLimit, workers, tests = [] } = values;
+  const { upstreams, rateLimit, limits = [], workers, tests = [] } = values;
   const { listener: only, listeners: several, ...others } = values;
   const config = {
     ...others,
@@ -55,14 +56,25 @@ export function resolveConfig(
       authorizedClients: each.authorizedClients ?? [],
       fall: each.healthCheck?.fall ?? Number(HEALTH_CHECK.keys.fall.builtIn),
     })),
-    rateLimit: { ...rateLimit, capacity: rateLimit.capacity === "unlimited" ? Infinity : rateLimit.capacity },
+    rateLimit: { ...rateLimit, capacity: tokens(rateLimit.capacity) },
+    limits: limits.map(({ capacity, ...each }) => ({
+      ...each,
+      capacity: capacity === undefined ? undefined : tokens(capacity),
+    })),
   };
+  if (limits.length > MAX_LIMITS) {
+    read.fault("limits", `has ${limits.length} entries; at most ${MAX_LIMITS} are possible`);
+  }
   const checked = tests.map((each, i) => policyTest(read, each, `tests[${i}]`, config));
   const { max = 0 } = config.handshakes;
   if (config.maxConnections !== undefined && max > config.maxConnections) {
     read.fault("handshakes.max", `${max} is more than maxConnections, which is ${config.maxConnections}`);
   }
   return deepFreeze({ ...config, tests: checked, fallback: routing(read, config) });
+}
+
+function tokens(capacity: number | "unlimited"): number {
+  return capacity === "unlimited" ? Infinity : capacity;
 }
 
 /** Whether a configuration without a file uses one of the demonstration's files for a listener. */

@@ -121,6 +121,11 @@ const TARGET = table(
     address: required(targetAddress, "Where the target is. A host name is resolved when it is dialled."),
     weight: builtIn(count(1_000), 1, "Its share of connections, relative to the other targets."),
     backup: builtIn(flag, false, "Whether it is used only while no other target is healthy."),
+    maxConnections: optional(
+      count(MILLION),
+      "Connections that it may have at a time. At its limit the others are used.",
+      "no limit",
+    ),
   },
   "TargetConfig",
 );
@@ -189,6 +194,11 @@ const UPSTREAM = table(
       durationOrZero,
       0,
       "The time in which a target that is back reaches its full share of connections; 0 for at once.",
+    ),
+    maxConnections: optional(
+      count(MILLION),
+      "Connections that it may have at a time, of all clients and to all targets together.",
+      "no limit",
     ),
     tls: optional(UPSTREAM_TLS, "Speaks TLS to the targets and verifies them.", "plain TCP"),
     proxyProtocol: optional(
@@ -301,6 +311,28 @@ const TEST = table(
   (read, { client, certificate }, key) => {
     if ((client === undefined) === (certificate === undefined))
       read.fault(key, "needs either client or certificate");
+  },
+);
+
+const LIMIT = table(
+  {
+    match: required(clientPattern, "A client, or all members of a group: each of them has these limits."),
+    capacity: optional(
+      count(MILLION, "unlimited"),
+      "Size of the token bucket.",
+      "that of the next wider rule",
+    ),
+    fillRate: optional(duration, "How often one token comes back.", "that of the next wider rule"),
+    maxConnections: optional(
+      count(MILLION),
+      "Connections that such a client may have open at a time.",
+      "that of the next wider rule",
+    ),
+  },
+  "LimitConfig",
+  (read, { capacity, fillRate, maxConnections }, key) => {
+    if (capacity === undefined && fillRate === undefined && maxConnections === undefined)
+      read.fault(key, "has no effect without capacity, fillRate or maxConnections");
   },
 );
 
@@ -443,6 +475,11 @@ export const SCHEMA = table(
       }),
       {},
       "The limits of each client, over all upstreams. A client is a whole Common Name, or the `user@group` that `identity` takes from another name.",
+    ),
+    limits: optional(
+      list(LIMIT, "limit", { unique: ({ match }) => match, suffix: ".match" }),
+      "Other limits of single clients and groups. A rule for the client itself comes before one for its group, and that before `rateLimit`.",
+      "everybody has those of `rateLimit`",
     ),
     tests: optional(
       list(TEST, "test"),

@@ -43,7 +43,7 @@ import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gat
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
-import { groupRow } from "../upstreams/pool.ts";
+import { groupRow, withoutTarget } from "../upstreams/pool.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
@@ -383,7 +383,8 @@ export class Connection implements Dialer, HandshakeOwner {
       // The client was not served: give its token back.
       lease.cancel();
       this.#shadowLease?.cancel();
-      return this.#refuse("no_target", { client, upstream: pool.upstream.name });
+      const { reason, detail } = withoutTarget(pool);
+      return this.#refuse(reason, { client, upstream: pool.upstream.name, detail });
     }
     this.#phase = "dialing";
     this.#deadlines.enterPhase(now());

@@ -25,13 +25,17 @@ function explain(
         ? "you asked for no server name, and no upstream takes such connections"
         : `no upstream has the server name ${name(detail)}`;
     case "connection_limit":
-      return "you have as many connections open as one client may have";
+      return detail === undefined
+        ? "you have as many connections open as one client may have"
+        : `${name(upstream)} has as many connections open as it may have`;
     case "rate_limited":
       return "you connect more often than one client may: wait a moment, or keep connections open";
     case "fleet_unavailable":
       return "the proxies cannot count connections together at the moment: try again later";
     case "no_target":
-      return `no server of ${name(upstream)} answers`;
+      return detail === undefined
+        ? `no server of ${name(upstream)} answers`
+        : `no server of ${name(upstream)} has room`;
     case "proxy_header":
       return "your name is too long for the PROXY protocol";
     default:

@@ -31,7 +31,10 @@ import { outcomeOf, SHADOW_CODES, type Outcome } from "./shadow-counts.ts";
 
 /** The part of a configuration that decides, and what it decides with. It can be sent to another thread. */
 export interface ShadowSnapshot {
-  readonly config: Pick<Config, "upstreams" | "fallback" | "rateLimit" | "disconnectExpired" | "expiryGrace">;
+  readonly config: Pick<
+    Config,
+    "upstreams" | "fallback" | "rateLimit" | "limits" | "disconnectExpired" | "expiryGrace"
+  >;
   /** One for each port of the start; undefined if the shadow has no listener for it. */
   readonly listeners: readonly (ShadowListener | undefined)[];
   /** Where its clients are counted. */
@@ -136,8 +139,8 @@ export class Shadow {
     states: readonly (ListenerState | undefined)[],
     now: number,
   ): void {
-    const { upstreams, fallback, rateLimit } = config;
-    this.limits.setRule(rateLimit, now);
+    const { upstreams, fallback, rateLimit, limits } = config;
+    this.limits.setRule(rateLimit, now, limits);
     const pools = upstreams.map(
       (upstream) => [upstream.name, { upstream, removed: false }] satisfies [string, Policy],
     );

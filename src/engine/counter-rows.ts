@@ -24,10 +24,11 @@ export class CounterRows {
   readonly #groups: Rows;
   readonly #routes: Rows;
 
-  constructor({ counters }: Ledger) {
+  constructor({ counters, upstreams }: Ledger) {
     const { isOpen, resetUpstream, resetGroup, resetRoute } = counters;
     const isBusy = () => false;
-    this.#upstreams = new Rows({ size: ROOM.upstreams, isBusy: isOpen, reset: resetUpstream });
+    const isInUse = (row: number) => isOpen(row) || upstreams.total[row] !== 0;
+    this.#upstreams = new Rows({ size: ROOM.upstreams, isBusy: isInUse, reset: resetUpstream });
     this.#groups = new Rows({ size: ROOM.groups, isBusy, reset: resetGroup });
     this.#routes = new Rows({ size: ROOM.routes, isBusy, reset: resetRoute });
   }

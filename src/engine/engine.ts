@@ -83,7 +83,7 @@ export class Engine {
       rules: activate(snapshot, makePools(snapshot, ledger)),
       ledger,
       budget,
-      limits: new Limits(ledger, snapshot.config.rateLimit),
+      limits: new Limits(ledger, snapshot.config.rateLimit, snapshot.config.limits),
       sources,
       handshakes: new HandshakeQueue({
         sources,
@@ -160,7 +160,7 @@ export class Engine {
     const before = this.#snapshot.config;
     this.#snapshot = snapshot;
     this.#shared.rules = activate(snapshot, makePools(snapshot, ledger, this.#shared.rules.pools));
-    limits.setRule(config.rateLimit, now());
+    limits.setRule(config.rateLimit, now(), config.limits);
     this.#beat.run(isWatched(snapshot));
     sources.setRule(config.handshakes);
     handshakes.max = this.#ownHandshakes(snapshot);

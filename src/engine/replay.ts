@@ -11,6 +11,7 @@ import { decide, type DecisionRules, type ListenerState, type Policy } from "../
 import { hostOf } from "../connection/view.ts";
 import { formatAddress } from "../lib/address.ts";
 import type { Ledger } from "../state/ledger.ts";
+import { ruleOf, type ClientRules } from "../state/client-rules.ts";
 import { Limits, type ClientLease } from "../state/limits.ts";
 
 /** The largest number of clients that are told apart; the others share one line. */
@@ -63,6 +64,7 @@ export class Replay {
   readonly #refused = new Counts();
   readonly #admitted = new Counts();
   readonly #moved = new Counts();
+  readonly #clientRules: ClientRules;
   #admissions = 0;
   #refusals = 0;
   #skipped = 0;
@@ -71,7 +73,9 @@ export class Replay {
   /** The log's clock, which never goes back. */
   #now = 0;
 
-  constructor({ upstreams, fallback, listeners, rateLimit }: Config, ledger: Ledger) {
+  constructor(config: Config, ledger: Ledger) {
+    const { upstreams, fallback, listeners, rateLimit, limits } = config;
+    this.#clientRules = { rateLimit, limits };
     const pools = upstreams.map(
       (upstream) => [upstream.name, { upstream, removed: false }] satisfies [string, Policy],
     );
@@ -80,7 +84,7 @@ export class Replay {
       pools: new Map(pools),
       blocks: Blocks.NONE,
     };
-    this.#limits = new Limits(ledger, rateLimit);
+    this.#limits = new Limits(ledger, rateLimit, limits);
     const states = listeners.map((each): ListenerState => ({
       ...stateOf(formatAddress(each.address), each.upstream),
       networks: networkRule(each),
@@ -103,7 +107,7 @@ export class Replay {
     if (typeof client !== "string" || !isClientPattern(client) || client.startsWith("*@")) return true;
     if (msg === "admitted") this.#wasAdmitted(key, client, entry);
     else if (msg === "closed") this.#hasEnded(key, client, entry, false);
-    else if (msg === "refused" && entry["reason"] === "no_target") this.#hasEnded(key, client, entry, true);
+    else if (msg === "refused" && isUnserved(entry)) this.#hasEnded(key, client, entry, true);
     else if (msg === "refused") this.#wasRefused(client, entry);
     return true;
   }
@@ -168,7 +172,7 @@ export class Replay {
     let admitted = 0;
     // With nothing to run out of, one answer holds for all.
     const first = this.#take(client);
-    if (first) admitted = this.#isUnlimited ? count : 1;
+    if (first) admitted = ruleOf(this.#clientRules, client).capacity === Infinity ? count : 1;
     while (first && admitted < count && this.#take(client)) admitted++;
     if (admitted > 0) this.#admitted.add(client, decision.upstream, reason, admitted);
   }
@@ -179,10 +183,6 @@ export class Replay {
     if (typeof lease === "string") return false;
     lease.release();
     return true;
-  }
-
-  get #isUnlimited(): boolean {
-    return this.#limits.capacity === Infinity;
   }
 
   #decide(client: string, entry: Entry) {
@@ -199,6 +199,11 @@ export class Replay {
       this.#rules,
     );
   }
+}
+
+/** Admitted, but there was no target, or the upstream had its `maxConnections`: only then has the reason a detail. */
+function isUnserved({ reason, detail }: Entry): boolean {
+  return reason === "no_target" || (reason === "connection_limit" && detail !== undefined);
 }
 
 /** Refusals that another configuration can decide otherwise, from the identity on. */

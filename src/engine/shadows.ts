@@ -37,7 +37,7 @@ export class Shadows {
     const { ledger, config } = snapshot;
     this.#shadow ??= new Shadow({
       ...this.#options,
-      limits: new Limits(Ledger.attach(ledger, this.#worker), config.rateLimit),
+      limits: new Limits(Ledger.attach(ledger, this.#worker), config.rateLimit, config.limits),
     });
     this.#shadow.follow(snapshot, states, this.#options.now());
     return this.#shadow;

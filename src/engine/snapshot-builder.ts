@@ -58,12 +58,13 @@ export class SnapshotBuilder {
     pairs: readonly (number | undefined)[],
   ): ShadowSnapshot | undefined {
     if (shadow === undefined) return undefined;
-    const { upstreams, fallback, rateLimit, disconnectExpired, expiryGrace, listeners } = shadow.config;
+    const { upstreams, fallback, rateLimit, limits, disconnectExpired, expiryGrace, listeners } =
+      shadow.config;
     const ports = pairs.map((place) => (place === undefined ? undefined : config.listeners[place]));
     const { workers } = this.#ledger.memory.shape;
     this.#shadow ??= Ledger.make({ workers, targets: 1, clients: MAX_CLIENTS });
     return {
-      config: { upstreams, fallback, rateLimit, disconnectExpired, expiryGrace },
+      config: { upstreams, fallback, rateLimit, limits, disconnectExpired, expiryGrace },
       listeners: pairPorts(ports, listeners).map((place) => {
         const own = place === undefined ? undefined : shadow.credentials[place];
         const { upstream, identity, allow, deny } = listeners[place as number] ?? {};

@@ -2,6 +2,8 @@
 
 import { hash } from "node:crypto";
 import type { FleetRefusal, Lease } from "../connection/fleet-gate.ts";
+import { ruleOf, type ClientRule, type ClientRules } from "../state/client-rules.ts";
+import { changeRule } from "../state/token-bucket.ts";
 
 /** How much of a client's name is kept in the store, in characters. */
 const MAX_NAME = 255;
@@ -21,6 +23,10 @@ export class ClientEntry {
   readonly hash: string;
   /** The name, or its beginning. */
   readonly name: string;
+  /** Its whole name, by which its limits are found. */
+  readonly client: string;
+  /** Its limits. */
+  rule: ClientRule;
   /** Connections that the client has here. */
   open = 0;
   /** Connections that the store has been told of. */
@@ -37,9 +43,11 @@ export class ClientEntry {
   asking = false;
   waiting: Ask[] = [];
 
-  constructor(hashed: string, name: string) {
+  constructor(hashed: string, client: string, rule: ClientRule) {
     this.hash = hashed;
-    this.name = name;
+    this.client = client;
+    this.name = client.slice(0, MAX_NAME);
+    this.rule = rule;
   }
 
   /** Nothing is known of it that a client never seen before would not have. */
@@ -50,6 +58,7 @@ export class ClientEntry {
 }
 
 export class Clients {
+  #rules: ClientRules = { rateLimit: { capacity: Infinity, fillRate: 1 }, limits: [] };
   readonly #entries = new Map<string, ClientEntry>();
   /** Those that the store has to be told of. */
   readonly #changed = new Set<ClientEntry>();
@@ -58,8 +67,20 @@ export class Clients {
     const hashed = hash("sha256", client).slice(0, 32);
     let entry = this.#entries.get(hashed);
     if (entry === undefined)
-      this.#entries.set(hashed, (entry = new ClientEntry(hashed, client.slice(0, MAX_NAME))));
+      this.#entries.set(hashed, (entry = new ClientEntry(hashed, client, ruleOf(this.#rules, client))));
     return entry;
+  }
+
+  /** Changes the limits. Each bucket keeps its number of missing tokens. */
+  setRules(rules: ClientRules, now: number): void {
+    this.#rules = rules;
+    for (const entry of this) {
+      const before = entry.rule;
+      const rule = ruleOf(rules, entry.client);
+      entry.rule = rule;
+      if (before.capacity === rule.capacity && before.fillRate === rule.fillRate) continue;
+      entry.fullAt = changeRule(entry.fullAt, now, before, rule);
+    }
   }
 
   get size(): number {
@@ -94,7 +115,7 @@ export class Clients {
     for (const [hashed, entry] of this.#entries) if (entry.isIdle(now)) this.#entries.delete(hashed);
   }
 
-  [Symbol.iterator](): Iterator<ClientEntry> {
+  [Symbol.iterator](): IterableIterator<ClientEntry> {
     return this.#entries.values();
   }
 }

@@ -8,8 +8,7 @@ import type { FleetConfig } from "../config/config.ts";
 import type { FleetCredentials } from "../config/credentials.ts";
 import type { FleetGate, FleetRefusal, Lease } from "../connection/fleet-gate.ts";
 import type { Logger } from "../lib/log.ts";
-import type { ClientRule } from "../state/limits.ts";
-import { changeRule } from "../state/token-bucket.ts";
+import type { ClientLimit, ClientRule } from "../state/client-rules.ts";
 import type { Descriptors } from "../upstreams/dial.ts";
 import {
   changeBlock,
@@ -83,7 +82,6 @@ export class Fleet implements FleetGate {
   readonly #measures = new Measures();
   readonly #keysTold = new Set<string>();
   #run: FleetRun | undefined;
-  #rule: ClientRule = { capacity: Infinity, fillRate: 1 };
   #session: Session | undefined;
   #heart: Timer | undefined;
   #flushing: Timer | undefined;
@@ -103,8 +101,12 @@ export class Fleet implements FleetGate {
    * Joins a fleet, leaves it, or goes on with other settings. Connections stay counted.
    * @returns after the first attempt to reach the store, whether or not it succeeded
    */
-  async configure(run: FleetRun | undefined, rule: ClientRule): Promise<void> {
-    this.#setRule(rule);
+  async configure(
+    run: FleetRun | undefined,
+    rateLimit: ClientRule,
+    limits: readonly ClientLimit[] = [],
+  ): Promise<void> {
+    this.#clients.setRules({ rateLimit, limits }, this.#options.now());
     const before = this.#run;
     this.#run = run;
     if (before?.config.heartbeat !== run?.config.heartbeat) {
@@ -130,7 +132,7 @@ export class Fleet implements FleetGate {
     if (run === undefined) return answered(this.#admit(entry));
     const ask = { client: entry, answered, until: this.#options.now() + run.config.timeout, done: false };
     if (this.#session?.up !== true) return this.#decideAlone(ask);
-    const { capacity, maxConnections } = this.#rule;
+    const { capacity, maxConnections } = entry.rule;
     if (capacity === Infinity && maxConnections === undefined) {
       this.#change(entry);
       return answered(this.#admit(entry));
@@ -261,21 +263,13 @@ export class Fleet implements FleetGate {
     await Promise.race([all().catch(() => {}), Bun.sleep(WITHDRAW_MS)]);
   }
 
-  #setRule(rule: ClientRule): void {
-    const before = this.#rule;
-    this.#rule = rule;
-    if (before.capacity === rule.capacity && before.fillRate === rule.fillRate) return;
-    const now = this.#options.now();
-    for (const entry of this.#clients) entry.fullAt = changeRule(entry.fullAt, now, before, rule);
-  }
-
   // ---- decisions
 
   #question(session: Session, entry: ClientEntry): void {
     const asks = entry.waiting.splice(0, MAX_ASKED).filter(({ done }) => !done);
     if (asks.length === 0) return;
     const { now } = this.#options;
-    const { capacity, fillRate, maxConnections = 0 } = this.#rule;
+    const { capacity, fillRate, maxConnections = 0 } = entry.rule;
     const base = entry.open;
     const merge = entry.unmerged ? Math.max(0, entry.fullAt - now()) : 0;
     entry.asking = true;
@@ -343,7 +337,7 @@ export class Fleet implements FleetGate {
     const whenDown = this.#run?.config.whenDown ?? "local";
     if (whenDown === "refuse") return answered("fleet_unavailable");
     const nodes = whenDown === "local" ? 1 : this.#nodes.count();
-    const verdict = judge(entry, this.#rule, nodes, this.#options.now());
+    const verdict = judge(entry, entry.rule, nodes, this.#options.now());
     if (typeof verdict === "string") return answered(verdict);
     entry.fullAt = verdict;
     entry.unmerged = true;
@@ -359,8 +353,8 @@ export class Fleet implements FleetGate {
       if (!held) return;
       held = false;
       entry.open--;
-      if (refund && this.#rule.capacity !== Infinity) {
-        entry.fullAt -= this.#rule.fillRate;
+      if (refund && entry.rule.capacity !== Infinity) {
+        entry.fullAt -= entry.rule.fillRate;
         if (!entry.unmerged) entry.back++;
       }
       this.#change(entry);
@@ -433,7 +427,6 @@ export class Fleet implements FleetGate {
   /** @param withdrawn the node goes: it has nothing any more */
   async #send(session: Session, entries: readonly ClientEntry[], withdrawn: boolean): Promise<void> {
     const now = this.#options.now();
-    const { capacity, fillRate } = this.#rule;
     const sent = entries.map((entry) => {
       const count = withdrawn ? 0 : entry.open;
       const merge = entry.unmerged ? Math.max(0, entry.fullAt - now) : 0;
@@ -444,8 +437,8 @@ export class Fleet implements FleetGate {
     });
     const words = sent.flatMap(({ entry, count, merge, back }) => [
       count,
-      capacity === Infinity ? 0 : capacity,
-      fillRate,
+      entry.rule.capacity === Infinity ? 0 : entry.rule.capacity,
+      entry.rule.fillRate,
       merge,
       back,
       entry.name,

@@ -57,12 +57,14 @@ export const REFUSAL_REASONS = {
     remedy: "See `detail`; `proxy blocks` lists who blocked what and why, `proxy unblock` ends it.",
   },
   connection_limit: {
-    meaning: "The client has `rateLimit.maxConnections` connections open.",
+    meaning:
+      "The client has `maxConnections` connections open, its own or everybody's; or the upstream that `detail` names has its `maxConnections`.",
     remedy: "Look for a leak in the client, or raise the limit.",
   },
   rate_limited: {
     meaning: "The client's token bucket is empty: it connects faster than the bucket fills.",
-    remedy: "Use a connection pool, or raise `rateLimit.capacity`, or shorten `rateLimit.fillRate`.",
+    remedy:
+      "Use a connection pool, or raise `capacity`, or shorten `fillRate`, in `rateLimit` or in `limits`.",
   },
   fleet_unavailable: {
     meaning: 'The store of the fleet did not answer, and `fleet.whenDown` is `"refuse"`.',
@@ -84,8 +86,8 @@ export const REFUSAL_REASONS = {
     remedy: "Raise it and the descriptor limit, or find out who holds the connections.",
   },
   no_target: {
-    meaning: "No target of the upstream answered.",
-    remedy: "See the `target failed` lines before it.",
+    meaning: "No target of the upstream answered, or those that are left have their `maxConnections`.",
+    remedy: "See `detail` and the `target failed` lines before it.",
   },
   proxy_header: {
     meaning: "The client's name does not fit into a PROXY protocol header: it has more than some 270 bytes.",

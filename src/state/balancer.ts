@@ -17,7 +17,18 @@ export interface TargetRule {
   readonly weight: number;
   /** Gets connections only while no other target is in good standing. */
   readonly backup: boolean;
+  /** Connections that it may have at a time; undefined for no limit. At its limit it is passed over. */
+  readonly maxConnections?: number | undefined;
 }
+
+/** What is counted of an upstream as a whole. */
+export interface UpstreamRule extends health.HealthRule {
+  /** Connections that it may have at a time; undefined for no limit. */
+  readonly maxConnections?: number | undefined;
+}
+
+/** Why there is no target: the upstream has its `maxConnections`, or all targets that are left have theirs. */
+export type Full = "upstream_full" | "targets_full";
 
 /** One connection to a target, from the choice until the connection is over. */
 export class TargetLease {
@@ -71,18 +82,24 @@ export class TargetLease {
 export class Balancer {
   readonly #ledger: Ledger;
   #targets: readonly TargetRule[];
-  #rule: health.HealthRule;
+  #rule: UpstreamRule;
+  readonly #row: number;
   #healthChange: boolean | undefined;
+  #full: Full | undefined;
 
-  /** @param targets at least one; among targets that were never picked, the first comes first */
-  constructor(ledger: Ledger, targets: readonly TargetRule[], rule: health.HealthRule) {
+  /**
+   * @param targets at least one; among targets that were never picked, the first comes first
+   * @param row the upstream's in the ledger, where its connections are counted
+   */
+  constructor(ledger: Ledger, targets: readonly TargetRule[], rule: UpstreamRule, row = 0) {
     this.#ledger = ledger;
     this.#targets = targets;
     this.#rule = rule;
+    this.#row = row;
   }
 
   /** Uses other targets or another rule from now on. Leases of removed targets stay valid. */
-  update(targets: readonly TargetRule[], rule: health.HealthRule): void {
+  update(targets: readonly TargetRule[], rule: UpstreamRule): void {
     this.#targets = targets;
     this.#rule = rule;
   }
@@ -91,17 +108,18 @@ export class Balancer {
    * Chooses a target and counts it at once, so that simultaneous choices see each other.
    * @param now whole milliseconds, never less than in an earlier call
    * @param tried slots that this connection has already tried
-   * @returns undefined where all have been tried, or take no new connections
+   * @returns undefined where all have been tried, or take no new connections, or a cap forbids it: see {@link full}
    */
   pick(now: number, tried?: ReadonlySet<number>): TargetLease | undefined {
-    const { targets, words } = this.#ledger;
+    const { targets, upstreams, words } = this.#ledger;
     this.#ledger.lock();
     let best: number;
     try {
-      best = this.#best(now, tried);
+      best = this.#choose(now, tried);
       if (best === -1) return undefined;
       targets.turn[best] = ++(words[WORD.turns] as number);
       targets.open.add(best, 1);
+      upstreams.add(this.#row, 1);
       health.picked(targets, best, this.#rule, now);
     } finally {
       this.#ledger.unlock();
@@ -109,18 +127,32 @@ export class Balancer {
     return new TargetLease(best, this, now);
   }
 
-  /** The slot that {@link pick} would choose at this moment; undefined if none. It takes nothing. */
+  /** The slot that {@link pick} would choose at this moment, undefined if none. It takes nothing. */
   peek(now: number): number | undefined {
     this.#ledger.lock();
     try {
-      const best = this.#best(now);
+      const best = this.#choose(now);
       return best === -1 ? undefined : best;
     } finally {
       this.#ledger.unlock();
     }
   }
 
-  /** Called under the lock. @returns -1 for none */
+  /** Why this thread's last {@link pick} or {@link peek} found no target; undefined where it was not for a cap. */
+  get full(): Full | undefined {
+    return this.#full;
+  }
+
+  /** Called under the lock, as is the next. @returns -1 for none */
+  #choose(now: number, tried?: ReadonlySet<number>): number {
+    const { maxConnections } = this.#rule;
+    const isFull = maxConnections !== undefined && this.openInAll >= maxConnections;
+    const best = isFull ? -1 : this.#best(now, tried);
+    if (isFull) this.#full = "upstream_full";
+    else this.#full = best === -1 && this.#hasFull(tried) ? "targets_full" : undefined;
+    return best;
+  }
+
   #best(now: number, tried?: ReadonlySet<number>): number {
     const { targets } = this.#ledger;
     let best = -1;
@@ -128,7 +160,7 @@ export class Balancer {
     let bestLoad = Infinity;
     for (const target of this.#targets) {
       const { slot } = target;
-      if (tried?.has(slot) || targets.draining[slot] !== 0) continue;
+      if (!this.#isOffered(slot, tried) || this.#isAtCap(target)) continue;
       const tier = this.#tier(target, now);
       if (tier > bestTier) continue;
       const load = this.#load(target, now);
@@ -141,6 +173,24 @@ export class Balancer {
       bestLoad = load;
     }
     return best;
+  }
+
+  #isOffered(slot: number, tried: ReadonlySet<number> | undefined): boolean {
+    return !tried?.has(slot) && this.#ledger.targets.draining[slot] === 0;
+  }
+
+  #isAtCap({ slot, maxConnections }: TargetRule): boolean {
+    return maxConnections !== undefined && this.open(slot) >= maxConnections;
+  }
+
+  /** Whether any target was passed over only because it has its `maxConnections`. */
+  #hasFull(tried?: ReadonlySet<number>): boolean {
+    return this.#targets.some((each) => this.#isOffered(each.slot, tried) && this.#isAtCap(each));
+  }
+
+  /** Connections to all targets of the upstream, removed ones included, in all threads. */
+  get openInAll(): number {
+    return this.#ledger.upstreams.total[this.#row] as number;
   }
 
   /** Connections open to a target, in all threads. */
@@ -211,7 +261,7 @@ export class Balancer {
   end(slot: number): void {
     this.#ledger.lock();
     try {
-      this.#ledger.targets.open.add(slot, -1);
+      this.#giveBack(slot);
     } finally {
       this.#ledger.unlock();
     }
@@ -230,12 +280,17 @@ export class Balancer {
   failed(slot: number, pickedAt: number, now: number): boolean {
     this.#ledger.lock();
     try {
-      this.#ledger.targets.open.add(slot, -1);
+      this.#giveBack(slot);
       const before = this.#isHealthy(slot);
       return this.#note(slot, before, health.failed(this.#ledger.targets, slot, this.#rule, pickedAt, now));
     } finally {
       this.#ledger.unlock();
     }
+  }
+
+  #giveBack(slot: number): void {
+    this.#ledger.targets.open.add(slot, -1);
+    this.#ledger.upstreams.add(this.#row, -1);
   }
 
   #isHealthy(slot: number): boolean {

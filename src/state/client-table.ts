@@ -11,7 +11,7 @@ import type { Layout } from "./memory.ts";
 import { Tally } from "./tally.ts";
 
 /** 32-bit words in a key. */
-const KEY_WORDS = 4;
+export const KEY_WORDS = 4;
 
 /** The places of {@link ClientTable.counters}. */
 const SIZE = 0;
@@ -35,9 +35,11 @@ export class ClientTable {
   readonly fullAt: Float64Array;
   /** Per row, the client's open connections. */
   readonly open: Tally;
+  /** Per row, the client's key and that of its group, {@link KEY_WORDS} words each. */
+  readonly keys: Int32Array;
+  readonly groups: Int32Array;
   readonly #rows: number;
   readonly #counters: Int32Array;
-  readonly #keys: Int32Array;
   readonly #used: Int32Array;
   /** Per place, its row minus the place, so that fresh memory is a valid order. */
   readonly #order: Int32Array;
@@ -52,7 +54,8 @@ export class ClientTable {
     this.#counters = layout.int32(2);
     this.fullAt = layout.float64(rows);
     this.open = new Tally(layout, rows, threads, own);
-    this.#keys = layout.int32(KEY_WORDS * rows);
+    this.keys = layout.int32(KEY_WORDS * rows);
+    this.groups = layout.int32(KEY_WORDS * rows);
     this.#used = layout.int32(rows);
     this.#order = layout.int32(rows);
     this.#index = layout.int32(places);
@@ -74,7 +77,7 @@ export class ClientTable {
 
   /** @returns the client's row, or -1 */
   find(key: Int32Array): number {
-    const keys = this.#keys;
+    const keys = this.keys;
     for (let i = this.#home(key, 0); ; i = (i + 1) & this.#mask) {
       const row = (this.#index[i] as number) - 1;
       if (row === -1) return -1;
@@ -91,10 +94,11 @@ export class ClientTable {
   }
 
   /** Adds a new client to a table that is not full, and returns its row: nothing open, bucket full. */
-  insert(key: Int32Array): number {
+  insert(key: Int32Array, group: Int32Array): number {
     const place = this.size;
     const row = this.rowAt(place);
-    for (let i = 0; i < KEY_WORDS; i++) this.#keys[KEY_WORDS * row + i] = key[i] as number;
+    this.keys.set(key, KEY_WORDS * row);
+    this.groups.set(group, KEY_WORDS * row);
     this.fullAt[row] = 0;
     this.#counters[REACHED] = Math.max(this.#counters[REACHED] as number, place + 1);
     this.#used[row] = 1;
@@ -140,7 +144,7 @@ export class ClientTable {
   }
 
   #enter(row: number): void {
-    let i = this.#home(this.#keys, row);
+    let i = this.#home(this.keys, row);
     while (this.#index[i] !== 0) i = (i + 1) & this.#mask;
     this.#index[i] = row + 1;
   }
@@ -149,10 +153,10 @@ export class ClientTable {
   #leave(row: number): void {
     const index = this.#index;
     const mask = this.#mask;
-    let hole = this.#home(this.#keys, row);
+    let hole = this.#home(this.keys, row);
     while (index[hole] !== row + 1) hole = (hole + 1) & mask;
     for (let i = (hole + 1) & mask; index[i] !== 0; i = (i + 1) & mask) {
-      const home = this.#home(this.#keys, (index[i] as number) - 1);
+      const home = this.#home(this.keys, (index[i] as number) - 1);
       if (((i - home) & mask) < ((i - hole) & mask)) continue;
       index[hole] = index[i] as number;
       hole = i;

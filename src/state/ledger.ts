@@ -2,9 +2,10 @@
 // memory is its own, and its lock does nothing. limits.ts and balancer.ts define what the numbers mean.
 
 import { ClientTable } from "./client-table.ts";
-import { Counters, type Death } from "./counters.ts";
+import { Counters, ROOM, type Death } from "./counters.ts";
 import { Lock } from "./lock.ts";
 import { Layout } from "./memory.ts";
+import { RuleTable } from "./rule-book.ts";
 import { SourceTable } from "./source-table.ts";
 import { Tally } from "./tally.ts";
 
@@ -47,14 +48,10 @@ export interface TargetFields {
 
 /** Single numbers of the ledger, and their places. Changed under the lock only. */
 export const WORD = {
-  /** The rule of the clients' buckets: see limits.ts. `fillRate` is 0 until there is one. */
-  capacity: 0,
-  fillRate: 1,
-  maxConnections: 2,
   /** Before this time, in milliseconds, a full table of clients is not swept again. */
-  sweepAt: 3,
+  sweepAt: 0,
   /** Picks so far. */
-  turns: 4,
+  turns: 1,
 } as const;
 
 /** One thread's view of the ledger. */
@@ -65,7 +62,10 @@ export class Ledger {
   /** Indexed by {@link WORD}. */
   readonly words: Float64Array;
   readonly targets: TargetFields;
+  /** Connections of each upstream, those being made included, by its row in the counters. Changed under the lock only. */
+  readonly upstreams: Tally;
   readonly clients: ClientTable;
+  readonly rules: RuleTable;
   readonly sources: SourceTable;
   /** For the metrics; not under the lock. */
   readonly counters: Counters;
@@ -92,7 +92,9 @@ export class Ledger {
       draining: layout.int32(shape.targets),
       weight: layout.float64(shape.targets),
     };
+    this.upstreams = new Tally(layout, ROOM.upstreams, threads, own);
     this.clients = new ClientTable(layout, shape.clients, threads, own);
+    this.rules = new RuleTable(layout);
     this.sources = new SourceTable(layout, threads, own);
     this.counters = new Counters(layout, threads, own);
     this.memory = {
@@ -167,6 +169,7 @@ export class Ledger {
     try {
       this.#connections.forget(thread, 1);
       this.targets.open.forget(thread, targets);
+      this.upstreams.forget(thread, ROOM.upstreams);
       this.clients.forget(thread);
       this.sources.forget(thread);
       this.counters.forget(thread, death);

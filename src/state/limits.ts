@@ -1,16 +1,18 @@
 // What each client may do: a client whose token bucket is empty, or that has too many connections open, is refused here.
 // Pure: time is an argument. Every admission is a lease; the open count of a client is the number of its living leases
-// and cannot drift. The ledger holds the rule in force, beside the buckets that it governs: all threads change over at once.
+// and cannot drift. The ledger holds the rules in force, beside the buckets that they govern: all threads change over at
+// once.
 
-import { keyOf } from "./client-table.ts";
+import { groupPattern, type ClientLimit, type ClientRule } from "./client-rules.ts";
+import { KEY_WORDS, keyOf } from "./client-table.ts";
 import { WORD, type Ledger } from "./ledger.ts";
-import { changeRule, returnToken, takeToken, tokensLeft, type BucketRule } from "./token-bucket.ts";
+import { RuleBook, RuleSet, type FullRule } from "./rule-book.ts";
+import { changeRule, returnToken, takeToken, tokensLeft } from "./token-bucket.ts";
 
-/** The limits of every client. */
-export interface ClientRule extends BucketRule {
-  /** Connections that one client may have open at a time; undefined for no limit. */
-  readonly maxConnections?: number | undefined;
-}
+export type { ClientRule } from "./client-rules.ts";
+
+/** Keys of groups that a thread remembers, so that it does not hash them again. */
+const MAX_GROUP_KEYS = 1_000;
 
 /** Rows swept at a time, some tens of microseconds, before other threads get the ledger again. */
 const SWEEP_PORTION_ROWS = 4_096;
@@ -44,36 +46,44 @@ export class ClientLease {
 /** All clients that have a connection open or a bucket that is not full; others are not stored. */
 export class Limits {
   readonly #ledger: Ledger;
-  readonly #rule: RuleInForce;
+  readonly #book: RuleBook;
+  readonly #groupKeys = new Map<string, Int32Array>();
 
-  /** @param rule ignored if the ledger already has a rule from another thread, until {@link setRule} */
-  constructor(ledger: Ledger, rule: ClientRule) {
+  /**
+   * The rules are ignored if the ledger already has some from another thread, until {@link setRule}.
+   * @param rule everybody's
+   * @param limits those of single clients and groups
+   */
+  constructor(ledger: Ledger, rule: ClientRule, limits: readonly ClientLimit[] = []) {
     this.#ledger = ledger;
-    this.#rule = new RuleInForce(ledger.words);
+    this.#book = new RuleBook(ledger.rules);
     ledger.lock();
     try {
-      if (this.#rule.fillRate === 0) this.#rule.replace(rule);
+      if (this.#book.isBlank) this.#book.replace(RuleSet.of({ rateLimit: rule, limits }));
     } finally {
       ledger.unlock();
     }
   }
 
   /**
-   * Changes the rule for all threads; only the first call has an effect. Open counts stay. Each bucket keeps its number
+   * Changes the rules for all threads; only the first call has an effect. Open counts stay. Each bucket keeps its number
    * of missing tokens; a smaller new bucket may become empty.
    */
-  setRule(rule: ClientRule, now: number): void {
+  setRule(rule: ClientRule, now: number, limits: readonly ClientLimit[] = []): void {
     const { clients } = this.#ledger;
-    const before = this.#rule;
+    const next = RuleSet.of({ rateLimit: rule, limits });
     this.#ledger.lock();
     try {
-      if (before.capacity !== rule.capacity || before.fillRate !== rule.fillRate) {
-        for (let place = 0; place < clients.size; place++) {
-          const row = clients.rowAt(place);
-          clients.fullAt[row] = changeRule(clients.fullAt[row] as number, now, before, rule);
-        }
+      const before = this.#book.set;
+      if (next.equals(before)) return;
+      for (let place = 0; place < clients.size; place++) {
+        const row = clients.rowAt(place);
+        const keys = this.#keysAt(row);
+        const [old, own] = [before.find(keys), next.find(keys)];
+        if (old.capacity === own.capacity && old.fillRate === own.fillRate) continue;
+        clients.fullAt[row] = changeRule(clients.fullAt[row] as number, now, old, own);
       }
-      this.#rule.replace(rule);
+      this.#book.replace(next);
     } finally {
       this.#ledger.unlock();
     }
@@ -92,11 +102,11 @@ export class Limits {
     this.#ledger.lock();
     try {
       row = clients.find(key);
-      const fullAt = this.#take(row, now);
+      const fullAt = this.#take(row, this.#ruleOf(client, key, row), now);
       if (typeof fullAt === "string") return fullAt;
       if (row === -1) {
         if (clients.full && !this.#makeRoom(now)) return "overloaded";
-        row = clients.insert(key);
+        row = clients.insert(key, this.#groupKey(client));
       }
       clients.fullAt[row] = fullAt;
       clients.open.add(row, 1);
@@ -111,7 +121,8 @@ export class Limits {
     const key = keyOf(client);
     this.#ledger.lock();
     try {
-      const fullAt = this.#take(this.#ledger.clients.find(key), now);
+      const row = this.#ledger.clients.find(key);
+      const fullAt = this.#take(row, this.#ruleOf(client, key, row), now);
       return typeof fullAt === "string" ? fullAt : undefined;
     } finally {
       this.#ledger.unlock();
@@ -119,11 +130,38 @@ export class Limits {
   }
 
   /** When a client's bucket would be full after one more connection, or why it gets none. */
-  #take(row: number, now: number): number | "connection_limit" | "rate_limited" {
+  #take(row: number, rule: FullRule, now: number): number | "connection_limit" | "rate_limited" {
     const { clients } = this.#ledger;
     const open = row === -1 ? 0 : (clients.open.total[row] as number);
-    if (open >= this.#rule.maxConnections) return "connection_limit";
-    return takeToken(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule) ?? "rate_limited";
+    if (open >= rule.maxConnections) return "connection_limit";
+    return takeToken(row === -1 ? 0 : (clients.fullAt[row] as number), now, rule) ?? "rate_limited";
+  }
+
+  /** @param row -1 for a client that is not stored */
+  #ruleOf(client: string, key: Int32Array, row: number): FullRule {
+    if (!this.#book.hasLimits) return this.#book.everybody;
+    return this.#book.set.find(
+      row === -1 ? { own: key, ownAt: 0, group: this.#groupKey(client), groupAt: 0 } : this.#keysAt(row),
+    );
+  }
+
+  #ruleAt(row: number): FullRule {
+    return this.#book.hasLimits ? this.#book.set.find(this.#keysAt(row)) : this.#book.everybody;
+  }
+
+  #keysAt(row: number) {
+    const { keys: own, groups: group } = this.#ledger.clients;
+    return { own, ownAt: KEY_WORDS * row, group, groupAt: KEY_WORDS * row };
+  }
+
+  #groupKey(client: string): Int32Array {
+    const pattern = groupPattern(client);
+    const known = this.#groupKeys.get(pattern);
+    if (known !== undefined) return known;
+    if (this.#groupKeys.size >= MAX_GROUP_KEYS) this.#groupKeys.clear();
+    const key = keyOf(pattern);
+    this.#groupKeys.set(pattern, key);
+    return key;
   }
 
   /**
@@ -139,7 +177,7 @@ export class Limits {
       row = clients.find(key);
       if (row === -1) {
         if (clients.full && !this.#makeRoom(now)) return undefined;
-        row = clients.insert(key);
+        row = clients.insert(key, this.#groupKey(client));
       }
       clients.open.add(row, 1);
     } finally {
@@ -180,15 +218,11 @@ export class Limits {
     this.#ledger.lock();
     try {
       const row = clients.find(key);
-      return tokensLeft(row === -1 ? 0 : (clients.fullAt[row] as number), now, this.#rule);
+      const rule = this.#ruleOf(client, key, row);
+      return tokensLeft(row === -1 ? 0 : (clients.fullAt[row] as number), now, rule);
     } finally {
       this.#ledger.unlock();
     }
-  }
-
-  /** Tokens in a full bucket; Infinity without buckets. */
-  get capacity(): number {
-    return this.#rule.capacity;
   }
 
   /** Clients stored. */
@@ -201,7 +235,7 @@ export class Limits {
     const { clients } = this.#ledger;
     this.#ledger.lock();
     try {
-      if (refund) clients.fullAt[row] = returnToken(clients.fullAt[row] as number, this.#rule);
+      if (refund) clients.fullAt[row] = returnToken(clients.fullAt[row] as number, this.#ruleAt(row));
       clients.open.add(row, -1);
     } finally {
       this.#ledger.unlock();
@@ -227,32 +261,5 @@ export class Limits {
       const row = clients.rowAt(place);
       if (clients.open.total[row] === 0 && (clients.fullAt[row] as number) <= now) clients.removeAt(place);
     }
-  }
-}
-
-/** The rule of the buckets in the ledger. */
-class RuleInForce implements BucketRule {
-  readonly #words: Float64Array;
-
-  constructor(words: Float64Array) {
-    this.#words = words;
-  }
-
-  get capacity(): number {
-    return this.#words[WORD.capacity] as number;
-  }
-
-  get fillRate(): number {
-    return this.#words[WORD.fillRate] as number;
-  }
-
-  get maxConnections(): number {
-    return this.#words[WORD.maxConnections] as number;
-  }
-
-  replace({ capacity, fillRate, maxConnections = Infinity }: ClientRule): void {
-    this.#words[WORD.capacity] = capacity;
-    this.#words[WORD.fillRate] = fillRate;
-    this.#words[WORD.maxConnections] = maxConnections;
   }
 }

@@ -26,6 +26,22 @@ export function groupRow({ upstream, groups }: Pool, group: string): number | un
   return groups.get(upstream.anyGroup ? "" : group);
 }
 
+/** Why a connection gets no target, after the balancer has found none; with a detail where it is for a cap. */
+export function withoutTarget({ upstream, balancer }: Pool): {
+  readonly reason: "connection_limit" | "no_target";
+  readonly detail?: string;
+} {
+  const { name, maxConnections } = upstream;
+  switch (balancer.full) {
+    case "upstream_full":
+      return { reason: "connection_limit", detail: `upstream ${name}: ${maxConnections}` };
+    case "targets_full":
+      return { reason: "no_target", detail: "every target that is left has its maxConnections" };
+    case undefined:
+      return { reason: "no_target" };
+  }
+}
+
 /** What pools are built from. */
 export interface PoolSources {
   readonly config: Pick<Config, "upstreams">;
@@ -49,13 +65,18 @@ export function makePools(
   config.upstreams.forEach((upstream, i) => {
     const own = slots[i] ?? [];
     const targets = new Map<number, Target>(upstream.targets.map((target, j) => [own[j] as number, target]));
-    const rules = Array.from(targets, ([slot, { weight, backup }]) => ({ slot, weight, backup }));
+    const rules = Array.from(targets, ([slot, { weight, backup, maxConnections }]) => ({
+      slot,
+      weight,
+      backup,
+      maxConnections,
+    }));
     const tls = tlsOf(upstream, upstreamCredentials[i]);
     const row = counted.upstreams.get(upstream.name) as number;
     const groups = counted.groups.get(upstream.name) as ReadonlyMap<string, number>;
     const known = before.get(upstream.name);
     if (known === undefined) {
-      const balancer = new Balancer(ledger, rules, upstream);
+      const balancer = new Balancer(ledger, rules, upstream, row);
       pools.set(upstream.name, { upstream, targets, tls, balancer, row, groups, removed: false });
     } else {
       known.balancer.update(rules, upstream);

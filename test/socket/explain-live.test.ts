@@ -21,7 +21,12 @@ afterAll(() => spy.mockRestore());
 let visits: Visit[] = [];
 beforeEach(() => void (visits = []));
 
-type Over = NonNullable<Parameters<typeof startProxy>[1]>;
+type Over = NonNullable<Parameters<typeof startProxy>[1]> & {
+  targets?: string[];
+  /** The `maxConnections` of the upstream, or of its target. */
+  upstreamCap?: number;
+  targetCap?: number;
+};
 
 const alice = (name = "alice") => ({ cert: cert(`${name}.crt`), key: cert("key.pem") });
 
@@ -31,8 +36,17 @@ class Stand implements AsyncDisposable {
   readonly origin = echoOrigin();
   proxy!: TestProxy;
 
-  async start({ targets, ...over }: Over & { targets?: string[] } = {}): Promise<this> {
+  async start({ targets, upstreamCap, targetCap, ...over }: Over = {}): Promise<this> {
     const admin = { socket: this.folder.socket };
+    const upstreams = [
+      {
+        name: "test",
+        targets: [{ address: this.origin.target, ...(targetCap && { maxConnections: targetCap }) }],
+        authorizedGroups: ["admin"],
+        ...(upstreamCap && { maxConnections: upstreamCap }),
+      },
+    ];
+    if (upstreamCap !== undefined || targetCap !== undefined) over = { ...over, upstreams };
     this.proxy = await startProxy(targets ?? [this.origin.target], { watch: false, admin, ...over });
     return this;
   }
@@ -70,7 +84,7 @@ const block = (text: string): Block => ({
 
 interface Case {
   readonly reason: string;
-  readonly over: Over & { targets?: string[] };
+  readonly over: Over;
   /** What happens before the client comes that is refused. */
   before(stand: Stand): Promise<unknown>;
   readonly step: string;
@@ -111,6 +125,40 @@ const CASES: Case[] = [
     before: async () => {},
     step: "address",
     key: "listener.deny[1]",
+  },
+  {
+    reason: "connection_limit",
+    over: {
+      rateLimit: { maxConnections: 9 },
+      limits: [
+        { match: "*@admin", capacity: 5 },
+        { match: "alice@admin", maxConnections: 1 },
+      ],
+    },
+    before: served,
+    step: "open",
+    key: "limits[1].maxConnections",
+  },
+  {
+    reason: "rate_limited",
+    over: { limits: [{ match: "*@admin", capacity: 1, fillRate: "1h" }] },
+    before: served,
+    step: "tokens",
+    key: "limits[0].capacity",
+  },
+  {
+    reason: "connection_limit",
+    over: { upstreamCap: 1 },
+    before: served,
+    step: "target",
+    key: "upstreams[0].maxConnections",
+  },
+  {
+    reason: "no_target",
+    over: { targetCap: 1 },
+    before: served,
+    step: "target",
+    key: "upstreams[0].targets",
   },
   {
     reason: "no_target",

@@ -66,6 +66,25 @@ describe.skipIf(noRedis)("three proxies, with one and two workers", () => {
     await end(proxies);
   });
 
+  test("share the limits of a group and of a client, each over all of them", async () => {
+    await using redis = await Redis.start();
+    using origin = echoOrigin();
+    const proxies = await three([origin.target], {
+      fleet: quick(redis, { timeout: "250ms" }),
+      rateLimit: { capacity: "unlimited" },
+      limits: [
+        { match: "*@admin", maxConnections: 4 },
+        { match: "bob@admin", capacity: 6, fillRate: "1h", maxConnections: 50 },
+      ],
+    });
+    const among = async (name: string) => {
+      const all = Array.from({ length: 30 }, (_, i) => served(proxies[i % 3]!.port, name));
+      return (await Promise.all(all)).filter((client) => client !== undefined).length;
+    };
+    expect([await among("alice"), await among("bob")]).toEqual([4, 6]);
+    await end(proxies);
+  });
+
   test(
     "never have more connections of a client open than its cap, over a time of coming and going",
     async () => {
@@ -284,6 +303,20 @@ describe.skipIf(noRedis).each([1, 2])("while the store is asked, with %i workers
     expect(await echoes(it.client)).toBe(true);
     it.redis.goOn();
     await known(it.redis, 0).catch(() => {});
+  });
+
+  test("limits of a group and of a client are in force for the next question", async () => {
+    await using it = await asking();
+    const limits = [
+      { match: "*@admin", capacity: 1 },
+      { match: "bob@admin", capacity: 2 },
+    ];
+    await it.proxy.proxy.reload(testConfig([it.origin.target], { ...it.config, limits }));
+    it.redis.goOn();
+    expect(await echoes(it.client)).toBe(true);
+    expect(await served(it.proxy.port)).toBeUndefined();
+    for (let i = 0; i < 2; i++) expect(await served(it.proxy.port, "bob")).toBeDefined();
+    expect(await served(it.proxy.port, "bob")).toBeUndefined();
   });
 
   test("another capacity is in force for the next question", async () => {

@@ -109,6 +109,17 @@ describe.each([1, 2])("with %p workers, a shadow", (workers) => {
     expect(await echoes(alice)).toBe(true);
   });
 
+  test("has limits of groups and clients of its own", async () => {
+    using origin = echoOrigin();
+    const limits = [{ match: "*@admin", maxConnections: 1 }];
+    const next = shadowFile([origin.target], { rateLimit: { capacity: "unlimited" }, limits });
+    await using proxy = await start(origin.target, next);
+    expect(await served(proxy.port)).toBeDefined();
+    expect(await served(proxy.port)).toBeDefined();
+    await proxy.log.count("shadow", 1);
+    expect(differences(proxy)).toEqual(["alice@admin test allowed refused connection_limit"]);
+  });
+
   test("has buckets and open counts of its own", async () => {
     using origin = echoOrigin();
     const rateLimit = { capacity: 4, fillRate: "1h", maxConnections: 2 };

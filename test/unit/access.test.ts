@@ -100,6 +100,32 @@ describe("the summary", () => {
     ).toEqual(lines);
   });
 
+  test("lists limits of groups and clients with what comes from wider rules, and caps", () => {
+    const faults: never[] = [];
+    const written = {
+      upstreams: [
+        {
+          name: "a",
+          targets: [{ address: "10.0.0.1:1", maxConnections: 5 }],
+          anyGroup: true,
+          maxConnections: 9,
+        },
+      ],
+      rateLimit: { maxConnections: 3 },
+      limits: [
+        { match: "*@etl", capacity: "unlimited" as const },
+        { match: "a@dba", fillRate: "2s", maxConnections: 4 },
+      ],
+    };
+    const config = resolveConfig(written, { directory: "/", cores: 1 }, faults);
+    const text = summary(config, { differences: differences(written) });
+    expect(text).toMatch(/^ {2}targets +10\.0\.0\.1:1 \(at most 5 open\)$/m);
+    expect(text).toMatch(/^ {2}limit of +\*@etl: no bucket, 3 open at once$/m);
+    expect(text).toMatch(/^ {2}limit of +a@dba: 10 connections, one more every 2s, 4 open at once$/m);
+    expect(text).toMatch(/^ *upstreams\[0\]\.maxConnections +9 \(built-in: none\)$/m);
+    expect(text).not.toContain("limits[");
+  });
+
   test("shows it there alone, and not as a difference again", () => {
     const upstream = { name: "a", targets: ["10.0.0.1:1"] };
     expect(differences({ upstreams: [{ ...upstream, anyGroup: true }] })).toEqual([]);

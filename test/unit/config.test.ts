@@ -79,6 +79,7 @@ test("an empty configuration resolves to the built-in one", () => {
     ],
     fallback: "echo",
     rateLimit: { capacity: 10, fillRate: 1_000, maxConnections: undefined },
+    limits: [],
     tests: [],
     fleet: undefined,
   });
@@ -201,7 +202,7 @@ test("a configuration with every key resolves", () => {
         name: "db",
         targets: [
           "db.internal:5432",
-          { address: "[::1]:1", weight: 3 },
+          { address: "[::1]:1", weight: 3, maxConnections: 20 },
           { address: "unix:/run/db.sock", backup: true },
         ],
         authorizedGroups: ["dba", "ops"],
@@ -210,6 +211,7 @@ test("a configuration with every key resolves", () => {
         serverNames: ["DB.Example.com.", "*.db.example.com"],
         healthCheck: { interval: "1s", fall: 5 },
         slowStart: "10s",
+        maxConnections: 50,
         tls: { ca: "ca", certificate: "/c", privateKey: "/k", serverName: "db.internal" },
         proxyProtocol: "v2",
       },
@@ -235,6 +237,10 @@ test("a configuration with every key resolves", () => {
       exempt: ["10.0.0.0/8", "2001:db8::/32", "::1"],
     },
     rateLimit: { capacity: 3, fillRate: "250ms", maxConnections: 7 },
+    limits: [
+      { match: "*@etl", capacity: "unlimited" },
+      { match: "alice@dba", fillRate: "1s", maxConnections: 9 },
+    ],
     tests: [
       { client: "alice@dba", serverName: "db.example.com", listener: "[::1]:7000", expect: "db" },
       {
@@ -319,7 +325,7 @@ test("a configuration with every key resolves", () => {
         name: "db",
         targets: [
           { address: { hostname: "db.internal", port: 5432 }, weight: 1, backup: false },
-          { address: { hostname: "::1", port: 1 }, weight: 3, backup: false },
+          { address: { hostname: "::1", port: 1 }, weight: 3, backup: false, maxConnections: 20 },
           { address: { unix: "/run/db.sock" }, weight: 1, backup: true },
         ],
         authorizedGroups: ["dba", "ops"],
@@ -329,12 +335,17 @@ test("a configuration with every key resolves", () => {
         healthCheck: { interval: 1_000, timeout: 1_000, rise: 2, fall: 5 },
         fall: 5,
         slowStart: 10_000,
+        maxConnections: 50,
         tls: { ca: "/etc/proxy/ca", certificate: "/c", privateKey: "/k", serverName: "db.internal" },
         proxyProtocol: "v2",
       },
     ],
     fallback: undefined,
     rateLimit: { capacity: 3, fillRate: 250, maxConnections: 7 },
+    limits: [
+      { match: "*@etl", capacity: Infinity },
+      { match: "alice@dba", fillRate: 1_000, maxConnections: 9 },
+    ],
     tests: [
       {
         client: "alice@dba",
@@ -445,6 +456,19 @@ describe("faults of a configuration", () => {
       "limits out of range",
       { rateLimit: { capacity: Infinity, fillRate: 0, maxConnections: -1 } },
       ["rateLimit.capacity", "rateLimit.fillRate", "rateLimit.maxConnections"],
+    ],
+    [
+      "limits of clients that are wrong",
+      {
+        limits: [
+          { match: "*@a", capacity: 0 },
+          { match: "a", fillRate: "1s" },
+          { match: "b@c" },
+          { capacity: 1 },
+          { match: "*@a", maxConnections: 1 },
+        ],
+      },
+      [...["limits[0].capacity", "limits[1].match", "limits[2]", "limits[3].match", "limits[4].match"]],
     ],
     [
       "null instead of a value",

@@ -88,7 +88,7 @@ test("the client table rebuilds its index and order from its rows, however damag
     const random = new Random(seed);
     const { table, arrays } = openTable(32);
     const names = Array.from({ length: random.int(1, 32) }, (_, i) => `user${i}@${seed}`);
-    const rows = new Map(names.map((name) => [name, table.insert(keyOf(name))]));
+    const rows = new Map(names.map((name) => [name, table.insert(keyOf(name), keyOf("*@x"))]));
     for (let i = random.int(0, names.length - 1); i > 0; i--) {
       const place = random.int(0, table.size - 1);
       for (const [name, row] of rows) if (row === table.rowAt(place)) rows.delete(name);
@@ -104,7 +104,7 @@ test("the client table rebuilds its index and order from its rows, however damag
     for (const name of names) expect(table.find(keyOf(name))).toBe(rows.get(name) ?? -1);
     while (!table.full) {
       const name = `new${table.size}@${seed}`;
-      rows.set(name, table.insert(keyOf(name)));
+      rows.set(name, table.insert(keyOf(name), keyOf("*@x")));
     }
     expect(new Set(rows.values()).size).toBe(32);
     for (const [name, row] of rows) expect(table.find(keyOf(name))).toBe(row);

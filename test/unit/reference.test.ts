@@ -74,6 +74,7 @@ describe("the JSON Schema", () => {
     shadow: { config: "next.toml" },
     handshakes: {},
     rateLimit: {},
+    limits: [{ match: "*@x", capacity: 1 }],
     tests: [{ client: "x@y", expect: "group_not_authorized" }],
     fleet: { store: { url: "rediss://store.example.com" }, tls: { ca: "a" } },
   };

@@ -41,6 +41,33 @@ function asking(over: Partial<ProxyConfig> = {}) {
 }
 
 describe("a replay", () => {
+  test("judges each client by its own limits, and gives back what an upstream at its cap did not serve", () => {
+    const limits = [
+      { match: "*@admin", capacity: 2, fillRate: "1h" },
+      { match: "bob@admin", capacity: 3 },
+    ];
+    const { replay, add } = asking({ limits });
+    for (let i = 0; i < 5; i++)
+      for (const client of ["alice@admin", "bob@admin"]) add("admitted", i, { client });
+    add("admitted", 6, { client: "carol@admin", id: "c" });
+    add("refused", 7, {
+      client: "carol@admin",
+      id: "c",
+      reason: "connection_limit",
+      detail: "upstream db: 1",
+    });
+    for (let i = 0; i < 3; i++) add("admitted", 8, { client: "carol@admin" });
+    expect(replay.result()).toMatchObject({
+      admissions: 14,
+      refusals: 0,
+      refusedBy: [
+        { client: "alice@admin", reason: "rate_limited", count: 3 },
+        { client: "bob@admin", reason: "rate_limited", count: 2 },
+        { client: "carol@admin", reason: "rate_limited", count: 1 },
+      ],
+    });
+  });
+
   test("counts admissions that would be refused, by client, upstream and reason", () => {
     const { replay, add } = asking();
     for (let i = 0; i < 14; i++) add("admitted", i, { client: "bob@etl" });

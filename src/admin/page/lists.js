@@ -30,8 +30,7 @@ const clientColumns = [
   {
     title: "Open",
     kind: "number",
-    text: ({ open, maxConnections: most }) =>
-      most === undefined ? count(open) : `${count(open)} of ${count(most)}`,
+    text: openOf,
     tone: ({ open, maxConnections }) => toneOf(open / maxConnections),
   },
   {

@@ -118,11 +118,20 @@ const targetColumns = [
     tone: ({ health, draining }) => (draining && health === "up" ? "warn" : HEALTH[health]),
   },
   { title: "Share", share: ({ share }) => share },
-  { title: "Open", kind: "number", text: ({ open }) => count(open) },
+  {
+    title: "Open",
+    kind: "number",
+    text: openOf,
+    tone: ({ open, maxConnections }) => toneOf(open / maxConnections),
+  },
   { title: "Weight", kind: "number", text: ({ weight }) => weight },
   { title: "Failures", kind: "number", text: ({ failures }) => count(failures) },
   targetActions,
 ];
+
+function openOf({ open, maxConnections: most }) {
+  return most === undefined ? count(open) : `${count(open)} of ${count(most)}`;
+}
 
 function showUpstreams(upstreams) {
   const create = () => make("section", "", make("h2"), make("p", "facts quiet small"), make("table"));
@@ -132,12 +141,12 @@ function showUpstreams(upstreams) {
     ({ name }) => name,
     create,
     (node, upstream) => {
-      const { name, open, admitted, refused, bytesIn, bytesOut, targets } = upstream;
+      const { name, admitted, refused, bytesIn, bytesOut, targets } = upstream;
       const [title, facts, table] = node.children;
       setText(title, `Upstream ${name}`);
       setText(
         facts,
-        `${count(open)} open · ${count(admitted)} admitted · ${count(refused)} refused · ${bytes(bytesIn)} in · ${bytes(bytesOut)} out`,
+        `${openOf(upstream)} open · ${count(admitted)} admitted · ${count(refused)} refused · ${bytes(bytesIn)} in · ${bytes(bytesOut)} out`,
       );
       const all = targets.reduce((sum, each) => sum + each.open, 0);
       const rows = targets.map((each) => ({ ...each, share: all === 0 ? 0 : each.open / all }));
