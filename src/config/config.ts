@@ -124,12 +124,23 @@ export interface Listener {
   readonly ca: string;
   readonly certificate: string;
   readonly privateKey: string;
+  readonly certificates: readonly ListenerCertificate[] | undefined;
+  /** The preferred one first. */
+  readonly alpn: readonly string[] | undefined;
   readonly crl: string | undefined;
   readonly sessionTickets: boolean;
   readonly reusePort: boolean;
   readonly upstream: string | undefined;
   /** Undefined: the Common Name. */
   readonly identity: IdentitySettings | undefined;
+}
+
+/** A further certificate of a listener. */
+export interface ListenerCertificate {
+  readonly certificate: string;
+  readonly privateKey: string;
+  /** Lower case; undefined for the names in the certificate. */
+  readonly serverNames: readonly string[] | undefined;
 }
 
 /** A complete {@link UpstreamConfig}. */

@@ -1,6 +1,7 @@
 // Accepts clients: the only place that calls Bun.listen with TLS. It holds the whole TLS policy.
 
-import { createServer, type TlsOptions } from "node:tls";
+import { createSecureContext, createServer, type TlsOptions } from "node:tls";
+import { matchServerName } from "../auth/server-name.ts";
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { Listener } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
@@ -8,7 +9,7 @@ import { StartError, cannotListen } from "../lib/errors.ts";
 import { leave, type Sockets } from "./handover.ts";
 import { isFree, libc, listenerOf } from "../lib/libc.ts";
 import { openPassed } from "../lib/systemd.ts";
-import { TUNNEL_PROTOCOL, offersTunnel } from "../lib/tunnel-protocol.ts";
+import { chooseProtocol } from "../lib/alpn.ts";
 
 /** An open port. */
 export interface Port {
@@ -19,7 +20,7 @@ export interface Port {
    * tickets from before become worthless: a new TLS context has new ticket keys.
    * @throws if TLS cannot use the credentials; then nothing has changed
    */
-  replace(credentials: Credentials, sessionTickets: boolean): void;
+  replace(credentials: Credentials, settings: TlsSettings): void;
   /**
    * Stops accepting; accepted connections continue. If the operator shares the port with other processes, it is left
    * without a gap and so accepts for a moment longer. A socket of systemd stays open there: connections wait in it for
@@ -29,6 +30,9 @@ export interface Port {
    */
   stop(atOnce?: boolean): Promise<void>;
 }
+
+/** What of a listener's settings concerns TLS. */
+type TlsSettings = Pick<Listener, "sessionTickets"> & Partial<Pick<Listener, "alpn">>;
 
 // BoringSSL's numbers for the options; TLS 1.3 is what remains (RFC 8446).
 const SSL_OP_NO_TLSv1 = 0x04000000;
@@ -49,15 +53,41 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
   };
 }
 
-/**
- * Answers ALPN: chooses the tunnel's protocol if a client offers it, and nothing otherwise, as if there were no ALPN.
- * (ALPNProtocols would end the handshakes of clients that offer other protocols only.) The runtime calls it only for clients
- * that use ALPN; Bun's types leave it out.
- */
-const protocolChoice: object = {
-  alpnCallback: (_socket: unknown, _serverName: unknown, offered: Uint8Array) =>
-    offersTunnel(offered) && TUNNEL_PROTOCOL,
-};
+/** What a port answers in a handshake, beside the TLS context of the listener. */
+class Answers {
+  #alpn: Listener["alpn"];
+  /** By server name; the runtime's own contexts. */
+  #contexts: ReadonlyMap<string, object> = new Map();
+
+  /** @throws if TLS cannot use the credentials; then nothing has changed */
+  replace(credentials: Credentials, { sessionTickets, alpn }: TlsSettings): void {
+    const { certificates = [], ca, crl } = credentials;
+    this.#contexts = new Map(
+      certificates.flatMap(({ cert, key, serverNames }) => {
+        // BoringSSL keeps the listener's rules for versions, tickets and client certificates, and takes the CAs from the
+        // chosen context. Each has all of it, so that no server name has a policy of its own.
+        const options = tlsOptions({ ca, cert, key, crl }, sessionTickets) as TlsOptions;
+        const { context } = createSecureContext(options) as { context: object };
+        return serverNames.map((name) => [name, context] as const);
+      }),
+    );
+    this.#alpn = alpn;
+  }
+
+  /**
+   * The runtime calls these only for clients that use ALPN, or send a server name; Bun's types leave them out.
+   * (ALPNProtocols would end the handshakes of clients that offer other protocols only.)
+   */
+  readonly handlers: object = {
+    alpnCallback: (_socket: unknown, _serverName: unknown, offered: Uint8Array) =>
+      chooseProtocol(offered, this.#alpn),
+    serverName: (_data: unknown, asked: string) => {
+      if (this.#contexts.size === 0) return undefined;
+      const name = matchServerName(this.#contexts, asked);
+      return name === undefined ? undefined : this.#contexts.get(name);
+    },
+  };
+}
 
 /**
  * Opens the port: TLS 1.3 only, with a mandatory client certificate.
@@ -65,14 +95,17 @@ const protocolChoice: object = {
  * @throws StartError if the address is not available
  */
 export function listen<Data>(
-  { address, sessionTickets, reusePort }: Pick<Listener, "address" | "sessionTickets" | "reusePort">,
+  listener: Pick<Listener, "address" | "reusePort"> & TlsSettings,
   credentials: Credentials,
   handlers: Bun.SocketHandler<Data>,
   sockets: Sockets = { count: 1, last: true },
 ): Port {
+  const { address, sessionTickets, reusePort } = listener;
   const { systemd } = address;
   const shared = reusePort && systemd === undefined;
   const reuse = shared || sockets.count > 1;
+  const answers = new Answers();
+  answers.replace(credentials, listener);
   const open = (place: { hostname: string } | { fd: number }) =>
     Bun.listen<Data>({
       // Bun's types leave descriptors and reusePort out.
@@ -82,7 +115,7 @@ export function listen<Data>(
       // Without it Bun answers the client's end with its own, and half-close does not work.
       allowHalfOpen: true,
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
-      socket: { ...handlers, ...protocolChoice },
+      socket: { ...handlers, ...answers.handlers },
     });
   const bind = (hostname: string) => open({ hostname });
   const passed = systemd === undefined ? undefined : openPassed(systemd);
@@ -100,7 +133,13 @@ export function listen<Data>(
     let closed: Promise<void> | undefined;
     return {
       address: systemd === undefined ? { hostname: server.hostname, port: server.port } : address,
-      replace: (next, tickets) => replaceContext(server, tlsOptions(next, tickets) as TlsOptions),
+      replace(next, settings) {
+        const options = tlsOptions(next, settings.sessionTickets) as TlsOptions;
+        // It throws where TLS cannot use them, before anything has changed.
+        createSecureContext(options);
+        answers.replace(next, settings);
+        replaceContext(server, options);
+      },
       stop(atOnce = !shared) {
         if (atOnce) {
           hurry.abort();
