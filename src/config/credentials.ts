@@ -150,11 +150,10 @@ function* named(
       for (const name of namesMissingIn(x509, serverNames))
         found.warn(`${file} does not hold ${quote(name)}, its server name: clients may refuse it`);
     }
-    all.push({ ...pair, serverNames });
+    all.push({ ...pair, keyType: x509?.publicKey.asymmetricKeyType ?? "", serverNames });
     yield;
   }
-  const names = all.map(({ serverNames }) => serverNames);
-  for (const { place, problem } of claimedTwice(names, `${key}.certificates`))
+  for (const { place, problem } of claimedTwice(all, `${key}.certificates`))
     faults.push({ key: `${key}.certificates[${place}].serverNames`, problem });
   return all;
 }

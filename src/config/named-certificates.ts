@@ -8,6 +8,8 @@ import { quote } from "../lib/errors.ts";
 export interface NamedCertificate {
   readonly cert: string;
   readonly key: string;
+  /** The kind of its key, such as `rsa` or `ec`. A server name may have a certificate of each kind. */
+  readonly keyType: string;
   /** At least one, each in the form that `parseServerName` returns. */
   readonly serverNames: readonly string[];
 }
@@ -28,24 +30,24 @@ export function namesMissingIn(certificate: X509Certificate, serverNames: readon
 }
 
 /**
- * Finds server names that several certificates claim.
- * @param names of each certificate
+ * Finds server names that several certificates with keys of the same kind claim.
  * @returns the place of each second one, with the fault
  */
 export function claimedTwice(
-  names: readonly (readonly string[])[],
+  all: readonly Pick<NamedCertificate, "serverNames" | "keyType">[],
   key: string,
 ): { readonly place: number; readonly problem: string }[] {
   const owners = new Map<string, number>();
-  return names.flatMap((each, place) =>
-    each.flatMap((name) => {
-      const owner = owners.get(name);
-      if (owner === undefined) owners.set(name, place);
+  return all.flatMap(({ serverNames, keyType }, place) =>
+    serverNames.flatMap((name) => {
+      const claim = `${keyType} ${name}`;
+      const owner = owners.get(claim);
+      if (owner === undefined) owners.set(claim, place);
       if (owner === undefined || name === "") return [];
       const problem =
         owner === place
           ? `${quote(name)} is given twice`
-          : `${quote(name)} is taken by ${key}[${owner}]; a server name has one certificate`;
+          : `${quote(name)} is taken by ${key}[${owner}]; a server name has one certificate for each kind of key`;
       return [{ place, problem }];
     }),
   );

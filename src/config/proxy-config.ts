@@ -242,7 +242,8 @@ export interface ListenerConfig {
   privateKey?: string;
   /**
    * More certificates of the proxy, for some server names. Exact names win over `*.` suffixes; all other
-   * clients see `certificate`. `ca` is the same for all. Built in: none.
+   * clients see `certificate`. A name may have one with an RSA key and one with an ECDSA key. `ca` is the
+   * same for all. Built in: none.
    */
   certificates?: CertificateConfig[];
   /**

@@ -92,7 +92,7 @@ const LISTENER = {
   privateKey: demonstration(pemPath, "certs/server.key", "The certificate's private key, not encrypted."),
   certificates: optional(
     list(CERTIFICATE, "certificate"),
-    "More certificates of the proxy, for some server names. Exact names win over `*.` suffixes; all other clients see `certificate`. `ca` is the same for all.",
+    "More certificates of the proxy, for some server names. Exact names win over `*.` suffixes; all other clients see `certificate`. A name may have one with an RSA key and one with an ECDSA key. `ca` is the same for all.",
   ),
   alpn: optional(
     list(protocolName, "protocol", { unique: (each) => each }),

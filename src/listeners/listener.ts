@@ -40,7 +40,14 @@ const SSL_OP_NO_TLSv1_1 = 0x10000000;
 const SSL_OP_NO_TLSv1_2 = 0x08000000;
 const SSL_OP_NO_TICKET = 0x00004000;
 
-function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
+/** What one TLS context is made of. */
+interface ContextFiles {
+  readonly ca: readonly string[];
+  readonly cert: string | string[];
+  readonly key: string | string[];
+}
+
+function tlsOptions({ ca, cert, key }: ContextFiles, sessionTickets: boolean) {
   return {
     ca: [...ca],
     cert,
@@ -53,6 +60,34 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
   };
 }
 
+/**
+ * The runtime's own TLS contexts for the further certificates, by server name. BoringSSL keeps the listener's rules for
+ * versions and client certificates, but verifies clients by the CAs of the chosen context. Each context has all of it, so
+ * that no server name has a policy of its own. A ticket is good for its own context only.
+ */
+function contextsOf({ certificates = [], ca }: Credentials, sessionTickets: boolean): Map<string, object> {
+  const byName = Map.groupBy(
+    certificates.flatMap((each, i) => each.serverNames.map((name) => ({ ...each, i, name }))),
+    ({ name }) => name,
+  );
+  const made = new Map<string, object>();
+  const contexts = new Map<string, object>();
+  for (const [name, all] of byName) {
+    // Several have keys of different kinds: BoringSSL chooses the one that the client can verify.
+    const places = all.map(({ i }) => i).join();
+    let context = made.get(places);
+    if (context === undefined) {
+      const pairs = { ca, cert: all.map(({ cert }) => cert), key: all.map(({ key }) => key) };
+      ({ context } = createSecureContext(tlsOptions(pairs, sessionTickets) as TlsOptions) as {
+        context: object;
+      });
+      made.set(places, context);
+    }
+    contexts.set(name, context);
+  }
+  return contexts;
+}
+
 /** What a port answers in a handshake, beside the TLS context of the listener. */
 class Answers {
   #alpn: Listener["alpn"];
@@ -61,16 +96,7 @@ class Answers {
 
   /** @throws if TLS cannot use the credentials; then nothing has changed */
   replace(credentials: Credentials, { sessionTickets, alpn }: TlsSettings): void {
-    const { certificates = [], ca, crl } = credentials;
-    this.#contexts = new Map(
-      certificates.flatMap(({ cert, key, serverNames }) => {
-        // BoringSSL keeps the listener's rules for versions, tickets and client certificates, and takes the CAs from the
-        // chosen context. Each has all of it, so that no server name has a policy of its own.
-        const options = tlsOptions({ ca, cert, key, crl }, sessionTickets) as TlsOptions;
-        const { context } = createSecureContext(options) as { context: object };
-        return serverNames.map((name) => [name, context] as const);
-      }),
-    );
+    this.#contexts = contextsOf(credentials, sessionTickets);
     this.#alpn = alpn;
   }
 

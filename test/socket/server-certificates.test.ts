@@ -200,6 +200,48 @@ test("a tunnel is answered by any server name", async () => {
   }
 });
 
+test("a ticket is good for the certificate of its server name only", async () => {
+  using origin = echoOrigin();
+  await using proxy = await startProxy([origin.target], {
+    watch: false,
+    listener: { certificates: [files(file("a.test", "a2.test")), files(file("b.test"))] },
+  });
+  const first = await visit(proxy.port, { serverName: "a.test" });
+  first.leave();
+  const reused: Record<string, boolean> = {};
+  for (const serverName of ["a.test", "b.test", "localhost"]) {
+    const again = await visit(proxy.port, { serverName, session: first.session });
+    expect(again.served).toBe(true);
+    reused[serverName] = again.reused;
+    again.leave();
+  }
+  expect(reused).toEqual({ "a.test": true, "b.test": false, localhost: false });
+});
+
+const openssl = Bun.which("openssl");
+test.skipIf(openssl === null)(
+  "a server name that has an RSA and an ECDSA certificate shows the one that the client can verify",
+  async () => {
+    using origin = echoOrigin();
+    const rsa = { certificate: certPath("server.crt"), privateKey: certPath("key.pem") };
+    const certificates = [rsa, ECDSA].map((each) => ({ ...each, serverNames: ["both.test"] }));
+    await using proxy = await startProxy([origin.target], { listener: { certificates } });
+    const kind = async (client: string[], algorithms: string) => {
+      const args = ["s_client", "-connect", `127.0.0.1:${proxy.port}`, "-servername", "both.test"];
+      const run = Bun.spawn([openssl!, ...args, ...client, "-sigalgs", algorithms], {
+        stdin: "ignore",
+        stderr: "ignore",
+      });
+      return /Peer signature type: (\S+)/.exec(await run.stdout.text())?.[1];
+    };
+    const alice = ["-cert", certPath("alice.crt"), "-key", certPath("key.pem")];
+    expect(await kind(alice, "RSA-PSS+SHA256")).toBe("RSA-PSS");
+    expect(await kind(alice, "ECDSA+SHA256:RSA-PSS+SHA256")).toBe("ECDSA");
+    const eve = ["-cert", certPath("ecdsa.crt"), "-key", certPath("ecdsa.pem")];
+    expect(await kind(eve, "ECDSA+SHA256")).toBe("ECDSA");
+  },
+);
+
 test("a ticket from one server name reaches no more by another than its client may, and nothing after a reload", async () => {
   using origin = echoOrigin();
   const certificates = [files(file("other.test"))];
