@@ -25,8 +25,10 @@ export function namesIn({ subjectAltName = "" }: Pick<X509Certificate, "subjectA
 
 /** Those of these server names that the certificate does not hold, so that clients refuse it. */
 export function namesMissingIn(certificate: X509Certificate, serverNames: readonly string[]): string[] {
-  // Anything may stand for a star: a certificate holds it only by a star of its own.
-  return serverNames.filter((name) => certificate.checkHost(name.replace("*", "any")) === undefined);
+  // Anything may stand for a star: a certificate holds it only by a star of its own. A name at fault is "".
+  return serverNames.filter(
+    (name) => name !== "" && certificate.checkHost(name.replace("*", "any")) === undefined,
+  );
 }
 
 /**
@@ -54,8 +56,8 @@ export function claimedTwice(
 }
 
 /** What the certificate is called in warnings and in `proxy check`. */
-export function nameOfCertificate({ serverNames }: NamedCertificate): string {
+export function nameOfCertificate({ serverNames, keyType }: NamedCertificate): string {
   const [first = "", ...others] = serverNames;
   const more = others.length === 0 ? "" : ` and ${others.length} more`;
-  return `the proxy's certificate for ${quote(first)}${more}`;
+  return `the proxy's certificate for ${quote(first)}${more} (${keyType.toUpperCase()})`;
 }
