@@ -1,15 +1,14 @@
 // Accepts clients: the only place that calls Bun.listen with TLS. It holds the whole TLS policy.
 
 import { createSecureContext, createServer, type TlsOptions } from "node:tls";
-import { matchServerName } from "../auth/server-name.ts";
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { Listener } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
 import { StartError, cannotListen } from "../lib/errors.ts";
+import { Answers } from "./answers.ts";
 import { leave, type Sockets } from "./handover.ts";
 import { isFree, libc, listenerOf } from "../lib/libc.ts";
 import { openPassed } from "../lib/systemd.ts";
-import { chooseProtocol } from "../lib/alpn.ts";
 
 /** An open port. */
 export interface Port {
@@ -60,59 +59,9 @@ function tlsOptions({ ca, cert, key }: ContextFiles, sessionTickets: boolean) {
   };
 }
 
-/**
- * The runtime's own TLS contexts for the further certificates, by server name. BoringSSL keeps the listener's rules for
- * versions and client certificates, but verifies clients by the CAs of the chosen context. Each context has all of it, so
- * that no server name has a policy of its own. A ticket is good for its own context only.
- */
-function contextsOf({ certificates = [], ca }: Credentials, sessionTickets: boolean): Map<string, object> {
-  const byName = Map.groupBy(
-    certificates.flatMap((each, i) => each.serverNames.map((name) => ({ ...each, i, name }))),
-    ({ name }) => name,
-  );
-  const made = new Map<string, object>();
-  const contexts = new Map<string, object>();
-  for (const [name, all] of byName) {
-    // Several have keys of different kinds: BoringSSL chooses the one that the client can verify.
-    const places = all.map(({ i }) => i).join();
-    let context = made.get(places);
-    if (context === undefined) {
-      const pairs = { ca, cert: all.map(({ cert }) => cert), key: all.map(({ key }) => key) };
-      ({ context } = createSecureContext(tlsOptions(pairs, sessionTickets) as TlsOptions) as {
-        context: object;
-      });
-      made.set(places, context);
-    }
-    contexts.set(name, context);
-  }
-  return contexts;
-}
-
-/** What a port answers in a handshake, beside the TLS context of the listener. */
-class Answers {
-  #alpn: Listener["alpn"];
-  /** By server name; the runtime's own contexts. */
-  #contexts: ReadonlyMap<string, object> = new Map();
-
-  /** @throws if TLS cannot use the credentials; then nothing has changed */
-  replace(credentials: Credentials, { sessionTickets, alpn }: TlsSettings): void {
-    this.#contexts = contextsOf(credentials, sessionTickets);
-    this.#alpn = alpn;
-  }
-
-  /**
-   * The runtime calls these only for clients that use ALPN, or send a server name; Bun's types leave them out.
-   * (ALPNProtocols would end the handshakes of clients that offer other protocols only.)
-   */
-  readonly handlers: object = {
-    alpnCallback: (_socket: unknown, _serverName: unknown, offered: Uint8Array) =>
-      chooseProtocol(offered, this.#alpn),
-    serverName: (_data: unknown, asked: string) => {
-      if (this.#contexts.size === 0) return undefined;
-      const name = matchServerName(this.#contexts, asked);
-      return name === undefined ? undefined : this.#contexts.get(name);
-    },
-  };
+/** What a port answers in a handshake, made anew with the same rules for clients whatever the server name is. */
+function answer(answers: Answers, { certificates, ca }: Credentials, { sessionTickets, alpn }: TlsSettings) {
+  answers.replace(certificates, alpn, (cert, key) => tlsOptions({ ca, cert, key }, sessionTickets));
 }
 
 /**
@@ -131,7 +80,7 @@ export function listen<Data>(
   const shared = reusePort && systemd === undefined;
   const reuse = shared || sockets.count > 1;
   const answers = new Answers();
-  answers.replace(credentials, listener);
+  answer(answers, credentials, listener);
   const open = (place: { hostname: string } | { fd: number }) =>
     Bun.listen<Data>({
       // Bun's types leave descriptors and reusePort out.
@@ -163,7 +112,7 @@ export function listen<Data>(
         const options = tlsOptions(next, settings.sessionTickets) as TlsOptions;
         // It throws where TLS cannot use them, before anything has changed.
         createSecureContext(options);
-        answers.replace(next, settings);
+        answer(answers, next, settings);
         replaceContext(server, options);
       },
       stop(atOnce = !shared) {
