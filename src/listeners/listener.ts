@@ -59,7 +59,7 @@ function tlsOptions({ ca, cert, key }: ContextFiles, sessionTickets: boolean) {
   };
 }
 
-/** What a port answers in a handshake, made anew with the same rules for clients whatever the server name is. */
+/** Sets what a port answers in a handshake. The rules for clients are the same for every server name. */
 function answer(answers: Answers, { certificates, ca }: Credentials, { sessionTickets, alpn }: TlsSettings) {
   answers.replace(certificates, alpn, (cert, key) => tlsOptions({ ca, cert, key }, sessionTickets));
 }

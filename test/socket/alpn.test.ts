@@ -6,6 +6,7 @@ import { TUNNEL_OFFER } from "../../src/lib/tunnel-protocol.ts";
 import { certPath, connect, echoOrigin, Origin } from "../support/peer.ts";
 import { startProxy, testConfig } from "../support/proxy.ts";
 import { echoes, reasons } from "../support/served.ts";
+import { postgres, startPostgres } from "../support/services.ts";
 
 const offer = (...names: string[]) =>
   Buffer.concat(names.map((name) => Buffer.from([name.length, ...Buffer.from(name)])));
@@ -120,6 +121,32 @@ test("the protocol is passed on in PROXY headers of version 2", async () => {
   server.close();
   client.close();
 });
+
+/** A packet of PostgreSQL: its type, if it has one, its length, its contents. */
+function packet(type: string, contents: Buffer): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(4 + contents.length);
+  return Buffer.concat([Buffer.from(type), length, contents]);
+}
+
+test.skipIf(postgres === undefined)(
+  "a client of PostgreSQL that begins with TLS, as with sslnegotiation=direct, queries a real server",
+  async () => {
+    await using server = await startPostgres();
+    await using proxy = await startProxy([server.target], { listener: POSTGRESQL });
+    const client = await connect(proxy.port, { alpn: offer("postgresql") });
+    expect(client.socket.alpnProtocol).toBe("postgresql");
+    const about = Buffer.from("\0\x03\0\0user\0postgres\0database\0postgres\0\0", "latin1");
+    await client.send(packet("", about));
+    await client.send(packet("Q", Buffer.from("select 'answer ' || 6 * 7\0")));
+    await client.send(packet("X", Buffer.alloc(0)));
+    const said = await client.rest();
+    // AuthenticationOk is first.
+    expect(said.subarray(0, 9).toString("latin1")).toBe("R\0\0\0\x08\0\0\0\0");
+    expect(said.toString("latin1")).toContain("answer 42");
+    client.close();
+  },
+);
 
 describe.skipIf(openssl === null)("openssl as the client", () => {
   test.each<[string, string[], RegExp]>([

@@ -10,6 +10,7 @@ import type { ListenerConfig } from "tcpproxy";
 import { issue, makeAuthority, testAuthority, type AltName } from "../support/issue.ts";
 import { cert, certPath, connect, echoOrigin, type ClientOptions, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
+import { monitoredAt, scrape } from "../support/scrape.ts";
 import { echoes, reasons } from "../support/served.ts";
 import { visit } from "../support/visit.ts";
 
@@ -292,6 +293,21 @@ test("a ticket from another server name does not outlive its client's certificat
   );
   const after = await visit(proxy.port, { identity, serverName: "other.test", session: first.session });
   expect([after.served, after.reused]).toEqual([false, false]);
+});
+
+test("the metric of expiries has the earliest end of the listener's certificates", async () => {
+  const notAfter = new Date("2099-01-01T00:00:00Z");
+  const made = issue("proxy", authority, { notAfter, names: [[DNS, "other.test"]] });
+  const other = file("other.test");
+  writeFileSync(other.certificate, made.cert);
+  await using proxy = await startProxy(["127.0.0.1:1"], {
+    metrics: { address: "127.0.0.1:0" },
+    listener: { certificates: [files(other)] },
+  });
+  const shown = await scrape(await monitoredAt(proxy.log));
+  expect(shown.sum("certificate_expiry_timestamp_seconds", { kind: "server" })).toBe(
+    notAfter.getTime() / 1_000,
+  );
 });
 
 test("a certificate's file that changes is read anew", async () => {
