@@ -92,7 +92,7 @@ class HttpsDoor implements Window {
     this.#gate.follow();
     if (next !== undefined && !Bun.deepEquals(next, this.#credentials)) {
       try {
-        this.#port.replace(next, false);
+        this.#port.replace(next, { sessionTickets: false });
         this.#replaceTrust(next);
       } catch (error) {
         log.error("internal error", { error: String(error) });

@@ -47,16 +47,24 @@ export class Router {
 
   /** The server name of an upstream that a client's matches; undefined if the fallback gets it. */
   pattern(asked: string | undefined): string | undefined {
-    const name = parseServerName(asked);
-    // A star in a client's server name is not a wildcard.
-    if (name === undefined || name.startsWith("*")) return undefined;
-    if (this.#byName.has(name)) return name;
-    for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1)) {
-      const suffix = `*${name.slice(dot)}`;
-      if (this.#byName.has(suffix)) return suffix;
-    }
-    return undefined;
+    return matchServerName(this.#byName, asked);
   }
+}
+
+/** The one of these names that a client's matches: the same one first, then the longest suffix. */
+export function matchServerName(
+  names: { has(name: string): boolean },
+  asked: string | undefined,
+): string | undefined {
+  const name = parseServerName(asked);
+  // A star in a client's server name is not a wildcard.
+  if (name === undefined || name.startsWith("*")) return undefined;
+  if (names.has(name)) return name;
+  for (let dot = name.indexOf("."); dot > 0; dot = name.indexOf(".", dot + 1)) {
+    const suffix = `*${name.slice(dot)}`;
+    if (names.has(suffix)) return suffix;
+  }
+  return undefined;
 }
 
 /**

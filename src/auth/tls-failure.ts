@@ -39,6 +39,8 @@ export function handshakeRefusal(
 
 function meaningOf(word: string, answered: boolean): string {
   if (DISTRUST.test(word)) return `the client does not trust the proxy's certificate (${word})`;
+  if (word === "NO_APPLICATION_PROTOCOL")
+    return `the client offers no protocol that listener.alpn lists (${word})`;
   if (!answered) return word;
   switch (word) {
     // OpenSSL sends this alert unencrypted, and so too short for BoringSSL. The alert's number is lost.

@@ -15,7 +15,7 @@ export interface Difference {
 
 /** Keys of a listener or an upstream that the summary shows in separate rows. */
 const SHOWN = new Set(
-  ["address", "ca", "certificate", "privateKey", "crl", "upstream", "identity"]
+  ["address", "ca", "certificate", "privateKey", "certificates", "alpn", "crl", "upstream", "identity"]
     .map((name) => `listener.${name}`)
     .concat(
       ["name", "targets", "authorizedGroups", "authorizedClients", "anyGroup", "serverNames"].map(

@@ -31,16 +31,23 @@ export function summary(
 ): string {
   const { listeners, upstreams, rateLimit, workers } = config;
   const rows: Row[] = [
-    ...listeners.flatMap(({ address, ca, certificate, crl, upstream, identity }, i): Row[] => [
-      ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
-      ["  ca", ca],
-      ["  certificate", certificate],
-      ...(identity?.pattern === undefined
-        ? []
-        : [["  identity", `${kindName({ settings: identity })} ${identity.pattern}`] as Row]),
-      ["  revocations", crl ?? "none"],
-      ...(expiries[i] ?? []).map(({ what, until }): Row => ["  expires", `${dateOf(until)}, ${what}`]),
-    ]),
+    ...listeners.flatMap(
+      ({ address, ca, certificate, certificates, alpn, crl, upstream, identity }, i): Row[] => [
+        ["listener", formatAddress(address) + (upstream === undefined ? "" : `, to ${upstream}`)],
+        ["  ca", ca],
+        ["  certificate", certificate],
+        ...(certificates ?? []).map(({ certificate: file, serverNames }): Row => [
+          "  certificate",
+          `${file}, for ${serverNames?.join(", ") ?? "the names in it"}`,
+        ]),
+        ...(alpn === undefined ? [] : [["  protocols", alpn.join(", ")] as Row]),
+        ...(identity?.pattern === undefined
+          ? []
+          : [["  identity", `${kindName({ settings: identity })} ${identity.pattern}`] as Row]),
+        ["  revocations", crl ?? "none"],
+        ...(expiries[i] ?? []).map(({ what, until }): Row => ["  expires", `${dateOf(until)}, ${what}`]),
+      ],
+    ),
     ...upstreams.flatMap((upstream): Row[] => [
       ["upstream", upstream.name],
       ["  targets", upstream.targets.map(targetText).join(", ")],

@@ -127,6 +127,9 @@ export interface Listener {
   readonly ca: string;
   readonly certificate: string;
   readonly privateKey: string;
+  readonly certificates: readonly ListenerCertificate[] | undefined;
+  /** The preferred one first. */
+  readonly alpn: readonly string[] | undefined;
   readonly crl: string | undefined;
   /** Ranges; undefined for every address. */
   readonly allow: readonly string[] | undefined;
@@ -136,6 +139,14 @@ export interface Listener {
   readonly upstream: string | undefined;
   /** Undefined: the Common Name. */
   readonly identity: IdentitySettings | undefined;
+}
+
+/** A further certificate of a listener. */
+export interface ListenerCertificate {
+  readonly certificate: string;
+  readonly privateKey: string;
+  /** Lower case; undefined for the names in the certificate. */
+  readonly serverNames: readonly string[] | undefined;
 }
 
 /** A complete {@link UpstreamConfig}. */

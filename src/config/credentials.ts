@@ -6,6 +6,13 @@ import { createSecureContext } from "node:tls";
 import { readCertificate, type Certificate } from "../auth/certificate.ts";
 import type { AdminSettings, Config, FleetConfig, Listener } from "./config.ts";
 import { quote, type Fault } from "../lib/errors.ts";
+import {
+  claimedTwice,
+  nameOfCertificate,
+  namesIn,
+  namesMissingIn,
+  type NamedCertificate,
+} from "./named-certificates.ts";
 import { blocksOf, certificates, isOpenToOthers, privateKey, textOf, type Findings } from "./pem-files.ts";
 import { mayHaveSigned, readRevocationList, verifyList, type RevocationList } from "../auth/revocation.ts";
 
@@ -17,6 +24,8 @@ export interface Credentials {
   readonly cert: string;
   readonly key: string;
   readonly crl: readonly RevocationList[] | undefined;
+  /** Certificates for some server names; every other client sees `cert`. */
+  readonly certificates?: readonly NamedCertificate[] | undefined;
 }
 
 /** The PEM that TLS towards targets needs. */
@@ -81,6 +90,9 @@ export function* loadCredentials(
 export function filesOf({ listeners, upstreams, tests, admin, fleet }: Config): string[] {
   const files = [
     ...listeners.flatMap(({ ca, certificate, privateKey, crl }) => [ca, certificate, privateKey, crl]),
+    ...listeners.flatMap(({ certificates = [] }) =>
+      certificates.flatMap(({ certificate, privateKey }) => [certificate, privateKey]),
+    ),
     ...upstreams.flatMap(({ tls }) => [tls?.ca, tls?.certificate, tls?.privateKey]),
     ...tests.map(({ certificate }) => certificate),
     ...[admin?.ca, admin?.certificate, admin?.privateKey],
@@ -111,7 +123,39 @@ function* ofListener(
   const credentials = { ca: ca.map(({ x509 }) => String(x509)), ...pair, crl };
   if (faults.length === before) tryOut(credentials, listener.certificate, found);
   yield;
-  return credentials;
+  if (listener.certificates === undefined) return credentials;
+  return { ...credentials, certificates: yield* named(listener, credentials.ca, faults, warnings) };
+}
+
+/** The further certificates of a listener. */
+function* named(
+  { key, certificates = [] }: Listener,
+  ca: readonly string[],
+  faults: Fault[],
+  warnings: Set<string>,
+): Generator<void, NamedCertificate[]> {
+  const all: NamedCertificate[] = [];
+  for (const [i, files] of certificates.entries()) {
+    const before = faults.length;
+    const within = `${key}.certificates[${i}]`;
+    const found = findings(within, faults, warnings);
+    const pair = keyPair(files, within, found);
+    const file = quote(files.certificate);
+    const x509 = faults.length === before && pair.cert !== "" ? new X509Certificate(pair.cert) : undefined;
+    const serverNames = files.serverNames ?? (x509 === undefined ? [] : namesIn(x509));
+    if (x509 !== undefined) {
+      tryOut({ ca, ...pair }, files.certificate, found);
+      if (serverNames.length === 0)
+        found.fault("serverNames", `is missing; ${file} holds no DNS name that a client could ask for`);
+      for (const name of namesMissingIn(x509, serverNames))
+        found.warn(`${file} does not hold ${quote(name)}, its server name: clients may refuse it`);
+    }
+    all.push({ ...pair, keyType: x509?.publicKey.asymmetricKeyType ?? "", serverNames });
+    yield;
+  }
+  for (const { place, problem } of claimedTwice(all, `${key}.certificates`))
+    faults.push({ key: `${key}.certificates[${place}].serverNames`, problem });
+  return all;
 }
 
 function ofFleet({ store, tls }: FleetConfig, faults: Fault[], warnings: Set<string>): FleetCredentials {
@@ -215,14 +259,17 @@ function keyPair(
 }
 
 /** What is allowed but will not work as expected, except dates: one line each. */
-export function credentialWarnings({ cert, ca }: Credentials): string[] {
+export function credentialWarnings({ cert, ca, certificates = [] }: Credentials): string[] {
   const warnings: string[] = [];
-  const certificate = new X509Certificate(cert);
-  // Node calls it keyUsage, but it holds the extended key usage.
-  if (certificate.keyUsage?.length && !certificate.keyUsage.includes(SERVER_AUTH)) {
-    warnings.push(
-      "the proxy's certificate is not meant for servers (extended key usage): clients may refuse it",
-    );
+  const own = [
+    [cert, "the proxy's certificate"] as const,
+    ...certificates.map((each) => [each.cert, nameOfCertificate(each)] as const),
+  ];
+  for (const [pem, what] of own) {
+    // Node calls it keyUsage, but it holds the extended key usage.
+    const { keyUsage } = new X509Certificate(pem);
+    if (keyUsage?.length && !keyUsage.includes(SERVER_AUTH))
+      warnings.push(`${what} is not meant for servers (extended key usage): clients may refuse it`);
   }
   for (const pem of ca) {
     const { x509, problem, noAuthority, weakKey } = readCertificate(new X509Certificate(pem));

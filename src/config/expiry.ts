@@ -4,6 +4,7 @@ import { X509Certificate } from "node:crypto";
 import { readCertificate } from "../auth/certificate.ts";
 import type { Credentials } from "./credentials.ts";
 import { quote } from "../lib/errors.ts";
+import { nameOfCertificate } from "./named-certificates.ts";
 
 /** Something with a period of validity. Times are milliseconds since 1970. */
 export interface Expiry {
@@ -32,22 +33,21 @@ const LIST_WARNING_FRACTION = 0.1;
  * @param certificate what the first one is called
  */
 export function expiriesOf(
-  { cert, ca, crl = [] }: Pick<Credentials, "cert" | "ca" | "crl">,
+  { cert, ca, crl = [], certificates = [] }: Pick<Credentials, "cert" | "ca" | "crl" | "certificates">,
   certificate = "the proxy's certificate",
 ): Expiry[] {
-  const own = new X509Certificate(cert);
+  const own = (pem: string, what: string): Expiry => {
+    const { validFromDate, validToDate } = new X509Certificate(pem);
+    return { kind: "server", what, from: validFromDate.getTime(), until: validToDate.getTime() };
+  };
   const authorities = ca.map((pem) => readCertificate(new X509Certificate(pem)));
   const nameOf = (issuer: string) => {
     const known = authorities.find(({ subject }) => subject === issuer);
     return quote(known?.x509.subject ?? issuer);
   };
   return [
-    {
-      kind: "server",
-      what: certificate,
-      from: own.validFromDate.getTime(),
-      until: own.validToDate.getTime(),
-    },
+    own(cert, certificate),
+    ...certificates.map((each) => own(each.cert, nameOfCertificate(each))),
     ...authorities.map(({ x509, notBefore, notAfter }): Expiry => ({
       kind: "ca",
       what: `the CA ${quote(x509.subject)}`,

@@ -4,6 +4,7 @@ import { isIP } from "node:net";
 import { isClientPattern, isGroupName } from "../auth/identity.ts";
 import { parseServerName } from "../auth/server-name.ts";
 import { parseListenAddress, parseListener, parseTarget } from "../lib/address.ts";
+import { parseProtocol } from "../lib/alpn.ts";
 import { MOMENTS, parseMoment } from "../lib/moment.ts";
 import { parseRange } from "../lib/source.ts";
 import { form } from "./values.ts";
@@ -76,6 +77,15 @@ export const serverName = form({
   parse: parseServerName,
   harmless: "",
   schema: { pattern: "^(\\*\\.)?[\\w.-]+$", examples: ["db.example.com", "*.example.com"] },
+});
+
+export const protocolName = form({
+  type: "protocol name",
+  what: "a protocol's name",
+  hint: 'write it like "postgresql"',
+  parse: parseProtocol,
+  harmless: "",
+  schema: { pattern: "^[!-~]{1,255}$", examples: ["postgresql"] },
 });
 
 export const hostName = form({

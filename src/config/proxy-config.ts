@@ -246,6 +246,18 @@ export interface ListenerConfig {
    */
   privateKey?: string;
   /**
+   * More certificates of the proxy, for some server names. Exact names win over `*.` suffixes; all other
+   * clients see `certificate`. A name may have one with an RSA key and one with an ECDSA key. `ca` is the
+   * same for all. Built in: none.
+   */
+  certificates?: CertificateConfig[];
+  /**
+   * Protocols that are agreed on with clients that offer them by ALPN, such as `["postgresql"]`, the
+   * preferred one first. A client that offers only others is refused; one that offers none is not. Built in:
+   * no protocol, and no client is refused for those that it offers.
+   */
+  alpn?: string[];
+  /**
    * Path of a PEM file. The CA's revocation lists. Revoked client certificates are refused. Built in: none.
    */
   crl?: string;
@@ -281,6 +293,19 @@ export interface ListenerConfig {
      */
     pattern?: string;
   };
+}
+
+/** A certificate of the proxy for some server names. */
+export interface CertificateConfig {
+  /** Path of a PEM file. The certificate, then its chain. */
+  certificate: string;
+  /** Path of a PEM file. That certificate's private key, not encrypted. */
+  privateKey: string;
+  /**
+   * The server names (SNI) of the clients that see it: `"db.example.com"`, or `"*.example.com"` for
+   * everything below it. Built in: the DNS names that it holds.
+   */
+  serverNames?: string[];
 }
 
 /**

@@ -20,6 +20,7 @@ const INTERFACES: Readonly<Record<string, string>> = {
   ProxyConfig:
     "What the proxy does. Every key may be left out and then has its built-in value, except within an entry of a list, which has none. In a configuration file `listener.ca`, `.certificate`, `.privateKey` and `upstreams` have none either: those are the demonstration's.",
   ListenerConfig: "A port that accepts clients. In `listeners`, the first four keys are required.",
+  CertificateConfig: "A certificate of the proxy for some server names.",
   MetricsConfig: "The port for monitoring.",
   AdminConfig: "The door for operators. At least one of `socket` and `address` is required.",
   UpstreamConfig:

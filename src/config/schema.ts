@@ -17,6 +17,7 @@ import {
   listenAddress,
   listenerAddress,
   moment,
+  protocolName,
   range,
   serverName,
   targetAddress,
@@ -59,6 +60,19 @@ const IDENTITY = table(
   },
 );
 
+const CERTIFICATE = table(
+  {
+    certificate: required(pemPath, "The certificate, then its chain."),
+    privateKey: required(pemPath, "That certificate's private key, not encrypted."),
+    serverNames: optional(
+      list(serverName, "server name"),
+      'The server names (SNI) of the clients that see it: `"db.example.com"`, or `"*.example.com"` for everything below it.',
+      "the DNS names that it holds",
+    ),
+  },
+  "CertificateConfig",
+);
+
 const LISTENER = {
   address: builtIn(
     listenerAddress,
@@ -76,6 +90,15 @@ const LISTENER = {
     "The proxy's certificate, then its chain, if it has one.",
   ),
   privateKey: demonstration(pemPath, "certs/server.key", "The certificate's private key, not encrypted."),
+  certificates: optional(
+    list(CERTIFICATE, "certificate"),
+    "More certificates of the proxy, for some server names. Exact names win over `*.` suffixes; all other clients see `certificate`. A name may have one with an RSA key and one with an ECDSA key. `ca` is the same for all.",
+  ),
+  alpn: optional(
+    list(protocolName, "protocol", { unique: (each) => each }),
+    'Protocols that are agreed on with clients that offer them by ALPN, such as `["postgresql"]`, the preferred one first. A client that offers only others is refused; one that offers none is not.',
+    "no protocol, and no client is refused for those that it offers",
+  ),
   crl: optional(pemPath, "The CA's revocation lists. Revoked client certificates are refused."),
   allow: optional(
     list(range, "range"),

@@ -198,7 +198,7 @@ export class Engine {
     if (this.#closing) return;
     const done: OpenListener[] = [];
     const replace = ({ port }: OpenListener, { credentials, listener }: ListenerSnapshot) =>
-      port.replace(credentials, listener.sessionTickets);
+      port.replace(credentials, listener);
     try {
       this.#openListeners.forEach((opened, i) => {
         const next = listeners[i];

@@ -5,12 +5,14 @@ import type { ListenerSnapshot } from "./snapshot.ts";
 
 /** Revocation lists are part of it: with another context, tickets from before are worth nothing. */
 export function isSameContext(a: ListenerSnapshot, b: ListenerSnapshot): boolean {
-  const { cert, key } = a.credentials;
+  const { cert, key, certificates } = a.credentials;
   return (
     a.listener.sessionTickets === b.listener.sessionTickets &&
     isSameTrust(a.credentials, b.credentials) &&
     cert === b.credentials.cert &&
-    key === b.credentials.key
+    key === b.credentials.key &&
+    Bun.deepEquals(certificates, b.credentials.certificates) &&
+    Bun.deepEquals(a.listener.alpn, b.listener.alpn)
   );
 }
 

@@ -33,15 +33,6 @@ export function encodeRefusal(text: string): Uint8Array {
   return record;
 }
 
-/** Whether a client offers the protocol. @param list as the client sent it: each name behind its length */
-export function offersTunnel(list: Uint8Array): boolean {
-  const offer = Buffer.from(list);
-  for (let at = 0; at < offer.length; at += 1 + offer[at]!) {
-    if (offer.subarray(at, at + TUNNEL_OFFER.length).equals(TUNNEL_OFFER)) return true;
-  }
-  return false;
-}
-
 /** What a {@link StatusReader} found: the verdict, and the bytes that follow it. */
 export interface Status {
   /** Why the client is refused; undefined for an admitted one. */

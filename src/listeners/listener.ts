@@ -1,14 +1,14 @@
 // Accepts clients: the only place that calls Bun.listen with TLS. It holds the whole TLS policy.
 
-import { createServer, type TlsOptions } from "node:tls";
+import { createSecureContext, createServer, type TlsOptions } from "node:tls";
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { Listener } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
 import { StartError, cannotListen } from "../lib/errors.ts";
+import { Answers } from "./answers.ts";
 import { leave, type Sockets } from "./handover.ts";
 import { isFree, libc, listenerOf } from "../lib/libc.ts";
 import { openPassed } from "../lib/systemd.ts";
-import { TUNNEL_PROTOCOL, offersTunnel } from "../lib/tunnel-protocol.ts";
 
 /** An open port. */
 export interface Port {
@@ -19,7 +19,7 @@ export interface Port {
    * tickets from before become worthless: a new TLS context has new ticket keys.
    * @throws if TLS cannot use the credentials; then nothing has changed
    */
-  replace(credentials: Credentials, sessionTickets: boolean): void;
+  replace(credentials: Credentials, settings: TlsSettings): void;
   /**
    * Stops accepting; accepted connections continue. If the operator shares the port with other processes, it is left
    * without a gap and so accepts for a moment longer. A socket of systemd stays open there: connections wait in it for
@@ -30,13 +30,23 @@ export interface Port {
   stop(atOnce?: boolean): Promise<void>;
 }
 
+/** What of a listener's settings concerns TLS. */
+type TlsSettings = Pick<Listener, "sessionTickets"> & Partial<Pick<Listener, "alpn">>;
+
 // BoringSSL's numbers for the options; TLS 1.3 is what remains (RFC 8446).
 const SSL_OP_NO_TLSv1 = 0x04000000;
 const SSL_OP_NO_TLSv1_1 = 0x10000000;
 const SSL_OP_NO_TLSv1_2 = 0x08000000;
 const SSL_OP_NO_TICKET = 0x00004000;
 
-function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
+/** What one TLS context is made of. */
+interface ContextFiles {
+  readonly ca: readonly string[];
+  readonly cert: string | string[];
+  readonly key: string | string[];
+}
+
+function tlsOptions({ ca, cert, key }: ContextFiles, sessionTickets: boolean) {
   return {
     ca: [...ca],
     cert,
@@ -49,15 +59,10 @@ function tlsOptions({ ca, cert, key }: Credentials, sessionTickets: boolean) {
   };
 }
 
-/**
- * Answers ALPN: chooses the tunnel's protocol if a client offers it, and nothing otherwise, as if there were no ALPN.
- * (ALPNProtocols would end the handshakes of clients that offer other protocols only.) The runtime calls it only for clients
- * that use ALPN; Bun's types leave it out.
- */
-const protocolChoice: object = {
-  alpnCallback: (_socket: unknown, _serverName: unknown, offered: Uint8Array) =>
-    offersTunnel(offered) && TUNNEL_PROTOCOL,
-};
+/** Sets what a port answers in a handshake. The rules for clients are the same for every server name. */
+function answer(answers: Answers, { certificates, ca }: Credentials, { sessionTickets, alpn }: TlsSettings) {
+  answers.replace(certificates, alpn, (cert, key) => tlsOptions({ ca, cert, key }, sessionTickets));
+}
 
 /**
  * Opens the port: TLS 1.3 only, with a mandatory client certificate.
@@ -65,14 +70,17 @@ const protocolChoice: object = {
  * @throws StartError if the address is not available
  */
 export function listen<Data>(
-  { address, sessionTickets, reusePort }: Pick<Listener, "address" | "sessionTickets" | "reusePort">,
+  listener: Pick<Listener, "address" | "reusePort"> & TlsSettings,
   credentials: Credentials,
   handlers: Bun.SocketHandler<Data>,
   sockets: Sockets = { count: 1, last: true },
 ): Port {
+  const { address, sessionTickets, reusePort } = listener;
   const { systemd } = address;
   const shared = reusePort && systemd === undefined;
   const reuse = shared || sockets.count > 1;
+  const answers = new Answers();
+  answer(answers, credentials, listener);
   const open = (place: { hostname: string } | { fd: number }) =>
     Bun.listen<Data>({
       // Bun's types leave descriptors and reusePort out.
@@ -82,7 +90,7 @@ export function listen<Data>(
       // Without it Bun answers the client's end with its own, and half-close does not work.
       allowHalfOpen: true,
       tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
-      socket: { ...handlers, ...protocolChoice },
+      socket: { ...handlers, ...answers.handlers },
     });
   const bind = (hostname: string) => open({ hostname });
   const passed = systemd === undefined ? undefined : openPassed(systemd);
@@ -100,7 +108,13 @@ export function listen<Data>(
     let closed: Promise<void> | undefined;
     return {
       address: systemd === undefined ? { hostname: server.hostname, port: server.port } : address,
-      replace: (next, tickets) => replaceContext(server, tlsOptions(next, tickets) as TlsOptions),
+      replace(next, settings) {
+        const options = tlsOptions(next, settings.sessionTickets) as TlsOptions;
+        // It throws where TLS cannot use them, before anything has changed.
+        createSecureContext(options);
+        answer(answers, next, settings);
+        replaceContext(server, options);
+      },
       stop(atOnce = !shared) {
         if (atOnce) {
           hurry.abort();

@@ -73,7 +73,11 @@ const FULL = {
   timeout: "10m", handshakeTimeout: "5s", connectTimeout: "1s", shutdownTimeout: "30s", maxConnectionDuration: "1h",
   disconnectExpired: true, expiryGrace: "1m", revocationGrace: "1s", maxConnections: 100, workers: 1, watch: false, logLevel: "info",
   listeners: [
-    { address: "127.0.0.1:0", ca: certPath("ca.crt"), certificate: certPath("server.crt"), privateKey: certPath("key.pem") },
+    {
+      address: "127.0.0.1:0", ca: certPath("ca.crt"), certificate: certPath("server.crt"), privateKey: certPath("key.pem"),
+      certificates: [{ certificate: certPath("server-ecdsa.crt"), privateKey: certPath("ecdsa.pem"), serverNames: ["localhost", "*.example.com"] }],
+      alpn: ["postgresql"],
+    },
     {
       address: "[::1]:7443", ca: certPath("ca2.crt"), certificate: certPath("server.crt"), privateKey: certPath("key.pem"),
       crl: certPath("crl.pem"), sessionTickets: false, reusePort: true, upstream: "orders",

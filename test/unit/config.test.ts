@@ -56,6 +56,8 @@ test("an empty configuration resolves to the built-in one", () => {
         ca: "/somewhere/certs/ca.crt",
         certificate: "/somewhere/certs/server.crt",
         privateKey: "/somewhere/certs/server.key",
+        certificates: undefined,
+        alpn: undefined,
         crl: undefined,
         allow: undefined,
         deny: undefined,
@@ -254,6 +256,8 @@ test("a configuration with every key resolves", () => {
   });
   expect(faults).toEqual([]);
   const listener = {
+    certificates: undefined,
+    alpn: undefined,
     crl: undefined,
     allow: undefined,
     deny: undefined,

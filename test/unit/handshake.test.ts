@@ -10,6 +10,11 @@ test.each([
   [false, boring("PEER_DID_NOT_RETURN_A_CERTIFICATE"), ["certificate_missing", undefined]],
   [false, boring("UNSUPPORTED_PROTOCOL"), ["handshake_failed", "UNSUPPORTED_PROTOCOL"]],
   [false, error("the socket was closed", "ECONNRESET"), ["handshake_failed", "ECONNRESET"]],
+  [
+    false,
+    boring("NO_APPLICATION_PROTOCOL"),
+    ["handshake_failed", "the client offers no protocol that listener.alpn lists (NO_APPLICATION_PROTOCOL)"],
+  ],
   [false, null, ["handshake_failed", undefined]],
   [true, error("x", "CERT_HAS_EXPIRED"), ["certificate_expired", "CERT_HAS_EXPIRED"]],
   [true, error("x", "CERT_NOT_YET_VALID"), ["certificate_expired", "CERT_NOT_YET_VALID"]],

@@ -58,7 +58,12 @@ describe("the JSON Schema", () => {
 
   const files = { ca: "a", certificate: "b", privateKey: "c" };
   const whole = {
-    listener: { address: ":1", ...files, identity: { from: "uri", pattern: "{user}/{group}" } },
+    listener: {
+      address: ":1",
+      ...files,
+      identity: { from: "uri", pattern: "{user}/{group}" },
+      certificates: [{ certificate: "b", privateKey: "c" }],
+    },
     upstreams: [
       {
         name: "db",

@@ -13,6 +13,8 @@ function listener(address: string): Listener {
     ca: "/ca",
     certificate: "/certificate",
     privateKey: "/key",
+    certificates: undefined,
+    alpn: undefined,
     crl: undefined,
     allow: undefined,
     deny: undefined,

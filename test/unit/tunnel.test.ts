@@ -2,13 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import type { Fault } from "../../src/lib/errors.ts";
-import {
-  ADMITTED,
-  StatusReader,
-  TUNNEL_OFFER,
-  encodeRefusal,
-  offersTunnel,
-} from "../../src/lib/tunnel-protocol.ts";
+import { ADMITTED, StatusReader, encodeRefusal } from "../../src/lib/tunnel-protocol.ts";
 import { refusalText } from "../../src/connection/refusal-text.ts";
 import { resolveConnect } from "../../src/tunnel/config.ts";
 import { dialFailure, refusal } from "../../src/tunnel/failure.ts";
@@ -54,18 +48,6 @@ describe("the status record", () => {
   ])("is not %s", (_, bytes) => {
     expect(new StatusReader().push(Buffer.from(bytes, "latin1"))).toBe("invalid");
   });
-});
-
-test.each<[string, Uint8Array, boolean]>([
-  ["alone", TUNNEL_OFFER, true],
-  ["among others", Buffer.from("\x02h2\x0atcpproxy/1\x08http/1.1"), true],
-  ["not", Buffer.from("\x02h2"), false],
-  ["as a part of another name", Buffer.from("\x0btcpproxy/10\x0cxtcpproxy/1x"), false],
-  ["in an empty list", Buffer.from(""), false],
-  ["in a list that is cut", Buffer.from("\x20tcpproxy/1"), false],
-  ["in a list of empty names", Buffer.from("\x00\x00\x00"), false],
-])("the protocol is offered: %s", (_, list, offered) => {
-  expect(offersTunnel(list)).toBe(offered);
 });
 
 describe("the text of a refusal", () => {
