@@ -1,5 +1,5 @@
 // Makes the one file that is copied to hosts: `bun build.ts [--target bun-linux-arm64] [--outfile out/proxy]`.
-// The version is package.json's. Other targets' runtimes come through the npm registry.
+// With --release, everything that is published. The version is package.json's. Other targets' runtimes come through the npm registry.
 
 import { parseArgs } from "node:util";
 import { suggest } from "./src/lib/suggest.ts";
@@ -16,6 +16,9 @@ Flags:
                    bun-windows-x64
   --outfile FILE   where to write it [default: out/proxy, with a target
                    out/proxy-TARGET; on Windows with .exe at its end]
+  --release        build every target of a release, or the one of --target,
+                   with Debian packages, an SBOM and SHA256SUMS, into
+                   out/release
   -h, --help       print this help
 
 Example:
@@ -34,6 +37,7 @@ function misused(problem: string): never {
 const options = {
   target: { type: "string" },
   outfile: { type: "string" },
+  release: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
 const { tokens } = parseArgs({ options, strict: false, allowPositionals: true, tokens: true });
@@ -45,13 +49,28 @@ for (const token of tokens) {
     const hint = near === undefined ? "--help helps" : `did you mean --${near}?`;
     misused(`unknown flag ${JSON.stringify(token.rawName)}; ${hint}`);
   }
-  if (token.name !== "help" && (!token.value || (!token.inlineValue && token.value.startsWith("-")))) {
+  if (
+    options[token.name as keyof typeof options].type === "string" &&
+    (!token.value || (!token.inlineValue && token.value.startsWith("-")))
+  ) {
     misused(`${token.rawName} needs a value`);
   }
 }
 const { values } = parseArgs({ options });
 if (values.help) {
   console.log(HELP);
+  process.exit(0);
+}
+
+if (values.release) {
+  if (values.outfile !== undefined) misused("--release has names of its own; leave --outfile out");
+  try {
+    const { release } = await import("./test/package/release.ts");
+    release(values.target === undefined ? undefined : [values.target.replace(/^bun-/, "")]);
+  } catch (error) {
+    console.error(`build.ts: ${(error as Error).message}`);
+    process.exit(1);
+  }
   process.exit(0);
 }
 

@@ -4,6 +4,7 @@ import { configHelp, reasonsHelp } from "../config/help.ts";
 import { reflow } from "./reflow.ts";
 import certificates from "../../certs/README.md" with { type: "text" };
 import fleet from "../fleet/README.md" with { type: "text" };
+import install from "./topics/install.md" with { type: "text" };
 import log from "./topics/log.md" with { type: "text" };
 import metrics from "./topics/metrics.md" with { type: "text" };
 import operations from "./topics/operations.md" with { type: "text" };
@@ -30,6 +31,7 @@ export const TOPICS: ReadonlyMap<string, Topic> = new Map<string, Topic>([
   ["certificates", page("a CA, the proxy, its clients; rotation and revocation", certificates)],
   ["connect", page("the client's end, for programs that speak no TLS", connect)],
   ["fleet", page("one limit for a client over several proxies", fleet)],
+  ["install", page("releases, the Debian package, a container", install)],
   ["log", page("log lines and their fields", log)],
   ["metrics", page("metrics, health checks, alerts", metrics)],
   ["operations", page("flags, reloads, limits, shutdown, the library", operations)],
