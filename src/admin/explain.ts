@@ -20,7 +20,7 @@ import { Limits, type ClientRule } from "../state/limits.ts";
 import { Sources } from "../state/sources.ts";
 import type { WhenDown } from "../config/fleet-schema.ts";
 import type { FleetStatus } from "../fleet/fleet.ts";
-import { withoutTarget } from "../upstreams/pool.ts";
+import { capDetail } from "../upstreams/pool.ts";
 import type { RecentRefusals } from "./recent.ts";
 import type { Subject } from "./subject.ts";
 import { answered, threadsOf } from "./threads.ts";
@@ -56,7 +56,8 @@ export function explainLive(subject: Subject, question: LiveQuestion): Explanati
   const target = targetLine(subject, upstream, now);
   steps.push(target);
   if (target.ok !== false) return { steps, client, upstream };
-  return { steps, client, reason: withoutTarget(pools.get(upstream)!).reason };
+  const isFull = pools.get(upstream)?.balancer.full === "upstream_full";
+  return { steps, client, reason: isFull ? "connection_limit" : "no_target" };
 }
 
 function beforeTls(
@@ -156,10 +157,17 @@ function targetLine({ config, pools }: Subject, upstream: string, now: number): 
   const pool = pools.get(upstream)!;
   const place = `upstreams[${config.upstreams.findIndex(({ name }) => name === upstream)}]`;
   const slot = pool.balancer.peek(now);
-  const { reason, detail } = withoutTarget(pool);
-  if (slot === undefined && detail !== undefined) {
-    const key = reason === "connection_limit" ? `${place}.maxConnections` : `${place}.targets`;
-    return { step: "target", ok: false, text: detail, key, remedy: REFUSAL_REASONS[reason].remedy };
+  const atCap = capDetail(pool);
+  if (atCap !== undefined) {
+    const isFull = pool.balancer.full === "upstream_full";
+    const { remedy } = REFUSAL_REASONS[isFull ? "connection_limit" : "no_target"];
+    return {
+      step: "target",
+      ok: false,
+      text: atCap,
+      key: `${place}.${isFull ? "maxConnections" : "targets"}`,
+      remedy,
+    };
   }
   const target = slot === undefined ? undefined : pool.targets.get(slot);
   if (slot === undefined || target === undefined) {

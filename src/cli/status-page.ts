@@ -98,9 +98,13 @@ const LISTENER: readonly Column<Row<"listeners">>[] = [
   { title: "HANDSHAKING", text: ({ handshaking }) => count(handshaking), right: true, rank: 1 },
 ];
 
+function openOf({ open, maxConnections: most }: Pick<TargetView, "open" | "maxConnections">): string {
+  return most === undefined ? count(open) : `${count(open)} of ${count(most)}`;
+}
+
 const UPSTREAM: readonly Column<Row<"upstreams">>[] = [
   { title: "NAME", text: ({ name }) => shown(name), least: 8 },
-  { title: "OPEN", text: ({ open }) => count(open), right: true },
+  { title: "OPEN", text: openOf, right: true },
   { title: "ADMITTED", text: ({ admitted }) => count(admitted), right: true, rank: 1 },
   { title: "REFUSED", text: ({ refused }) => count(refused), right: true, rank: 2 },
   { title: "IN", text: ({ bytesIn }) => bytes(bytesIn), right: true, rank: 4 },
@@ -110,7 +114,7 @@ const UPSTREAM: readonly Column<Row<"upstreams">>[] = [
 const TARGET: readonly Column<TargetView>[] = [
   { title: "UPSTREAM", text: ({ upstream }) => shown(upstream), least: 8 },
   { title: "TARGET", text: ({ target }) => shown(target), least: 10 },
-  { title: "OPEN", text: ({ open }) => count(open), right: true },
+  { title: "OPEN", text: openOf, right: true },
   { title: "HEALTH", text: ({ health, draining }) => shown(draining ? `${health}, draining` : health) },
   {
     title: "WEIGHT",

@@ -43,7 +43,7 @@ import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gat
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
-import { groupRow, withoutTarget } from "../upstreams/pool.ts";
+import { capDetail, groupRow } from "../upstreams/pool.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
@@ -305,17 +305,23 @@ export class Connection implements Dialer, HandshakeOwner {
     else this.#askFleet(this.#shared.fleet, admission);
   }
 
-  /** Every limit admits the connection. Called in `handshake` and `asking`. */
+  /** Every limit of the client admits the connection. Called in `handshake` and `asking`. */
   #admitted(admission: Admission): void {
-    const { rules, ledger } = this.#shared;
+    const { rules, ledger, now } = this.#shared;
     const { pool, group } = admission;
+    const pick = pool.balancer.pick(now());
+    if (pool.balancer.full === "upstream_full") {
+      // In this phase it does not count as admitted.
+      this.#phase = "asking";
+      return this.#withoutTarget("connection_limit", admission);
+    }
     this.#phase = "dialing";
     ledger.counters.admitted(pool.row, groupRow(pool, group));
     // The check is here so that it costs nothing where the line is not written.
     const { log, logLevel } = rules.config;
     if (log.admissions) this.#logAdmitted(admission, "info");
     else if (logLevel === "debug") this.#logAdmitted(admission, "debug");
-    this.#dialNext(admission);
+    this.#dial(admission, pick);
   }
 
   #askFleet(fleet: FleetGate, admission: Admission): void {
@@ -375,17 +381,25 @@ export class Connection implements Dialer, HandshakeOwner {
 
   // ---- pick, dial
 
-  #dialNext({ pool, lease, client, header }: Admission): void {
+  /** The client was not served: gives its token back. */
+  #withoutTarget(reason: "connection_limit" | "no_target", { pool, lease, client }: Admission): void {
+    const detail = capDetail(pool);
+    lease.cancel();
+    this.#shadowLease?.cancel();
+    this.#refuse(reason, { client, upstream: pool.upstream.name, detail });
+  }
+
+  #dialNext(admission: Admission): void {
+    const { now } = this.#shared;
+    this.#dial(admission, admission.pool.balancer.pick(now(), this.#tried));
+  }
+
+  #dial(admission: Admission, pick: TargetLease | undefined): void {
     const { budget, now } = this.#shared;
-    this.#pick = pool.balancer.pick(now(), this.#tried);
-    this.#target = this.#pick && pool.targets.get(this.#pick.slot);
-    if (this.#target === undefined) {
-      // The client was not served: give its token back.
-      lease.cancel();
-      this.#shadowLease?.cancel();
-      const { reason, detail } = withoutTarget(pool);
-      return this.#refuse(reason, { client, upstream: pool.upstream.name, detail });
-    }
+    const { pool, header } = admission;
+    this.#pick = pick;
+    this.#target = pick && pool.targets.get(pick.slot);
+    if (this.#target === undefined) return this.#withoutTarget("no_target", admission);
     this.#phase = "dialing";
     this.#deadlines.enterPhase(now());
     this.#attempt = dial({

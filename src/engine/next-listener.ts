@@ -33,7 +33,7 @@ export function nextListener(
   const identity = isSame ? state.identity : identityRule(listener.identity);
   const networks = networkRule(listener);
   if (isSameTrust(credentials, before.credentials)) {
-    return { state: { ...state, upstream, identity }, trustChanged: !isSame };
+    return { state: { ...state, upstream, identity, networks }, trustChanged: !isSame };
   }
   const trust = trustIn(credentials, state.trust);
   const generation = state.generation + 1;

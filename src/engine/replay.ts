@@ -107,7 +107,7 @@ export class Replay {
     if (typeof client !== "string" || !isClientPattern(client) || client.startsWith("*@")) return true;
     if (msg === "admitted") this.#wasAdmitted(key, client, entry);
     else if (msg === "closed") this.#hasEnded(key, client, entry, false);
-    else if (msg === "refused" && isUnserved(entry)) this.#hasEnded(key, client, entry, true);
+    else if (msg === "refused" && entry["reason"] === "no_target") this.#hasEnded(key, client, entry, true);
     else if (msg === "refused") this.#wasRefused(client, entry);
     return true;
   }
@@ -165,6 +165,8 @@ export class Replay {
   #wasRefused(client: string, entry: Entry): void {
     const { reason } = entry;
     if (typeof reason !== "string" || !DECIDED.has(reason)) return;
+    // The upstream had its `maxConnections`, which is not judged: only then has the reason a detail.
+    if (reason === "connection_limit" && entry["detail"] !== undefined) return;
     const count = Number.isSafeInteger(entry["count"]) ? Math.max(1, entry["count"] as number) : 1;
     this.#refusals += count;
     const decision = this.#decide(client, entry);
@@ -199,11 +201,6 @@ export class Replay {
       this.#rules,
     );
   }
-}
-
-/** Admitted, but there was no target, or the upstream had its `maxConnections`: only then has the reason a detail. */
-function isUnserved({ reason, detail }: Entry): boolean {
-  return reason === "no_target" || (reason === "connection_limit" && detail !== undefined);
 }
 
 /** Refusals that another configuration can decide otherwise, from the identity on. */

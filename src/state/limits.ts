@@ -78,10 +78,12 @@ export class Limits {
       if (next.equals(before)) return;
       for (let place = 0; place < clients.size; place++) {
         const row = clients.rowAt(place);
-        const keys = this.#keysAt(row);
-        const [old, own] = [before.find(keys), next.find(keys)];
+        const fullAt = clients.fullAt[row] as number;
+        // A full bucket is full by any rule.
+        if (fullAt <= now) continue;
+        const [old, own] = [this.#ruleAt(row, before), this.#ruleAt(row, next)];
         if (old.capacity === own.capacity && old.fillRate === own.fillRate) continue;
-        clients.fullAt[row] = changeRule(clients.fullAt[row] as number, now, old, own);
+        clients.fullAt[row] = changeRule(fullAt, now, old, own);
       }
       this.#book.replace(next);
     } finally {
@@ -139,19 +141,14 @@ export class Limits {
 
   /** @param row -1 for a client that is not stored */
   #ruleOf(client: string, key: Int32Array, row: number): FullRule {
-    if (!this.#book.hasLimits) return this.#book.everybody;
-    return this.#book.set.find(
-      row === -1 ? { own: key, ownAt: 0, group: this.#groupKey(client), groupAt: 0 } : this.#keysAt(row),
-    );
+    const { set } = this.#book;
+    if (row !== -1 || !set.hasLimits) return this.#ruleAt(row, set);
+    return set.find(key, this.#groupKey(client), 0);
   }
 
-  #ruleAt(row: number): FullRule {
-    return this.#book.hasLimits ? this.#book.set.find(this.#keysAt(row)) : this.#book.everybody;
-  }
-
-  #keysAt(row: number) {
-    const { keys: own, groups: group } = this.#ledger.clients;
-    return { own, ownAt: KEY_WORDS * row, group, groupAt: KEY_WORDS * row };
+  #ruleAt(row: number, set = this.#book.set): FullRule {
+    const { keys, groups } = this.#ledger.clients;
+    return set.find(keys, groups, KEY_WORDS * row);
   }
 
   #groupKey(client: string): Int32Array {

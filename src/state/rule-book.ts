@@ -37,16 +37,9 @@ export interface FullRule extends ClientRule {
   readonly maxConnections: number;
 }
 
-/** Where a client's key is, and its group's: in arrays that hold several. */
-export interface Keys {
-  readonly own: Int32Array;
-  readonly ownAt: number;
-  readonly group: Int32Array;
-  readonly groupAt: number;
-}
-
 /** Rules in the order of their numbers, and their keys. */
 export class RuleSet {
+  /** Everybody's is the first. */
   readonly rules: readonly FullRule[];
   readonly keys: Int32Array;
   /** Numbers by the first word of the key. */
@@ -72,10 +65,18 @@ export class RuleSet {
     return new RuleSet(all.map(fullRule), keys);
   }
 
-  /** The client's own rule, or its group's, or everybody's. */
-  find({ own, ownAt, group, groupAt }: Keys): FullRule {
-    const number = this.#find(own, ownAt) || this.#find(group, groupAt);
+  /**
+   * The client's own rule, or its group's, or everybody's.
+   * @param at where its key begins in `keys`, and that of its group in `groups`
+   */
+  find(keys: Int32Array, groups: Int32Array, at: number): FullRule {
+    const number = this.hasLimits ? this.#find(keys, at) || this.#find(groups, at) : 0;
     return this.rules[number] as FullRule;
+  }
+
+  /** There are rules beside everybody's. */
+  get hasLimits(): boolean {
+    return this.rules.length > 1;
   }
 
   equals(other: RuleSet): boolean {
@@ -88,7 +89,9 @@ export class RuleSet {
 
   /** @returns 0 for none */
   #find(keys: Int32Array, at: number): number {
-    for (const number of this.#index.get(keys[at] as number) ?? []) {
+    const candidates = this.#index.get(keys[at] as number);
+    if (candidates === undefined) return 0;
+    for (const number of candidates) {
       let i = 1;
       while (i < KEY_WORDS && this.keys[KEY_WORDS * number + i] === keys[at + i]) i++;
       if (i === KEY_WORDS) return number;
@@ -112,12 +115,7 @@ export class RuleBook {
     return this.#table.fillRate[0] === 0;
   }
 
-  /** There are rules beside everybody's. */
-  get hasLimits(): boolean {
-    return this.#table.counters[COUNT] !== 0;
-  }
-
-  /** The rules in force. */
+  /** The rules in force. There is always everybody's, once a thread has set one. */
   get set(): RuleSet {
     const { counters, keys } = this.#table;
     if (this.#version !== counters[VERSION]) {
@@ -125,11 +123,6 @@ export class RuleBook {
       this.#version = counters[VERSION] as number;
     }
     return this.#set;
-  }
-
-  /** Everybody's rule. */
-  get everybody(): FullRule {
-    return this.set.rules[0] as FullRule;
   }
 
   replace({ rules, keys }: RuleSet): void {

@@ -26,20 +26,11 @@ export function groupRow({ upstream, groups }: Pool, group: string): number | un
   return groups.get(upstream.anyGroup ? "" : group);
 }
 
-/** Why a connection gets no target, after the balancer has found none; with a detail where it is for a cap. */
-export function withoutTarget({ upstream, balancer }: Pool): {
-  readonly reason: "connection_limit" | "no_target";
-  readonly detail?: string;
-} {
+/** The detail of a refusal, after the balancer has found no target; undefined where it was not for a cap. */
+export function capDetail({ upstream, balancer }: Pool): string | undefined {
   const { name, maxConnections } = upstream;
-  switch (balancer.full) {
-    case "upstream_full":
-      return { reason: "connection_limit", detail: `upstream ${name}: ${maxConnections}` };
-    case "targets_full":
-      return { reason: "no_target", detail: "every target that is left has its maxConnections" };
-    case undefined:
-      return { reason: "no_target" };
-  }
+  if (balancer.full === "upstream_full") return `upstream ${name}: ${maxConnections}`;
+  return balancer.full && "every target that is left has its maxConnections";
 }
 
 /** What pools are built from. */

@@ -158,6 +158,28 @@ describe.each([1, 2])("with %i workers", (workers) => {
     });
   });
 
+  test("a client is listed with the limits of its group, or with its own", async () => {
+    using folder = new SocketFolder();
+    using origin = echoOrigin();
+    await using proxy = await startProxy([origin.target], {
+      workers,
+      listener: LISTENER,
+      rateLimit: { capacity: "unlimited" },
+      limits: [
+        { match: "*@admin", maxConnections: 9 },
+        { match: "bob@admin", capacity: 3, fillRate: "1h" },
+      ],
+      admin: { socket: folder.socket },
+    });
+    for (const name of ["bob", "alice"]) await ping(await connect(proxy.port, { name }));
+    const { json } = await askSocket(folder.socket, "/v1/clients");
+    expect(json.clients).toEqual([
+      expect.objectContaining({ client: "bob@admin", maxConnections: 9, tokens: 2, capacity: 3 }),
+      expect.objectContaining({ client: "alice@admin", maxConnections: 9 }),
+    ]);
+    expect(json.clients[1]).not.toHaveProperty("capacity");
+  });
+
   test("2,100 connections are listed while another one is served", async () => {
     using folder = new SocketFolder();
     using origin = echoOrigin();

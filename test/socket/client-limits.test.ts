@@ -3,7 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import { connect, echoOrigin, type Peer } from "../support/peer.ts";
 import { startProxy, testConfig, type TestProxy } from "../support/proxy.ts";
-import { echoes, open, reasons, served } from "../support/served.ts";
+import { crowd, echoes, open, reasons, served } from "../support/served.ts";
+import { startWorkerPool } from "../support/worker-pool.ts";
 
 const UNLIMITED = { capacity: "unlimited" } as const;
 
@@ -107,6 +108,22 @@ describe.each([1, 2])("with %i workers", (workers) => {
     await proxy.log.count("refused", 4);
     expect(details(proxy)).toEqual(new Set(["no_target: every target that is left has its maxConnections"]));
   });
+});
+
+test("an upstream has the places back that a dead thread's connections had", async () => {
+  using origin = echoOrigin();
+  await using pool = await startWorkerPool([], {
+    workers: 2,
+    upstreams: [{ name: "test", targets: [origin.target], authorizedGroups: ["admin"], maxConnections: 4 }],
+    rateLimit: UNLIMITED,
+  });
+  const clients = await crowd(pool.port, 4);
+  expect(await served(pool.port)).toBeUndefined();
+  for (const worker of [0, 1]) pool.kill(worker);
+  await Promise.all(clients.map(({ ended }) => ended));
+  await pool.log.count("worker replaced", 2);
+  await crowd(pool.port, 4);
+  expect(await served(pool.port)).toBeUndefined();
 });
 
 test("connections to a target that a reload has removed count for the cap of the upstream", async () => {

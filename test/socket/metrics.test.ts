@@ -421,10 +421,32 @@ test("connections that a shutdown cuts leave the sums whole, those in their hand
   for (const peer of [...clients, ...silent]) peer.reset();
 });
 
+test("a connection that an upstream at its cap refuses was not admitted, and the caps are metrics", async () => {
+  using origin = echoOrigin();
+  const target = { address: origin.target, maxConnections: 5 };
+  await using proxy = await startProxy([], {
+    metrics: { address: "127.0.0.1:0" },
+    upstreams: [{ name: "one", targets: [target], authorizedGroups: ["admin"], maxConnections: 2 }],
+  });
+  await crowd(proxy.port, 2);
+  await isRefused(proxy.port, {});
+  const scraped = await scrape(await monitoredAt(proxy.log));
+  expectWhole(scraped);
+  expect(scraped.sum("admissions_total")).toBe(2);
+  expect(scraped.by("reason", "refusals_total", { upstream: "one" })).toEqual({ connection_limit: 1 });
+  expect(scraped.by("upstream", "upstream_connections_limit")).toEqual({ one: 2 });
+  expect(scraped.by("target", "target_connections_limit")).toEqual({ [origin.target]: 5 });
+});
+
 test("there are never more series than the configuration says, and as many where nothing is missing", async () => {
   using origin = echoOrigin();
   const upstreams = [
-    { name: "one", targets: [origin.target, nowhere()], authorizedGroups: ["admin", "ops"] },
+    {
+      name: "one",
+      targets: [{ address: origin.target, maxConnections: 3 }, nowhere()],
+      authorizedGroups: ["admin", "ops"],
+      maxConnections: 7,
+    },
     { name: "two", targets: [origin.target], authorizedGroups: ["admin"], serverNames: ["two.example"] },
   ];
   const top = { address: "127.0.0.1:0", topClients: 1 };

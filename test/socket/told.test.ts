@@ -103,6 +103,27 @@ describe("a refused client", () => {
     expect(refused).toMatch(/^no_target \(id \S+\): no server of test answers$/);
   });
 
+  test.each([
+    [
+      "the upstream",
+      1,
+      undefined,
+      /^connection_limit \(id \S+\): test has as many connections open as it may have$/,
+    ],
+    ["every target", undefined, 1, /^no_target \(id \S+\): no server of test has room$/],
+  ])("learns that %s is at its cap", async (_, maxConnections, most, text) => {
+    using origin = echoOrigin();
+    const target = { address: origin.target, ...(most && { maxConnections: most }) };
+    const upstream = { name: "test", targets: [target], authorizedGroups: ["admin"] };
+    await using proxy = await startProxy([], {
+      upstreams: [{ ...upstream, ...(maxConnections && { maxConnections }) }],
+    });
+    const first = await connect(proxy.port, tunnel);
+    await first.read(ADMITTED.length);
+    expect((await status(await connect(proxy.port, tunnel))).refused).toMatch(text);
+    first.reset();
+  });
+
   test("learns of a limit", async () => {
     using origin = echoOrigin();
     await using proxy = await startProxy([origin.target], {
