@@ -3,7 +3,9 @@
 
 import { X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect as netConnect } from "node:net";
 import { tmpdir } from "node:os";
 import { connect as tlsConnect } from "node:tls";
 import type { ListenerConfig } from "tcpproxy";
@@ -12,6 +14,7 @@ import { cert, certPath, connect, echoOrigin, type ClientOptions, type Peer } fr
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
 import { monitoredAt, scrape } from "../support/scrape.ts";
 import { echoes, reasons } from "../support/served.ts";
+import { Tap } from "../support/tap.ts";
 import { visit } from "../support/visit.ts";
 
 let root: string;
@@ -163,6 +166,64 @@ describe.each([1, 2])("with %p workers", (workers) => {
     await attempt.catch(() => {});
     expect(await shown(proxy.port, { serverName: "other.test" })).toBe(first.print);
     expect(await shown(proxy.port)).toBe(OWN);
+  });
+
+  test("a handshake that is under way by a server name is judged by the rules at its end", async () => {
+    using origin = echoOrigin();
+    const [old, next] = [file("other.test"), file("other.test")];
+    const both = `${mkdtempSync(`${root}/`)}/roots.pem`;
+    writeFileSync(both, `${cert("ca.crt")}\n${cert("ca2.crt")}`);
+    await using proxy = await start([origin.target], { ca: both, certificates: [files(old)] });
+    const held = async (name: string) => {
+      const tap = new Tap(proxy.port);
+      tap.hold();
+      return { tap, client: await tap.client({ name, serverName: "other.test" }) };
+    };
+    const handshakes = await Promise.all(["alice", "second-root", "stranger"].map(held));
+    await reload(proxy, [origin.target], { certificates: [files(next)] });
+    const outcomes: unknown[] = [];
+    for (const { tap, client } of handshakes) {
+      tap.release();
+      expect(print(client)).toBe(old.print);
+      outcomes.push(await echoes(client));
+      client.close();
+      tap[Symbol.dispose]();
+    }
+    expect(outcomes).toEqual([true, false, false]);
+  });
+
+  test("a connection from before a reload whose handshake begins after it gets in by the new CAs only", async () => {
+    using origin = echoOrigin();
+    const [old, next] = [file("other.test"), file("other.test")];
+    await using proxy = await start([origin.target], { certificates: [files(old)] });
+    const connected = async (name: string) => {
+      const socket = netConnect(proxy.port, "127.0.0.1");
+      await once(socket, "connect");
+      return { socket, name };
+    };
+    const early = await Promise.all(["alice", "second-root", "stranger"].map(connected));
+    // With one worker each of them is accepted now: this handshake came later.
+    expect(await shown(proxy.port)).toBe(OWN);
+    await reload(proxy, [origin.target], { ca: certPath("ca2.crt"), certificates: [files(next)] });
+    const outcomes: Record<string, boolean> = {};
+    for (const { socket, name } of early) {
+      const tls = tlsConnect({
+        socket,
+        servername: "other.test",
+        cert: cert(`${name}.crt`),
+        key: cert("key.pem"),
+        rejectUnauthorized: false,
+      });
+      tls.on("error", () => {});
+      tls.on("secureConnect", () => void tls.write("x"));
+      outcomes[name] = await new Promise<boolean>((resolve) =>
+        tls.once("data", () => resolve(true)).once("close", () => resolve(false)),
+      );
+      tls.destroy();
+    }
+    expect(outcomes["alice"]).toBe(false);
+    expect(outcomes["stranger"]).toBe(false);
+    expect(await shown(proxy.port, { name: "second-root", serverName: "other.test" })).toBe(next.print);
   });
 
   test("clients that connect without pause during reloads are each served, with the old certificate or the new", async () => {
