@@ -10,7 +10,7 @@ import {
   readdirSync,
   writeFileSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { version } from "../../package.json";
 import { Folder } from "../support/folder.ts";
 import { cert, connect, echoOrigin } from "../support/peer.ts";
@@ -245,9 +245,12 @@ describe.skipIf(process.platform !== "linux")("a release", () => {
   const dockerfile = /^```dockerfile\n(.*?)^```$/ms.exec(
     readFileSync(`${ROOT}src/cli/topics/install.md`, "utf8"),
   )![1]!;
-  const libraries = [...dockerfile.matchAll(/^COPY --from=glibc (\S+)/gm)].map(([, path]) => path!);
+  const libraries = [...dockerfile.matchAll(/^COPY --from=glibc (\S+) (\S+)/gm)].map(([, from, to]) => ({
+    from: from!,
+    to: to! + basename(from!),
+  }));
 
-  test.skipIf(!isolated || !libraries.every((path) => existsSync(path)))(
+  test.skipIf(!isolated || !libraries.every(({ from }) => existsSync(from)))(
     "a release's binary proxies with a read-only root that has the documented container's files alone",
     async () => {
       const root = folder.path("root");
@@ -259,9 +262,9 @@ describe.skipIf(process.platform !== "linux")("a release", () => {
       // A container engine brings this file, and /proc.
       put("/etc/hosts", "127.0.0.1 localhost\n");
       mkdirSync(`${root}/proc`);
-      for (const path of libraries) {
-        mkdirSync(dirname(root + path), { recursive: true });
-        copyFileSync(path, root + path);
+      for (const { from, to } of libraries) {
+        mkdirSync(dirname(root + to), { recursive: true });
+        copyFileSync(from, root + to);
       }
       copyFileSync(`${outputs[0]}/${BINARY}`, `${root}/proxy`);
       for (const name of ["ca.crt", "server.crt", "key.pem"]) put(`/etc/tcpproxy/${name}`, cert(name));
