@@ -77,12 +77,15 @@ test.each([
   expect(refused.stderr.trim()).not.toContain("\n");
 });
 
-test("a release says in one line which runtime it could not get", async () => {
+test("a release says in one line which runtime it could not get, and takes none from a cache", async () => {
   const copy = folder.path("offline");
   copyTo(copy);
   // Nothing listens on this port of loopback.
-  const env = { HTTPS_PROXY: "http://127.0.0.1:1", BUN_INSTALL_CACHE_DIR: folder.path("no-cache") };
-  const foreign = process.arch === "x64" ? "bun-linux-arm64-musl" : "bun-linux-x64-musl";
+  const env = { HTTPS_PROXY: "http://127.0.0.1:1", BUN_INSTALL_CACHE_DIR: folder.path("cache") };
+  const [foreign, cached] =
+    process.arch === "x64" ? ["bun-linux-arm64-musl", "aarch64"] : ["bun-linux-x64-musl", "x64"];
+  mkdirSync(env.BUN_INSTALL_CACHE_DIR);
+  copyFileSync(process.execPath, `${env.BUN_INSTALL_CACHE_DIR}/bun-linux-${cached}-musl-v${Bun.version}`);
   const { stdout, stderr, code } = await run(
     copy,
     [process.execPath, "build.ts", "--release", "--target", foreign],
@@ -91,7 +94,7 @@ test("a release says in one line which runtime it could not get", async () => {
   expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
   expect(stderr).toStartWith(`build.ts: the target ${foreign} cannot be built: Failed to download`);
   expect(stderr.trim()).not.toContain("\n");
-  expect(readdirSync(`${copy}/out/release`)).toEqual([]);
+  expect(readdirSync(`${copy}/out`, { recursive: true })).toEqual(["release"]);
 });
 
 describe.skipIf(process.platform !== "linux")("a release", () => {
