@@ -10,7 +10,7 @@ import {
   readdirSync,
   writeFileSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { version } from "../../package.json";
 import { Folder } from "../support/folder.ts";
 import { cert, connect, echoOrigin } from "../support/peer.ts";
@@ -77,12 +77,15 @@ test.each([
   expect(refused.stderr.trim()).not.toContain("\n");
 });
 
-test("a release says in one line which runtime it could not get", async () => {
+test("a release says in one line which runtime it could not get, and takes none from a cache", async () => {
   const copy = folder.path("offline");
   copyTo(copy);
   // Nothing listens on this port of loopback.
-  const env = { HTTPS_PROXY: "http://127.0.0.1:1", BUN_INSTALL_CACHE_DIR: folder.path("no-cache") };
-  const foreign = process.arch === "x64" ? "bun-linux-arm64-musl" : "bun-linux-x64-musl";
+  const env = { HTTPS_PROXY: "http://127.0.0.1:1", BUN_INSTALL_CACHE_DIR: folder.path("cache") };
+  const [foreign, cached] =
+    process.arch === "x64" ? ["bun-linux-arm64-musl", "aarch64"] : ["bun-linux-x64-musl", "x64"];
+  mkdirSync(env.BUN_INSTALL_CACHE_DIR);
+  copyFileSync(process.execPath, `${env.BUN_INSTALL_CACHE_DIR}/bun-linux-${cached}-musl-v${Bun.version}`);
   const { stdout, stderr, code } = await run(
     copy,
     [process.execPath, "build.ts", "--release", "--target", foreign],
@@ -91,7 +94,7 @@ test("a release says in one line which runtime it could not get", async () => {
   expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
   expect(stderr).toStartWith(`build.ts: the target ${foreign} cannot be built: Failed to download`);
   expect(stderr.trim()).not.toContain("\n");
-  expect(readdirSync(`${copy}/out/release`)).toEqual([]);
+  expect(readdirSync(`${copy}/out`, { recursive: true })).toEqual(["release"]);
 });
 
 describe.skipIf(process.platform !== "linux")("a release", () => {
@@ -245,9 +248,12 @@ describe.skipIf(process.platform !== "linux")("a release", () => {
   const dockerfile = /^```dockerfile\n(.*?)^```$/ms.exec(
     readFileSync(`${ROOT}src/cli/topics/install.md`, "utf8"),
   )![1]!;
-  const libraries = [...dockerfile.matchAll(/^COPY --from=glibc (\S+)/gm)].map(([, path]) => path!);
+  const libraries = [...dockerfile.matchAll(/^COPY --from=glibc (\S+) (\S+)/gm)].map(([, from, to]) => ({
+    from: from!,
+    to: to! + basename(from!),
+  }));
 
-  test.skipIf(!isolated || !libraries.every((path) => existsSync(path)))(
+  test.skipIf(!isolated || !libraries.every(({ from }) => existsSync(from)))(
     "a release's binary proxies with a read-only root that has the documented container's files alone",
     async () => {
       const root = folder.path("root");
@@ -259,9 +265,9 @@ describe.skipIf(process.platform !== "linux")("a release", () => {
       // A container engine brings this file, and /proc.
       put("/etc/hosts", "127.0.0.1 localhost\n");
       mkdirSync(`${root}/proc`);
-      for (const path of libraries) {
-        mkdirSync(dirname(root + path), { recursive: true });
-        copyFileSync(path, root + path);
+      for (const { from, to } of libraries) {
+        mkdirSync(dirname(root + to), { recursive: true });
+        copyFileSync(from, root + to);
       }
       copyFileSync(`${outputs[0]}/${BINARY}`, `${root}/proxy`);
       for (const name of ["ca.crt", "server.crt", "key.pem"]) put(`/etc/tcpproxy/${name}`, cert(name));

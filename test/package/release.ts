@@ -7,6 +7,8 @@ import { description, name, version } from "../../package.json";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const OUT = "out/release";
+/** Bun does not check what it finds in its cache: runtimes of other targets are fetched for each release. */
+const CACHE = "out/release-cache";
 const TARGETS = ["linux-x64", "linux-arm64", "linux-x64-musl", "linux-arm64-musl", "darwin-arm64"];
 const DEBIAN: Readonly<Record<string, string>> = { "linux-x64": "amd64", "linux-arm64": "arm64" };
 /** A copy without a repository has no date of its own. */
@@ -28,7 +30,9 @@ function run(command: string[], env: Record<string, string> = {}): string {
 /** A build's bytes depend on the folder that it runs in, relative to the sources: each one runs in ROOT. */
 function build(target: string): void {
   try {
-    run([process.execPath, "build.ts", "--target", `bun-${target}`, "--outfile", fileOf(target)]);
+    run([process.execPath, "build.ts", "--target", `bun-${target}`, "--outfile", fileOf(target)], {
+      BUN_INSTALL_CACHE_DIR: ROOT + CACHE,
+    });
   } catch (error) {
     throw new Error(`the target bun-${target} cannot be built: ${(error as Error).message}`);
   }
@@ -189,7 +193,7 @@ export function release(targets: readonly string[] = TARGETS): void {
     const known = TARGETS.map((target) => `bun-${target}`).join(", ");
     throw new Error(`bun-${unknown} is no target of a release; there are ${known}`);
   }
-  rmSync(ROOT + OUT, { recursive: true, force: true });
+  for (const path of [OUT, CACHE]) rmSync(ROOT + path, { recursive: true, force: true });
   mkdirSync(ROOT + OUT, { recursive: true });
   const sums: string[] = [];
   const done = (file: string) => {
@@ -198,9 +202,13 @@ export function release(targets: readonly string[] = TARGETS): void {
     sums.push(sum);
     console.log(`${sum} (${(bytes.length / 2 ** 20).toFixed(1)} MiB)`);
   };
-  for (const target of targets) {
-    build(target);
-    done(fileOf(target));
+  try {
+    for (const target of targets) {
+      build(target);
+      done(fileOf(target));
+    }
+  } finally {
+    rmSync(ROOT + CACHE, { recursive: true, force: true });
   }
   const debian = targets.filter((target) => target in DEBIAN);
   if (debian.length > 0 && Bun.which("dpkg-deb") === null) {
