@@ -114,7 +114,8 @@ export class AdminClient {
     const abort = new AbortController();
     init.signal?.addEventListener("abort", () => abort.abort(), { once: true });
     // The runtime's own limit would end a stream.
-    const options = { ...init, unix: this.#socket, signal: abort.signal, redirect: "manual", timeout: false };
+    const own = { unix: this.#socket, timeout: false, keepalive: false };
+    const options = { ...init, ...own, signal: abort.signal, redirect: "manual" };
     const response = await this.#heard(
       fetch(`http://localhost${path}${search}`, options as RequestInit),
       abort,

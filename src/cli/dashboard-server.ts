@@ -163,8 +163,10 @@ async function ask(
   }
   const body = size === 0 ? null : Buffer.concat(chunks);
   const options = { method, body, headers: only(ASKED, request.headers), redirect: "manual", signal };
-  // The runtime's own limit on time would end a stream.
-  return fetch(`http://localhost${url}`, { ...options, unix: socket, timeout: false } as RequestInit);
+  // The runtime's own limit on time would end a stream. A connection for each request: on one that the proxy is closing
+  // at that moment, the runtime waits for ever.
+  const own = { unix: socket, timeout: false, keepalive: false };
+  return fetch(`http://localhost${url}`, { ...options, ...own } as RequestInit);
 }
 
 function only(names: readonly string[], headers: IncomingHttpHeaders): Record<string, string> {
