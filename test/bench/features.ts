@@ -8,6 +8,8 @@ export interface Features {
   readonly workers: boolean;
   /** Share limits with others through a Redis, one question for each connection. */
   readonly fleet: boolean;
+  /** Show metrics and a door for operators. */
+  readonly watched: boolean;
 }
 
 /** Asks the binary; `certs` is a folder with certificates, `scratch` one to write to. */
@@ -26,6 +28,10 @@ export async function featuresOf(program: string, certs: string, scratch: string
   return {
     tickets: knows(program, await config("tickets", { sessionTickets: false })),
     workers: knows(program, [...(await config("workers", {})), "--workers", "2"]),
+    watched: knows(
+      program,
+      await config("watched", {}, { metrics: { address: "127.0.0.1:0" }, admin: { socket: `${scratch}/a` } }),
+    ),
     fleet: knows(program, await config("fleet", {}, { fleet: { store: "redis://127.0.0.1:1" } })),
   };
 }

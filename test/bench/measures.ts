@@ -57,6 +57,8 @@ export interface LoadMeasure {
   readonly tunnel?: true;
   /** A Redis is asked about each connection. */
   readonly fleet?: true;
+  /** Metrics and the door for operators are on, and scraped every second. */
+  readonly watched?: true;
   /** Takes part with each of these numbers of workers, on load from two generators; rows are told apart by it. */
   readonly workers?: readonly number[];
 }
@@ -127,6 +129,22 @@ export const LOADS: readonly LoadMeasure[] = [
         name: "handshake-resumed",
         about: "the same where each handshake resumes the session of the one before; RSA-2048, tickets on",
         floor: "resumed",
+        ...cpuPerOperation,
+      },
+    ],
+  },
+  {
+    name: "handshake-watched",
+    keys: "ecdsa",
+    watched: true,
+    task: (count) => ({ kind: "connect", count, concurrency: 8 }),
+    quick: { rounds: 3, amount: 640 },
+    full: { rounds: 7, amount: 3_000 },
+    rows: [
+      {
+        name: "handshake-watched",
+        about: "the same as handshake-ecdsa with metrics and admin on, and scraped every second",
+        floor: "ecdsa",
         ...cpuPerOperation,
       },
     ],

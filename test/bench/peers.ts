@@ -33,6 +33,8 @@ export interface Setup {
   readonly workers: number;
   /** The address of a Redis that is asked about each connection; undefined for none. */
   readonly store: string | undefined;
+  /** The port for metrics, which somebody scrapes, beside a door for operators; undefined for neither. */
+  readonly watched: number | undefined;
 }
 
 const which = (name: string) => Bun.which(name, { PATH: `${process.env.PATH}:/usr/sbin:/usr/local/sbin` });
@@ -46,7 +48,7 @@ export function ourselves(program: string, features: Features): Peer {
     program,
     version: ["--version"],
     ...features,
-    command: ({ port, backend, certs, folder, tickets, workers, store }) => ({
+    command: ({ port, backend, certs, folder, tickets, workers, store, watched }) => ({
       args: [
         ...["--config", `${folder}/proxy.toml`, "--log-level", "silent"],
         ...(features.workers ? ["--workers", String(workers)] : []),
@@ -67,6 +69,7 @@ authorizedGroups = ["bench"]
 capacity = 1000000
 fillRate = "1ms"
 ${store === undefined ? "" : `[fleet]\nstore = "${store}"\ntimeout = "500ms"`}
+${watched === undefined ? "" : `[metrics]\naddress = "127.0.0.1:${watched}"\n[admin]\nsocket = "admin.sock"`}
 `,
       },
     }),
@@ -75,7 +78,7 @@ ${store === undefined ? "" : `[fleet]\nstore = "${store}"\ntimeout = "500ms"`}
 
 /** The client's ends that are installed, in front of this proxy: `backend` is the proxy's port. */
 export function tunnels(program: string): Peer[] {
-  const ends = { tickets: false, workers: false, fleet: false };
+  const ends = { tickets: false, workers: false, fleet: false, watched: false };
   return [
     {
       name: "tcpproxy",
@@ -133,6 +136,7 @@ export const PEERS: readonly Peer[] = [
     tickets: true,
     workers: true,
     fleet: false,
+    watched: false,
     command: ({ port, backend, certs, folder, connections, tickets, workers }) => ({
       args: ["-db", "-f", `${folder}/haproxy.cfg`],
       files: {
@@ -163,6 +167,7 @@ backend out
     tickets: true,
     workers: true,
     fleet: false,
+    watched: false,
     command: ({ port, backend, certs, folder, connections, tickets, workers }) => ({
       args: ["-c", `${folder}/nginx.conf`, "-e", "stderr"],
       files: {
@@ -202,6 +207,7 @@ stream {
     // It has a thread for each connection, whatever one says.
     workers: false,
     fleet: false,
+    watched: false,
     command: ({ port, backend, certs, folder, tickets }) => ({
       args: [`${folder}/stunnel.conf`],
       files: {

@@ -1,6 +1,7 @@
 // Runs measures. Rounds are interleaved (A, B, C, A, B, C, …), so that a machine whose speed drifts is unfair to nobody.
 // CPU is that of the proxy's own processes; the generators and the backend are processes of their own.
 
+import { freePort } from "../support/free-port.ts";
 import { existsSync } from "node:fs";
 import { Client } from "./client.ts";
 import { Load, linesOf } from "./load.ts";
@@ -51,7 +52,16 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
       ? leaveOut(bench, measure.name, "has no number of workers", ({ workers }) => workers)
       : measure.fleet
         ? leaveOut(bench, measure.name, "has no fleet", ({ fleet }) => fleet)
-        : bench.peers;
+        : measure.watched
+          ? leaveOut(bench, measure.name, "has no metrics of this kind", ({ watched }) => watched)
+          : bench.peers;
+  const scraped = measure.watched && freePort();
+  // A scrape that comes while the proxy starts or ends has no answer.
+  const scrape = () =>
+    void fetch(`http://127.0.0.1:${scraped}/metrics`)
+      .then((each) => each.text())
+      .catch(() => {});
+  const scraping = scraped === undefined ? undefined : setInterval(scrape, 1_000);
   const store = measure.fleet && (await startStore(bench));
   const contestants: { running: Running; figures: Figures[] }[] = [];
   const table: Figures[] = [];
@@ -66,6 +76,7 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
         workers,
         tickets: measure.tickets === true,
         store,
+        watched: scraped,
       });
       contestants.push({ running, figures });
     }
@@ -81,6 +92,7 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
     bench.progress(`${measure.name}: ${round === 0 ? "warm" : `round ${round} of ${rounds}`}`);
   }
   for (const { running } of contestants) await running.stop();
+  clearInterval(scraping);
   await end();
   // The rows of one kind beside each other: 1 worker, 2 workers.
   return measure.rows.flatMap((_, i) => table.filter((__, at) => at % measure.rows.length === i));
@@ -176,10 +188,15 @@ function begin(
     workers = 1,
     tickets = false,
     store,
-  }: { workers?: number; tickets?: boolean; store?: string | undefined } = {},
+    watched,
+  }: { workers?: number; tickets?: boolean; store?: string | undefined; watched?: number | undefined } = {},
 ): Promise<Running> {
   const { backend, connections, scratch } = bench;
-  return start(peer, { backend, connections, certs: bench.certs[keys], tickets, workers, store }, scratch);
+  return start(
+    peer,
+    { backend, connections, certs: bench.certs[keys], tickets, workers, store, watched },
+    scratch,
+  );
 }
 
 /** A Redis on a socket in the file system. */
