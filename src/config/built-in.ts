@@ -3,7 +3,8 @@
 import { FLEET } from "./fleet-schema.ts";
 import type { Key, Table, Keys } from "./kinds.ts";
 import type { ListenerConfig, ProxyConfig, UpstreamConfig } from "./proxy-config.ts";
-import { HEALTH_CHECK, SCHEMA } from "./schema.ts";
+import { SCHEMA } from "./schema.ts";
+import { HEALTH_CHECK } from "./upstream-schema.ts";
 
 type Given<T, K extends keyof T> = Required<Pick<T, K>>;
 

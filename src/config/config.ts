@@ -6,7 +6,7 @@ import type { Address, TargetAddress } from "../lib/address.ts";
 import type { LogLevel } from "../lib/log.ts";
 import type { ClientLimit } from "../state/client-rules.ts";
 import type { WhenDown } from "./fleet-schema.ts";
-import type { ProxyProtocolVersion } from "./schema.ts";
+import type { ProxyProtocolVersion } from "./upstream-schema.ts";
 import type { StoreAddress } from "./store-address.ts";
 
 export { BUILT_IN } from "./built-in.ts";

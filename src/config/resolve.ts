@@ -10,7 +10,8 @@ import { MAX_LIMITS } from "../state/rule-book.ts";
 import type { Config, PolicyTest, ProxyConfig } from "./config.ts";
 import { listenerFor } from "./listener-for.ts";
 import { Reader } from "./reader.ts";
-import { HEALTH_CHECK, MAX_WORKERS, SCHEMA } from "./schema.ts";
+import { MAX_WORKERS, SCHEMA } from "./schema.ts";
+import { HEALTH_CHECK } from "./upstream-schema.ts";
 
 /** What the resolver must know of its surroundings. */
 export interface Surroundings {

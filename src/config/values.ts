@@ -3,6 +3,9 @@
 import { quote } from "../lib/errors.ts";
 import type { JsonSchema, Kind } from "./kinds.ts";
 
+/** The largest number for most counts. */
+export const MILLION = 1_000_000;
+
 /** As {@link parseDuration} reads it: units from large to small, each once. */
 const DURATION_PATTERN = "^(?=\\d)(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?$";
 
