@@ -5,10 +5,10 @@
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
-import { trustIn } from "../auth/certificate-check.ts";
 import { claimsOf } from "../auth/claims.ts";
 import { COMMON_NAME } from "../auth/identity-rule.ts";
 import { identityFault, matchesClient, type Identity } from "../auth/identity.ts";
+import { trustIn } from "../auth/trust.ts";
 import type { Credentials } from "../config/credentials.ts";
 import {
   handshakeFailure,

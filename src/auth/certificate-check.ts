@@ -1,41 +1,18 @@
 // Checks a client's certificate by the current rules: for every connection at its beginning, when TLS has verified a
-// chain once, and again after later changes. It applies RFC 5280, section 6, and checks for weak cryptography and
-// revocation. Pure.
+// chain once, and again after later changes. It searches for a chain that is good by RFC 5280, section 6. Pure.
 
 import { X509Certificate } from "node:crypto";
 import { readCertificate, type Certificate } from "./certificate.ts";
-import { violation } from "./name-constraints.ts";
-import { isInForce, isListed, isSignedBy, mayHaveSigned, type RevocationList } from "./revocation.ts";
-
-/** The trusted CAs, and the revoked certificates. */
-export interface Trust {
-  readonly authorities: Authorities;
-  /** Undefined if revocation is not checked at all. */
-  readonly revocations: readonly RevocationList[] | undefined;
-}
-
-/** The CAs that may vouch for clients, and the known good chains to them. */
-interface Authorities {
-  /** PEM. */
-  readonly pem: readonly string[];
-  readonly all: readonly Certificate[];
-  /** By the fingerprint of a client's certificate: a chain whose signatures, purposes and names are good. */
-  readonly chains: Map<string, Chain>;
-}
-
-/** Certificates, each issued by the next; the first is a client's, the last a root. */
-export type Chain = readonly Certificate[];
-
-/** Why a certificate is refused, with the detail. */
-export interface Verdict {
-  readonly reason:
-    | "certificate_untrusted"
-    | "certificate_expired"
-    | "certificate_revoked"
-    | "certificate_weak"
-    | "handshake_failed";
-  readonly detail?: string;
-}
+import {
+  judgeDates,
+  judgeMoment,
+  judgePurposes,
+  judgeRevocation,
+  judgeStrength,
+  untrusted,
+  type Verdict,
+} from "./chain-rules.ts";
+import type { Chain, Trust } from "./trust.ts";
 
 /** What is checked of a certificate; only a chain that leads to a root has anything but `chain` checked. */
 export type Check = "chain" | "purposes" | "strength" | "revocation" | "dates";
@@ -70,27 +47,6 @@ const MAX_CHAINS = 4_096;
 /** The largest number of certificates in a chain, and of issuers that are tried on the way. */
 const MAX_CHAIN_LENGTH = 16;
 const MAX_ISSUER_TRIES = 24;
-
-/**
- * Builds what a listener trusts.
- * @param ca PEM, checked before
- * @param before its known chains are kept if the authorities are the same
- */
-export function trustIn(
-  { ca, crl }: { readonly ca: readonly string[]; readonly crl: readonly RevocationList[] | undefined },
-  before?: Trust,
-): Trust {
-  const same =
-    before?.authorities.pem.length === ca.length && ca.every((pem, i) => pem === before.authorities.pem[i]);
-  const authorities = same
-    ? before!.authorities
-    : {
-        pem: ca,
-        all: ca.map((pem) => readCertificate(new X509Certificate(pem))),
-        chains: new Map<string, Chain>(),
-      };
-  return { authorities, revocations: crl };
-}
 
 /**
  * Checks a client's certificate. It searches for a chain anew and verifies every signature on it; the certificate may
@@ -182,10 +138,6 @@ export function weaknessOf(leaf: X509Certificate | undefined): Verdict | undefin
   } catch {
     return undefined;
   }
-}
-
-function untrusted(detail: string): Verdict {
-  return { reason: "certificate_untrusted", detail };
 }
 
 /** Which verdict is reported if several chains fail: the one that needs the smallest repair. */
@@ -309,94 +261,4 @@ class Search {
     if (chains.size >= MAX_CHAINS && oldest !== undefined) chains.delete(oldest);
     chains.set(chain[0]!.fingerprint, chain);
   }
-}
-
-/** Checks purposes, path lengths and names. */
-function judgePurposes(chain: Chain, vouched: boolean): Verdict | undefined {
-  const root = chain.length - 1;
-  let below = 0;
-  for (const [i, certificate] of chain.entries()) {
-    const {
-      problem,
-      noAuthority,
-      noClient,
-      onlyRoot,
-      pathLength,
-      constraints,
-      demandsPolicy,
-      subject,
-      issuer,
-    } = certificate;
-    const noCa = onlyRoot && i < root ? "it is not a CA" : noAuthority;
-    const wrong = problem ?? (i === 0 ? noClient : noCa);
-    if (wrong !== undefined) return untrusted(`${who(chain, i)}: ${wrong}`);
-    if (i > 0) {
-      if (below > pathLength)
-        return untrusted(`${who(chain, i)}: its path length allows fewer authorities below it`);
-      if (subject !== issuer) below++;
-    }
-    if (demandsPolicy && !vouched) {
-      return untrusted(`${who(chain, i)}: it demands policies; only a full handshake checks them`);
-    }
-    if (constraints === undefined || i === 0) continue;
-    for (const [j, each] of chain.slice(0, i).entries()) {
-      if (j > 0 && each.subject === each.issuer) continue;
-      const broken = violation(constraints, each.names(), j === 0);
-      if (broken !== undefined) return untrusted(`${who(chain, j)}: ${broken}`);
-    }
-  }
-  return undefined;
-}
-
-/** Checks the strength of keys and signatures. */
-function judgeStrength(chain: Chain): Verdict | undefined {
-  const root = chain.length - 1;
-  for (const [i, { weakKey, weakSignature }] of chain.entries()) {
-    const weakness = weakKey ?? (i < root ? weakSignature : undefined);
-    if (weakness !== undefined)
-      return { reason: "certificate_weak", detail: `${who(chain, i)}: ${weakness}` };
-  }
-  return undefined;
-}
-
-function who(chain: Chain, i: number): string {
-  return i === 0 ? "the certificate" : i === chain.length - 1 ? "its root CA" : "an intermediate CA";
-}
-
-/** Checks what depends on the moment: revocation, then dates. */
-function judgeMoment(chain: Chain, trust: Trust, now: number): Verdict | undefined {
-  return judgeRevocation(chain, trust, now) ?? judgeDates(chain, now);
-}
-
-function judgeRevocation(chain: Chain, { revocations }: Trust, now: number): Verdict | undefined {
-  if (revocations === undefined) return undefined;
-  const verdicts = chain.map((certificate, i) =>
-    // A root is its own issuer.
-    revocationOf(certificate, chain[i + 1] ?? certificate, revocations, now),
-  );
-  const revoked = verdicts.find((verdict) => verdict?.reason === "certificate_revoked");
-  return revoked ?? verdicts.find((each) => each !== undefined);
-}
-
-function judgeDates(chain: Chain, now: number): Verdict | undefined {
-  const current = chain.every(({ notBefore, notAfter }) => notBefore <= now && now < notAfter);
-  return current ? undefined : { reason: "certificate_expired" };
-}
-
-/** The details use the words of TLS. */
-function revocationOf(
-  { serial }: Certificate,
-  issuer: Certificate,
-  revocations: readonly RevocationList[],
-  now: number,
-): Verdict | undefined {
-  const lists = revocations.filter(
-    (list) => list.problem === undefined && mayHaveSigned(issuer, list) && isSignedBy(list, issuer),
-  );
-  if (lists.some((list) => isListed(list, serial))) {
-    return { reason: "certificate_revoked", detail: "CERT_REVOKED" };
-  }
-  if (lists.some((list) => isInForce(list, now))) return undefined;
-  // No list says whether it is revoked: fail closed.
-  return untrusted(lists.length === 0 ? "UNABLE_TO_GET_CRL" : "CRL_HAS_EXPIRED");
 }

@@ -1,7 +1,7 @@
 // How a listener takes the client's identity from a certificate: from its Common Name, or from its one alternative name
 // of a kind, by a pattern. No kind stands in for another. Pure.
 
-import { alternativeNames } from "./certificate.ts";
+import { alternativeNames } from "./certificate-extensions.ts";
 import { commonNames, forbiddenIn, identify, identityFault, type Identity } from "./identity.ts";
 
 /** RFC 5280, section 4.2.1.6: the tags of general names. */

@@ -3,7 +3,7 @@
 
 import { atOnce } from "../lib/portions.ts";
 import type { Certificate } from "./certificate.ts";
-import { extensionList } from "./certificate.ts";
+import { extensionList } from "./certificate-extensions.ts";
 import {
   BIT_STRING,
   GENERALIZED_TIME,

@@ -17,7 +17,8 @@ import type { Router } from "../auth/server-name.ts";
 import { TUNNEL_PROTOCOL } from "../lib/tunnel-protocol.ts";
 import type { Limits } from "../state/limits.ts";
 import type { Lease } from "./fleet-gate.ts";
-import { judge, weaknessOf, type Finding, type Trust } from "../auth/certificate-check.ts";
+import { judge, weaknessOf, type Finding } from "../auth/certificate-check.ts";
+import type { Trust } from "../auth/trust.ts";
 
 /**
  * A configuration whose `maxConnections` is known: the configured number, or the number that the descriptor limit

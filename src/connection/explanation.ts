@@ -3,10 +3,11 @@
 
 import type { X509Certificate } from "node:crypto";
 import type { Certificate } from "../auth/certificate.ts";
-import type { Check, Trust } from "../auth/certificate-check.ts";
+import type { Check } from "../auth/certificate-check.ts";
 import { commonNames } from "../auth/identity.ts";
 import { kindName } from "../auth/identity-rule.ts";
 import { networkDetail, placeOf } from "../auth/networks.ts";
+import type { Trust } from "../auth/trust.ts";
 import type { Config, Listener } from "../config/config.ts";
 import { quote, type RefusalReason } from "../lib/errors.ts";
 import { suggest } from "../lib/suggest.ts";

@@ -4,7 +4,6 @@
 import type { Config } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
 import type { Logger } from "../lib/log.ts";
-import { trustIn, type Trust } from "../auth/certificate-check.ts";
 import { networkRule, type Networks } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Counters } from "../state/counters.ts";
@@ -26,6 +25,7 @@ import {
   type RevokedFor,
 } from "./admission.ts";
 import { COMMON_NAME, identityRule, type IdentitySettings } from "../auth/identity-rule.ts";
+import { trustIn, type Trust } from "../auth/trust.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { outcomeOf, SHADOW_CODES, type Outcome } from "./shadow-counts.ts";
 

@@ -2,10 +2,10 @@
 // run on; a question that no connection asks (offline.ts) makes them too, so that both get the same answer.
 
 import { Blocks } from "../auth/blocks.ts";
-import { trustIn } from "../auth/certificate-check.ts";
 import { identityRule } from "../auth/identity-rule.ts";
 import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
+import { trustIn } from "../auth/trust.ts";
 import type { ActiveConfig, ListenerState } from "../connection/admission.ts";
 import { formatAddress } from "../lib/address.ts";
 import { rangeList } from "../lib/source.ts";

@@ -3,8 +3,8 @@
 
 import type { ListenerState } from "../connection/admission.ts";
 import { identityRule } from "../auth/identity-rule.ts";
-import { trustIn } from "../auth/certificate-check.ts";
 import { networkRule } from "../auth/networks.ts";
+import { trustIn } from "../auth/trust.ts";
 import { isSameTrust } from "./same-trust.ts";
 import type { ListenerSnapshot } from "./snapshot.ts";
 

@@ -10,7 +10,7 @@ import { loadCredentials } from "../../src/config/credentials.ts";
 import type { Fault } from "../../src/lib/errors.ts";
 import { atOnce } from "../../src/lib/portions.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
-import { trustIn } from "../../src/auth/certificate-check.ts";
+import { trustIn } from "../../src/auth/trust.ts";
 import { cert, certPath } from "../support/peer.ts";
 import { testConfig } from "../support/proxy.ts";
 import type { Random } from "../support/random.ts";

@@ -5,7 +5,7 @@ import { readCertificate, type Certificate } from "../../src/auth/certificate.ts
 import { readPem } from "../../src/auth/pem.ts";
 import { atOnce } from "../../src/lib/portions.ts";
 import { readRevocationList, type RevocationList } from "../../src/auth/revocation.ts";
-import { trustIn, type Trust } from "../../src/auth/certificate-check.ts";
+import { trustIn, type Trust } from "../../src/auth/trust.ts";
 
 /** All PEM blocks of a text, as DER. */
 export function blocksOf(pem: string): Uint8Array[] {
