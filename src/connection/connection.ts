@@ -51,10 +51,10 @@ import { refusalText } from "./refusal-text.ts";
 import { sourceOf } from "../lib/source.ts";
 import { ADMITTED, TUNNEL_PROTOCOL, encodeRefusal } from "../lib/tunnel-protocol.ts";
 import type { Judged, Shadow } from "./shadow.ts";
-import type { TargetLease } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
+import type { TargetLease } from "../state/target-lease.ts";
 import type { Tarpit } from "./tarpit.ts";
 import type { ConnectionView } from "./view.ts";
 
