@@ -5,11 +5,13 @@
 // (admission.ts has "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
 // token. The phases, and the legal transitions between them:
 //
-//   handshake ──→ dialing ⟷ relaying ──→ closing ──→ over
-//       │            │           │                    ↑
-//       └────────────┴───────────┴────────────────────┘
+//   handshake ────────────→ dialing ⟷ relaying ──→ closing ──→ over
+//     │   │                 ↑  │          │                    ↑
+//     │   └───→ asking ─────┘  │          │                    │
+//     │            │           │          │                    │
+//     └────────────┴───────────┴──────────┴────────────────────┘
 //
-// Where there is a fleet, `asking` comes between `handshake` and `dialing`; from there to `over` too.
+// A connection waits in `asking` only where there is a fleet: its own proxy admits it, and the fleet has not answered yet.
 // A connection goes back from `relaying` to `dialing` only while neither side has had a byte of the other's. It goes
 // from `dialing` to `dialing` with the next target. A connection that ends orderly is released in `closing`. Each event
 // handler lists the phases in which it can be called. The first reason for an ending counts. `#release` gives back
