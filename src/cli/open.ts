@@ -5,7 +5,8 @@ import { readConfigFile } from "../config/file.ts";
 import { ConfigError } from "../lib/errors.ts";
 import { LOG_FORMATS, createLogger, type Logger } from "../lib/log.ts";
 import { createProxy, type Proxy, type ProxyOptions } from "../proxy.ts";
-import { FLAGS, UsageError, applyFlags, choose, locate, type Flag, type FlagValues } from "./flags.ts";
+import { applyFlags, locate } from "./apply-flags.ts";
+import { FLAGS, UsageError, choose, type Flag, type FlagValues } from "./flags.ts";
 
 /** The word that `run` and `check` take. */
 export const ADDRESS = {

@@ -5,11 +5,13 @@
 // (admission.ts has "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
 // token. The phases, and the legal transitions between them:
 //
-//   handshake ──→ dialing ⟷ relaying ──→ closing ──→ over
-//       │            │           │                    ↑
-//       └────────────┴───────────┴────────────────────┘
+//   handshake ────────────→ dialing ⟷ relaying ──→ closing ──→ over
+//     │   │                 ↑  │          │                    ↑
+//     │   └───→ asking ─────┘  │          │                    │
+//     │            │           │          │                    │
+//     └────────────┴───────────┴──────────┴────────────────────┘
 //
-// Where there is a fleet, `asking` comes between `handshake` and `dialing`; from there to `over` too.
+// A connection waits in `asking` only where there is a fleet: its own proxy admits it, and the fleet has not answered yet.
 // A connection goes back from `relaying` to `dialing` only while neither side has had a byte of the other's. It goes
 // from `dialing` to `dialing` with the next target. A connection that ends orderly is released in `closing`. Each event
 // handler lists the phases in which it can be called. The first reason for an ending counts. `#release` gives back
@@ -51,10 +53,10 @@ import { refusalText } from "./refusal-text.ts";
 import { sourceOf } from "../lib/source.ts";
 import { ADMITTED, TUNNEL_PROTOCOL, encodeRefusal } from "../lib/tunnel-protocol.ts";
 import type { Judged, Shadow } from "./shadow.ts";
-import type { TargetLease } from "../state/balancer.ts";
 import type { Ledger } from "../state/ledger.ts";
 import type { ClientLease, Limits } from "../state/limits.ts";
 import type { Sources } from "../state/sources.ts";
+import type { TargetLease } from "../state/target-lease.ts";
 import type { Tarpit } from "./tarpit.ts";
 import type { ConnectionView } from "./view.ts";
 

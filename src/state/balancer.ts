@@ -5,6 +5,7 @@
 
 import * as health from "./health.ts";
 import { WORD, type Ledger } from "./ledger.ts";
+import { TargetLease, type LeaseOwner } from "./target-lease.ts";
 
 export { PENALTY_MS, type HealthRule, type TargetHealth } from "./health.ts";
 export { Slots } from "./slots.ts";
@@ -30,56 +31,8 @@ export interface UpstreamRule extends health.HealthRule {
 /** Why there is no target: the upstream has its `maxConnections`, or all targets that are left have theirs. */
 export type Full = "upstream_full" | "targets_full";
 
-/** One connection to a target, from the choice until the connection is over. */
-export class TargetLease {
-  /** The target's slot. */
-  readonly slot: number;
-  readonly #balancer: Balancer;
-  readonly #pickedAt: number;
-  #held = true;
-  #answered = false;
-
-  constructor(slot: number, balancer: Balancer, pickedAt: number) {
-    this.slot = slot;
-    this.#balancer = balancer;
-    this.#pickedAt = pickedAt;
-  }
-
-  /** Ends the lease. Releasing again does nothing. */
-  release(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#balancer.end(this.slot);
-  }
-
-  /**
-   * The target answered: it is in good standing again. A second call, or one after the release, does nothing.
-   * @returns whether the target was ejected and is no longer
-   */
-  succeeded(now: number): boolean {
-    if (!this.#held || this.#answered) return false;
-    this.#answered = true;
-    return this.#balancer.succeeded(this.slot, now);
-  }
-
-  /**
-   * The target refused, broke off or did not answer: it is tried last for a while. Releases the lease.
-   * @returns whether this failure ejected the target
-   */
-  failed(now: number): boolean {
-    if (!this.#held) return false;
-    this.#held = false;
-    return this.#balancer.failed(this.slot, this.#pickedAt, now);
-  }
-
-  /** For how many milliseconds from now on the target is tried last. */
-  triedLast(now: number): number {
-    return this.#balancer.triedLast(this.slot, now);
-  }
-}
-
 /** The targets of one upstream, as one thread sees them. */
-export class Balancer {
+export class Balancer implements LeaseOwner {
   readonly #ledger: Ledger;
   #targets: readonly TargetRule[];
   #rule: UpstreamRule;

@@ -1,8 +1,9 @@
 // A worker thread that takes and returns places as fast as it can, until it is told to stop or is terminated midway.
 
-import { Balancer, type TargetLease } from "../../src/state/balancer.ts";
+import { Balancer } from "../../src/state/balancer.ts";
 import { Ledger, type LedgerMemory } from "../../src/state/ledger.ts";
 import { Limits, type ClientLease } from "../../src/state/limits.ts";
+import type { TargetLease } from "../../src/state/target-lease.ts";
 import { Random } from "./random.ts";
 
 /** What a thread is started with. */

@@ -1,14 +1,9 @@
 // Which target gets a connection: least connections, weights, backups, failures, slow start. Time is an argument.
 
 import { expect, test } from "bun:test";
-import {
-  Balancer,
-  PENALTY_MS,
-  type HealthRule,
-  type TargetLease,
-  type TargetRule,
-} from "../../src/state/balancer.ts";
+import { Balancer, PENALTY_MS, type HealthRule, type TargetRule } from "../../src/state/balancer.ts";
 import { Ledger } from "../../src/state/ledger.ts";
+import type { TargetLease } from "../../src/state/target-lease.ts";
 import { small } from "../support/ledger.ts";
 import { Random } from "../support/random.ts";
 

@@ -1,8 +1,9 @@
 // Caps on the connections of an upstream and of its targets, over all threads. Time is an argument.
 
 import { expect, test } from "bun:test";
-import { Balancer, type TargetLease, type TargetRule } from "../../src/state/balancer.ts";
+import { Balancer, type TargetRule } from "../../src/state/balancer.ts";
 import { Ledger } from "../../src/state/ledger.ts";
+import type { TargetLease } from "../../src/state/target-lease.ts";
 import { small } from "../support/ledger.ts";
 import { Random } from "../support/random.ts";
 

@@ -2,13 +2,12 @@
 
 import { describe, expect, test } from "bun:test";
 import { BUILT_IN } from "../../src/config/config.ts";
+import { applyFlags, locate } from "../../src/cli/apply-flags.ts";
 import {
   FLAGS,
   UsageError,
-  applyFlags,
   checkFlags,
   choose,
-  locate,
   parseFlags,
   positionals,
   switchesOf,

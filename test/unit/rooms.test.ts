@@ -135,7 +135,9 @@ function loadedWith(name: string, all = new Set<string>()): Set<string> {
 }
 
 test("the proxy is loaded without what other commands print", () => {
-  const own = ["command", "dispatch", "flags", "open", "run", "signals"].map((name) => `cli/${name}.ts`);
+  const own = ["apply-flags", "command", "dispatch", "flags", "open", "run", "signals"].map(
+    (name) => `cli/${name}.ts`,
+  );
   const loaded = [...loadedWith("main.ts")];
   expect(loaded).toContain("proxy.ts");
   expect(loaded.filter((name) => name.startsWith("cli/")).sort()).toEqual(own);
