@@ -3,16 +3,16 @@
 
 import { resolve } from "node:path";
 import { version } from "../package.json";
-import { formatAddress, type Address } from "./lib/address.ts";
+import type { Address } from "./lib/address.ts";
 import type { CloseOptions, Phase, Proxy, ProxyOptions, ProxyStats } from "./api.ts";
 import { poolStats } from "./upstreams/pool.ts";
 import { monotonic } from "./lib/clock.ts";
 import type { Config, Listener, ProxyConfig } from "./config/config.ts";
 import { copy, filesBeside } from "./config/load.ts";
-import { WorkerPool } from "./engine/worker-pool.ts";
-import { heldBy, processBudget, type DescriptorBudget } from "./lib/descriptors.ts";
-import { Fleet, type FleetRun } from "./fleet/fleet.ts";
-import { Engine } from "./engine/engine.ts";
+import { HeldDescriptors, heldBy, processBudget } from "./lib/descriptors.ts";
+import { Fleet } from "./fleet/fleet.ts";
+import { fleetRun } from "./fleet/run.ts";
+import { makeRunner } from "./engine/make-runner.ts";
 import { loadTested, type TestedConfig } from "./engine/policy-tests.ts";
 import type { Runner } from "./engine/runner.ts";
 import { StartError } from "./lib/errors.ts";
@@ -21,17 +21,18 @@ import { mayShare } from "./listeners/listener.ts";
 import { createLogger, guarded, type Logger } from "./lib/log.ts";
 import { atOnce } from "./lib/portions.ts";
 import { ReloadLog } from "./config/reload-log.ts";
-import { Upkeep } from "./engine/upkeep.ts";
-import { changedFields, forecastOf, logShadow, planReload, type Forecast } from "./engine/reload-plan.ts";
+import { Attendance } from "./engine/attendance.ts";
+import { changedFields, forecastOf, logReloaded, planReload, type Forecast } from "./engine/reload-plan.ts";
 import { MAX_CLIENTS, MAX_TARGETS } from "./engine/snapshot.ts";
 import { SnapshotBuilder, portsLeft } from "./engine/snapshot-builder.ts";
 import { openWindows } from "./admin/open-windows.ts";
-import { FinalCall } from "./lib/final-call.ts";
+import { logListening } from "./engine/listening-log.ts";
+import { Shutdown } from "./engine/shutdown.ts";
 import { subjectOf, type Subject } from "./admin/subject.ts";
 import type { Windows } from "./admin/windows.ts";
 import { EventHub } from "./lib/events.ts";
 import { Ledger } from "./state/ledger.ts";
-import { FileStamps, Watch } from "./config/watch.ts";
+import { FileStamps } from "./config/watch.ts";
 
 export type { CloseOptions, Phase, Proxy, ProxyOptions, ProxyStats };
 
@@ -50,13 +51,13 @@ class RunningProxy implements Proxy {
   readonly #ledger: Ledger;
   readonly #builder: SnapshotBuilder;
   readonly #events = new EventHub();
-  readonly #budget: DescriptorBudget = processBudget();
-  /** Descriptors held besides those of connections. */
-  #held = 0;
+  /** Descriptors besides those of connections. */
+  readonly #held = new HeldDescriptors(processBudget());
   /** Does nothing where the configuration has none. */
   readonly #fleet: Fleet;
   readonly #runner: Runner;
-  readonly #upkeep: Upkeep;
+  readonly #attendance: Attendance;
+  readonly #shutdown: Shutdown;
   /** The configuration of the start, which reloads do not change. */
   #started: Config;
   /** The listener that each open port was opened for; undefined if a reload has closed it. */
@@ -68,11 +69,9 @@ class RunningProxy implements Proxy {
   readonly #reloads: ReloadLog;
   #windows: Windows | undefined;
   #listening: Promise<Address> | undefined;
-  #watch: Watch | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #closing = false;
   #over = false;
-  readonly #deadline = new FinalCall(() => this.#cut());
 
   constructor(input: ProxyConfig, options: ProxyOptions) {
     const loaded = atOnce(
@@ -80,7 +79,7 @@ class RunningProxy implements Proxy {
     );
     const { config } = loaded;
     const { workers } = config;
-    const budget = this.#budget;
+    const { budget } = this.#held;
     const prefix = crypto.randomUUID().slice(0, 8);
     this.#input = copy(input);
     this.#loaded = loaded;
@@ -100,17 +99,18 @@ class RunningProxy implements Proxy {
     const { refusalInterval } = options;
     const shared = {
       ...{ ledger: this.#ledger, budget, log: this.#log, prefix },
-      ...{ refusalInterval, fleet: this.#fleet },
+      ...{ refusalInterval, fleet: this.#fleet, module: new URL("./worker", import.meta.url) },
     };
-    this.#runner =
-      workers === 1
-        ? new Engine(snapshot, shared)
-        : new WorkerPool(snapshot, { ...shared, module: new URL("./worker", import.meta.url) });
+    this.#runner = makeRunner(snapshot, shared);
+    this.#shutdown = new Shutdown(this.#runner, this.#ledger, this.#log);
     this.#builder.follow(snapshot);
-    this.#upkeep = new Upkeep({ log: this.#log, descriptors: budget, now: monotonic });
+    this.#attendance = new Attendance(
+      { log: this.#log, descriptors: budget, now: monotonic },
+      () => void this.reload().catch(() => {}),
+    );
     this.ended = this.#runner.over.finally(() => {
       this.#over = true;
-      this.#hold(0);
+      this.#held.hold(0);
       this.#stopAttending();
       this.#windows?.close();
       return this.#fleet.close();
@@ -153,42 +153,24 @@ class RunningProxy implements Proxy {
     if (this.#closing) throw new Error("the proxy has been closed; make a new one");
     const { holding, shortage } = this.#loaded;
     if (shortage !== undefined) throw new StartError(shortage);
-    this.#hold(heldBy(holding));
+    this.#held.hold(heldBy(holding));
     const { metrics, admin } = this.config;
     this.#started = { ...this.#started, metrics, admin };
-    if (this.config.fleet !== undefined) await this.#followFleet();
+    if (this.config.fleet !== undefined) await this.#fleet.configure(...fleetRun(this.#loaded));
     try {
       this.#windows = await openWindows(this.config, () => this.#subject());
       if (this.#closing) throw new StartError("the proxy was closed while it was starting");
       this.#addresses = await this.#runner.listen();
     } catch (error) {
-      this.#hold(0);
+      this.#held.hold(0);
       this.#windows?.close();
       throw error;
     }
-    const { configFile: file } = this.#options;
-    for (const address of this.#addresses) {
-      const fields = {
-        address: formatAddress(address),
-        version,
-        config: file && resolve(file),
-        pid: process.pid,
-      };
-      this.#log.info("listening", fields);
-    }
+    logListening(this.#addresses, { version, configFile: this.#options.configFile }, this.#log);
     for (const warning of this.warnings) this.#log.warn(warning, {});
-    if (!this.#closing) this.#attend();
+    if (!this.#closing) this.#attendance.follow(this.#loaded, this.#builder.pools, true);
     this.#enter("running");
     return this.#addresses[0] as Address;
-  }
-
-  /** @returns after the first attempt to reach the store; without a fleet there is nothing to wait for */
-  #followFleet(): Promise<void> {
-    const { config, credentials } = this.#loaded;
-    const { fleet, rateLimit, limits } = config;
-    const run: FleetRun | undefined = fleet &&
-      credentials.fleet && { config: fleet, credentials: credentials.fleet };
-    return this.#fleet.configure(run, rateLimit, limits);
   }
 
   /** What the windows look at. */
@@ -211,12 +193,6 @@ class RunningProxy implements Proxy {
       reload: () => this.reload(),
       forecast: () => this.forecast(),
     });
-  }
-
-  /** Holds this many descriptors from now on, besides those of connections. */
-  #hold(count: number): void {
-    this.#budget.hold(count - this.#held);
-    this.#held = count;
   }
 
   reload(config?: ProxyConfig): Promise<void> {
@@ -253,23 +229,23 @@ class RunningProxy implements Proxy {
       this.#input = input;
       this.#loaded = loaded;
       this.#reloads.succeeded(changedFields(plan));
-      if (this.#listening !== undefined && !this.#over) void this.#followFleet();
-      if (this.#held > 0) this.#hold(heldBy(loaded.holding));
+      if (this.#listening !== undefined && !this.#over) void this.#fleet.configure(...fleetRun(this.#loaded));
+      if (this.#held.count > 0) this.#held.hold(heldBy(loaded.holding));
       this.#builder.follow(snapshot, this.#log);
-      for (const warning of loaded.warnings) this.#log.warn(warning, {});
-      logShadow(loaded, this.#log);
-      this.#log.info("reloaded", { ...changedFields(plan) });
+      logReloaded(plan, this.#log);
       if (this.#windows !== undefined) this.#windows.follow();
       else if (this.#addresses.length > 0 && !this.#over) {
         // A fleet has been added: what it blocks holds here too.
         const { fleet } = loaded.config;
         this.#windows = await openWindows({ ...this.#started, fleet }, () => this.#subject());
       }
-      if (this.#addresses.length > 0 && !this.#over) this.#attend();
+      if (this.#addresses.length > 0 && !this.#over) {
+        this.#attendance.follow(loaded, this.#builder.pools, !this.#closing);
+      }
     } catch (error) {
       this.#reloads.refused(error, given === undefined && !this.#closing);
       // The operator may fix it in any file that is named now or was named before.
-      this.#watch?.follow(before.and(seen));
+      this.#attendance.watch(before.and(seen));
       throw error;
     }
   }
@@ -289,49 +265,23 @@ class RunningProxy implements Proxy {
     return forecastOf(plan, this.config, this.#runner, this.#builder);
   }
 
-  /**
-   * Starts the work beside the connections: files are watched until the last connection ends, the rest runs while the
-   * proxy accepts.
-   */
-  #attend(): void {
-    const { config, seen, expiries, adminExpiries } = this.#loaded;
-    if (!config.watch) {
-      this.#watch?.stop();
-      this.#watch = undefined;
-    } else if (this.#watch === undefined) {
-      this.#watch = new Watch(seen, () => void this.reload().catch(() => {}));
-    } else this.#watch.follow(seen);
-    if (this.#closing) return;
-    this.#upkeep.follow(config, [...expiries.flat(), ...adminExpiries], this.#builder.pools);
-  }
-
   /** Stops accepting. Files are still watched: connections that are no longer authorized are closed without waiting. */
   #stopAttending(): void {
     this.#closing = true;
-    this.#deadline.cancel();
+    this.#shutdown.cancel();
     this.#reloads.stop();
-    this.#upkeep.stop();
-    if (this.#over || this.#addresses.length === 0) this.#watch?.stop();
+    this.#attendance.stop(this.#over || this.#addresses.length === 0);
   }
 
   close({ timeout = this.config.shutdownTimeout }: CloseOptions = {}): Promise<{ cut: number }> {
     if (!this.#closing) {
       this.#enter("draining");
       this.#stopAttending();
-      void this.#runner.close().then(() => {
-        const connections = this.#ledger.connections();
-        if (connections > 0) this.#log.info("draining", { connections });
-      });
+      this.#shutdown.begin();
     }
     // A port that is closing may still accept a connection.
-    if (!this.#over) this.#deadline.within(timeout);
+    if (!this.#over) this.#shutdown.within(timeout);
     return this.ended;
-  }
-
-  #cut(): void {
-    const connections = this.#ledger.connections();
-    if (connections > 0) this.#log.warn("closing remaining connections", { connections });
-    this.#runner.cut();
   }
 
   async responds(): Promise<void> {

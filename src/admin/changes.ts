@@ -6,7 +6,7 @@ import { parseRange } from "../lib/source.ts";
 import type { ConnectionFilter } from "../connection/view.ts";
 import type { Block } from "../auth/blocks.ts";
 import type { BlockView } from "./api-types.ts";
-import { OperationError } from "./operations.ts";
+import { OperationError } from "./operation-error.ts";
 import { json, Refused, type Answer, type Call } from "./route.ts";
 
 type Body = Call["body"];

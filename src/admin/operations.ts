@@ -3,22 +3,12 @@
 
 import { parseSubject, type Block } from "../auth/blocks.ts";
 import type { ConnectionFilter } from "../connection/view.ts";
-import { formatAddress } from "../lib/address.ts";
 import { quote } from "../lib/errors.ts";
 import { FleetBlockList } from "./fleet-blocks.ts";
+import { OperationError } from "./operation-error.ts";
 import { StateFile, type Kept, type Override } from "./state-file.ts";
 import type { Subject } from "./subject.ts";
-
-/** A change that cannot be made as it was asked for; the text says why. */
-export class OperationError extends Error {
-  /** `unknown`: it names what is not there. `unavailable`: the fleet's store does not answer. */
-  readonly kind: "invalid" | "unknown" | "unavailable";
-
-  constructor(kind: OperationError["kind"], message: string) {
-    super(message);
-    this.kind = kind;
-  }
-}
+import { TargetOverrides, type TargetChange } from "./target-overrides.ts";
 
 /** Which connections to end, and how. */
 export interface Kick {
@@ -56,7 +46,7 @@ export class Operations {
   #own: readonly Block[];
   readonly #fleet: FleetBlockList;
   #isSyncing = false;
-  #overrides: readonly Override[];
+  readonly #targets: TargetOverrides;
   /** Changes are made one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
 
@@ -68,7 +58,7 @@ export class Operations {
       subject.fleet,
       blocks.filter(({ fleet }) => fleet !== undefined),
     );
-    this.#overrides = overrides;
+    this.#targets = new TargetOverrides(subject, overrides);
   }
 
   /**
@@ -79,7 +69,7 @@ export class Operations {
     const file = new StateFile(subject.config.admin?.stateDirectory);
     const operations = new Operations(subject, file, await file.load(subject.log));
     await operations.#enforce();
-    operations.#follow();
+    operations.#targets.follow();
     subject.fleet.followBlocks((version) => operations.#heard(version));
     if (subject.fleet.status()?.up === true)
       await operations.#change(() => operations.#sync()).catch(() => {});
@@ -240,88 +230,26 @@ export class Operations {
     return answers.flatMap((answer) => answer.ids);
   }
 
-  /**
-   * Changes a target over the configuration. What is not given stays.
-   * @param weight null for the configuration's
-   * @throws OperationError if there is no such target
-   */
-  setTarget(
-    upstream: string,
-    target: string,
-    { draining, weight }: { draining?: boolean; weight?: number | null },
-  ): Promise<Override> {
-    return this.#change(async () => {
-      const found = this.#find(upstream, target);
-      if (found === undefined) {
-        const names = [...this.#subject.pools.keys()];
-        const why = names.includes(upstream)
-          ? `${upstream} has no target ${quote(target)}`
-          : `there is no upstream ${quote(upstream)}; there are ${names.map((name) => quote(name)).join(", ")}`;
-        throw new OperationError("unknown", why);
-      }
-      const before = found.balancer.override(found.slot);
-      const override: Override = {
-        upstream,
-        target,
-        draining: draining ?? before.draining,
-        weight: weight === undefined ? before.weight : (weight ?? undefined),
-        configured: found.weight,
-      };
-      const others = this.#overrides.filter((each) => each.upstream !== upstream || each.target !== target);
-      const isPlain = !override.draining && override.weight === undefined;
-      const overrides = isPlain ? others : [...others, override];
-      await this.#file.save({ blocks: this.blocks, overrides });
-      this.#overrides = overrides;
-      found.balancer.setOverride(found.slot, override.draining, override.weight);
-      return override;
-    });
+  /** As {@link TargetOverrides.set}. */
+  setTarget(upstream: string, target: string, change: TargetChange): Promise<Override> {
+    return this.#change(() =>
+      this.#targets.set(upstream, target, change, (overrides) =>
+        this.#file.save({ blocks: this.blocks, overrides }),
+      ),
+    );
   }
 
   /** The configuration has changed: where it has another weight for a target than before, it wins. */
   follow(): void {
     void this.#change(async () => {
-      const before = this.#overrides;
-      this.#follow();
-      if (this.#overrides !== before)
-        await this.#file.save({ blocks: this.blocks, overrides: this.#overrides });
+      const before = this.#targets.overrides;
+      this.#targets.follow();
+      if (this.#targets.overrides !== before) await this.#save(this.blocks);
     }).catch((error: unknown) => this.#notSaved(error));
   }
 
-  #follow(): void {
-    const left: Override[] = [];
-    let changed = false;
-    for (const override of this.#overrides) {
-      const { upstream, target, draining, weight, configured } = override;
-      const found = this.#find(upstream, target);
-      const isGone = found === undefined;
-      if (isGone || (weight !== undefined && found.weight !== configured)) {
-        changed = true;
-        const why = isGone ? "the target is gone" : "the configuration has another weight";
-        this.#subject.log.warn("override dropped", { upstream, target, weight, draining, why });
-        if (isGone || !draining) {
-          found?.balancer.setOverride(found.slot, false, undefined);
-          continue;
-        }
-        left.push({ ...override, weight: undefined, configured: found.weight });
-        found.balancer.setOverride(found.slot, true, undefined);
-        continue;
-      }
-      left.push(override);
-      found.balancer.setOverride(found.slot, draining, weight);
-    }
-    if (changed) this.#overrides = left;
-  }
-
-  #find(upstream: string, target: string) {
-    const pool = this.#subject.pools.get(upstream);
-    for (const [slot, { address, weight }] of pool?.targets ?? []) {
-      if (formatAddress(address) === target) return { balancer: pool!.balancer, slot, weight };
-    }
-    return undefined;
-  }
-
   async #save(blocks: readonly Block[]): Promise<void> {
-    await this.#file.save({ blocks, overrides: this.#overrides });
+    await this.#file.save({ blocks, overrides: this.#targets.overrides });
   }
 
   #change<T>(change: () => Promise<T>): Promise<T> {

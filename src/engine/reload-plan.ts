@@ -72,8 +72,15 @@ export function changedFields({ changed: { keys, files } }: ReloadPlan): ReloadC
   return { keys: listed(keys), files: listed(files) };
 }
 
+/** The configuration is in force. */
+export function logReloaded(plan: ReloadPlan, log: Logger): void {
+  for (const warning of plan.loaded.warnings) log.warn(warning, {});
+  logShadow(plan.loaded, log);
+  log.info("reloaded", { ...changedFields(plan) });
+}
+
 /** The configuration is in force, without the shadow that it names: that has a fault. */
-export function logShadow({ config, shadowProblem }: LoadedConfig, log: Logger): void {
+function logShadow({ config, shadowProblem }: LoadedConfig, log: Logger): void {
   if (shadowProblem === undefined) return;
   log.error("shadow refused", { config: config.shadow?.config, problem: shadowProblem });
 }

@@ -118,6 +118,26 @@ export class DescriptorBudget {
   }
 }
 
+/** What one proxy holds of a budget besides its connections. */
+export class HeldDescriptors {
+  readonly budget: DescriptorBudget;
+  #count = 0;
+
+  constructor(budget: DescriptorBudget) {
+    this.budget = budget;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Holds this many from now on. */
+  hold(count: number): void {
+    this.budget.hold(count - this.#count);
+    this.#count = count;
+  }
+}
+
 /** The budget of this process. It reads the limit once, at the first use. */
 export function processBudget(): DescriptorBudget {
   budget ??= new DescriptorBudget(descriptorLimit() - RESERVED_DESCRIPTORS);
