@@ -20,7 +20,7 @@ import {
   type Presented,
   type Question,
   type Step,
-} from "./admission.ts";
+} from "./decision.ts";
 
 /** One step, in words. */
 export interface Line {
