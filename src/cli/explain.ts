@@ -1,7 +1,8 @@
 // `proxy explain`: what would become of a client, and why. Decided offline by the very code that admits clients, or by a
 // running proxy; of that one also what became of a connection.
 
-import { presenting, type Explanation, type Line } from "../connection/explanation.ts";
+import { presenting, type Explanation } from "../connection/explanation.ts";
+import type { Line } from "../connection/explanation-line.ts";
 import { isClientPattern } from "../auth/identity.ts";
 import { loadConfig } from "../config/load.ts";
 import { listenerFor } from "../config/listener-for.ts";
