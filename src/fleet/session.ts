@@ -14,6 +14,7 @@ import { kindOf, type Measures } from "./measures.ts";
 import { StoreFault, type Reply } from "./resp.ts";
 import { BEAT, LEAVE, type Script } from "./scripts.ts";
 import { StoreConnection, StoreGone } from "./store.ts";
+import { Unanswered, type Command } from "./unanswered.ts";
 
 /** How long an attempt to reach the store may take until the store has introduced itself, in milliseconds. */
 const ATTEMPT_MS = 1_000;
@@ -56,9 +57,7 @@ export class Session {
   #sequence = 0;
   #beating = false;
   readonly #circuit = new Circuit();
-  /** Commands without an answer, the oldest first: when each was sent, and whether it has counted as missed. */
-  readonly #sent: { readonly at: number; missed: boolean }[] = [];
-  #watching: Timer | undefined;
+  readonly #unanswered: Unanswered;
   #retry: Timer | undefined;
   /** When the store was lost. */
   #lostAt: number | undefined;
@@ -70,6 +69,8 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.node = this.#wanted = options.config.node ?? defaultNode();
+    const { config, now } = options;
+    this.#unanswered = new Unanswered({ timeout: config.timeout, now, missed: (why) => this.#missed(why) });
   }
 
   /** Whether the store decides. */
@@ -110,10 +111,7 @@ export class Session {
   async send(words: readonly (string | number)[]): Promise<Reply> {
     const connection = this.#connection;
     if (connection === undefined) throw new StoreGone("there is no connection");
-    const { config, now } = this.#options;
-    const command = { at: now(), missed: false };
-    this.#sent.push(command);
-    this.#watching ??= setTimeout(this.#watch, config.timeout + 1);
+    const command = this.#unanswered.add();
     try {
       const reply = await connection.send(words);
       this.#answered(connection, command, true);
@@ -217,37 +215,10 @@ export class Session {
   }
 
   /** @param well not with an error, of which it is not known yet what it means */
-  #answered(
-    connection: StoreConnection,
-    { at, missed }: { at: number; missed: boolean },
-    well: boolean,
-  ): void {
+  #answered(connection: StoreConnection, command: Command, well: boolean): void {
     if (connection !== this.#connection) return;
-    this.#sent.shift();
-    const { config, now } = this.#options;
-    if (missed) return;
-    if (now() - at > config.timeout) this.#missed("answers come too late");
-    else if (well) this.#circuit.answered();
+    if (this.#unanswered.answered(command) && well) this.#circuit.answered();
   }
-
-  /** Looks at the oldest command without an answer. What has come in already is read first: it may be us who were late. */
-  readonly #watch = (): void => {
-    setImmediate(() => {
-      const { config, now } = this.#options;
-      this.#watching = undefined;
-      const oldest = this.#sent[0];
-      if (oldest === undefined) return;
-      const age = now() - oldest.at;
-      if (age > config.timeout) {
-        oldest.missed = true;
-        this.#missed("no answer");
-      }
-      if (this.#sent.length > 0) {
-        const wait = age > config.timeout ? config.timeout : config.timeout - age;
-        this.#watching = setTimeout(this.#watch, wait + 1);
-      }
-    });
-  };
 
   #missed(why: string): void {
     const { config, now } = this.#options;
@@ -286,9 +257,7 @@ export class Session {
   #disconnect(): void {
     const connection = this.#connection;
     this.#connection = undefined;
-    clearTimeout(this.#watching);
-    this.#watching = undefined;
-    this.#sent.length = 0;
+    this.#unanswered.clear();
     this.#circuit.answered();
     connection?.close();
   }
