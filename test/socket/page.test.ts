@@ -139,6 +139,23 @@ describe.skipIf(chromium === null)("the page in chromium", () => {
     expect(await it.log.line("closed", "kicked")).toMatchObject({ client: "erin@admin" });
   });
 
+  test("a dialog that opens as another one closes counts its connections all the same", async () => {
+    const peer = await visit("frank@admin");
+    await page.value('document.getElementById("filter-form").requestSubmit()');
+    await shows("frank@admin");
+    await press("connections", "frank@admin", "Kick");
+    await asked("1 open connection.");
+    // In one turn: the first one's event comes after it.
+    await page.value(`document.getElementById("confirm-cancel").click();
+      [...document.querySelectorAll("#connections tbody tr")].find((row) => row.innerText.includes("frank@admin"))
+        .querySelectorAll("button").forEach((each) => each.textContent === "Block" && each.click())`);
+    await asked("1 open connection,");
+    await page.value('document.getElementById("confirm-cancel").click()');
+    await page.until('!document.getElementById("confirm").open');
+    peer.close();
+    await peer.ended;
+  });
+
   test("a block of a client with a hostile name ends its connections, for the time that was chosen", async () => {
     const name = "<img/src=y/onerror=alert(2)>@x";
     const peer = await visit(name);

@@ -69,7 +69,10 @@ async function carryOut() {
 
 byId("confirm-go").addEventListener("click", () => void carryOut());
 byId("confirm-cancel").addEventListener("click", () => byId("confirm").close());
-byId("confirm").addEventListener("close", () => (pending = undefined));
+byId("confirm").addEventListener("close", () => {
+  // The event of a dialog comes late: by then the next one may be open.
+  if (!byId("confirm").open) pending = undefined;
+});
 
 function kickConnection({ id, client, remote }) {
   return confirmChange({
