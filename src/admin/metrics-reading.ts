@@ -15,6 +15,7 @@ import type { Histogram } from "../state/counters.ts";
 import { METRICS, linesOf, type Metric, type MetricName } from "./metrics-list.ts";
 import type { Reading, Samples } from "./metrics-text.ts";
 import { ACTIONS, RESULTS } from "./requests.ts";
+import { columnsOf } from "./threads.ts";
 import type { Subject } from "./subject.ts";
 
 const REFUSALS = Object.keys(REFUSAL_REASONS) as RefusalReason[];
@@ -55,7 +56,7 @@ export function readMetrics(subject: Subject): Reading {
     open_client_certificates_expiring: ledger.counters
       .readExpiring()
       .map((count, i): Sample => [[WITHIN[i] as string], count]),
-    event_loop_lag_seconds: threadsOf(subject).map((column, worker): Sample => [
+    event_loop_lag_seconds: columnsOf(subject).map((column, worker): Sample => [
       [String(worker)],
       ledger.counters.readThread(column).lag,
     ]),
@@ -95,13 +96,6 @@ function shadowOf({ ledger, rows }: Subject): Samples {
 function activeBlocks(blocks: Subject["blocks"]): number {
   const now = Date.now();
   return blocks.filter(({ until = Infinity }) => now < until).length;
-}
-
-/** The columns of the threads that carry connections, in the order of the workers. */
-export function threadsOf({ ledger }: Pick<Subject, "ledger">): number[] {
-  const { workers } = ledger.memory.shape;
-  // With several workers, the first column is the supervisor's.
-  return Array.from({ length: workers }, (_, worker) => (workers === 1 ? 0 : worker + 1));
 }
 
 function known(value: number | undefined): Samples {

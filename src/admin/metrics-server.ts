@@ -6,7 +6,8 @@ import { monotonic } from "../lib/clock.ts";
 import { cannotListen, escapeInvisible, quote } from "../lib/errors.ts";
 import { liveness, readiness, type Health } from "./health.ts";
 import { HttpFault, serveHttp, type HttpAnswer, type HttpPort, type HttpRequest } from "./http.ts";
-import { readMetrics, threadsOf } from "./metrics-reading.ts";
+import { readMetrics } from "./metrics-reading.ts";
+import { columnsOf } from "./threads.ts";
 import { CONTENT_TYPE, formatFor, metricsText, type Reading } from "./metrics-text.ts";
 import { Paced } from "./paced.ts";
 import type { Subject, Window } from "./subject.ts";
@@ -63,7 +64,7 @@ async function answer(
   }
   const verbose = query.has("verbose");
   if (path === "/livez") {
-    return say(liveness(subject.ledger.counters, threadsOf(subject), monotonic()), verbose);
+    return say(liveness(subject.ledger.counters, columnsOf(subject), monotonic()), verbose);
   }
   const asked = query.get("upstream") ?? undefined;
   if (asked !== undefined && !subject.pools.has(asked)) {

@@ -14,6 +14,12 @@ export function threadsOf({ ledger }: Pick<Subject, "ledger">): number[] {
   return [...Array(ledger.memory.shape.workers).keys()];
 }
 
+/** The columns of these threads in the counters, in their order. With several workers, the first one is the supervisor's. */
+export function columnsOf(subject: Pick<Subject, "ledger">): number[] {
+  const threads = threadsOf(subject);
+  return threads.length === 1 ? [0] : threads.map((thread) => thread + 1);
+}
+
 /** Whether a thread's event loop turns. */
 export function isAlive({ ledger }: Pick<Subject, "ledger">, thread: number): boolean {
   // This is the thread.
