@@ -17,7 +17,7 @@ import { loadTested, type TestedConfig } from "./engine/policy-tests.ts";
 import type { Runner } from "./engine/runner.ts";
 import { StartError } from "./lib/errors.ts";
 import type { Expiry } from "./config/expiry.ts";
-import { mayShare } from "./listeners/listener.ts";
+import { mayShare } from "./listeners/claim.ts";
 import { createLogger, guarded, type Logger } from "./lib/log.ts";
 import { atOnce } from "./lib/portions.ts";
 import { ReloadLog } from "./config/reload-log.ts";

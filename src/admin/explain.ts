@@ -205,7 +205,7 @@ function ofRefusal(subject: Subject, at: number, fields: Fields): Explanation {
   const text = (name: string) => (typeof fields[name] === "string" ? (fields[name] as string) : undefined);
   const [reason, detail, client] = [text("reason") as RefusalReason, text("detail"), text("client")];
   const { meaning, remedy } = REFUSAL_REASONS[reason] as Reason;
-  const from = `${new Date(at).toISOString()}, ${text("remote") ?? "unknown"}`;
+  const from = `${new Date(at).toISOString()}, ${whence(text("remote") ?? "unknown", text("peer"))}`;
   const then: Line = {
     step: "refused",
     ok: false,
@@ -217,15 +217,19 @@ function ofRefusal(subject: Subject, at: number, fields: Fields): Explanation {
 }
 
 function ofConnection(subject: Subject, view: ConnectionView): Explanation {
-  const { client, upstream, target, remote, ageMs } = view;
+  const { client, upstream, target, remote, peer, ageMs } = view;
   const to = target === undefined ? "" : ` to ${target}`;
   const age = formatDuration(Math.max(1_000, Math.floor(ageMs / 1_000) * 1_000));
   const then: Line = {
     step: "admitted",
     ok: true,
-    text: `${quote(client)} from ${remote}${to}, open for ${age}`,
+    text: `${quote(client)} from ${whence(remote, peer)}${to}, open for ${age}`,
   };
   return { steps: [then, nowLine(subject, view)], client, upstream };
+}
+
+function whence(remote: string, peer: string | undefined): string {
+  return peer === undefined ? remote : `${remote} by the balancer ${peer}`;
 }
 
 interface Known {

@@ -77,11 +77,9 @@ class HttpsDoor implements Window {
       entered: (guest, stream) => this.#entered(guest, stream),
       refused: (socket, refusal) => this.#refused(socket, refusal),
     });
-    this.#port = listen(
-      { address, sessionTickets: false, reusePort: false },
-      credentials,
-      this.#gate.handlers,
-    );
+    this.#port = listen({ address, sessionTickets: false, reusePort: false }, credentials, {
+      tls: this.#gate.handlers,
+    });
     this.#sweeping = setInterval(() => this.#sweep(), SWEEP_MS);
     this.#sweeping.unref();
     subject.log.info("admin listening", { address: formatAddress(this.#port.address) });

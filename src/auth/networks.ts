@@ -20,6 +20,15 @@ export function networkRule({ allow, deny }: Networks): NetworkRule | undefined 
   return (address) => (isDenied(address) ? "deny" : isAllowed(address) ? undefined : "allow");
 }
 
+/** Whether an address is a balancer's, whose connections begin with a PROXY header; undefined where there is none. */
+export function balancerRule({
+  acceptProxy,
+}: {
+  readonly acceptProxy: { readonly from: readonly string[] } | undefined;
+}): ((address: string | undefined) => boolean) | undefined {
+  return acceptProxy && rangeList(acceptProxy.from);
+}
+
 /** The place in a list of the first range that has the address; -1 if none has it. */
 export function placeOf(address: string, list: readonly string[] | undefined): number {
   return (list ?? []).findIndex((range) => rangeList([range])(address));

@@ -134,6 +134,8 @@ export interface Listener {
   /** Ranges; undefined for every address. */
   readonly allow: readonly string[] | undefined;
   readonly deny: readonly string[] | undefined;
+  /** Undefined: no balancer is trusted to name its callers. */
+  readonly acceptProxy: { readonly from: readonly string[] } | undefined;
   readonly sessionTickets: boolean;
   readonly reusePort: boolean;
   readonly upstream: string | undefined;

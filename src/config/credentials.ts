@@ -116,6 +116,9 @@ function* ofListener(
 ): Generator<void, Credentials> {
   const before = faults.length;
   const found = findings(listener.key, faults, warnings);
+  if (listener.acceptProxy?.from.some((range) => range.endsWith("/0"))) {
+    found.warn(`${listener.key}.acceptProxy.from has every address: whoever connects can claim any other`);
+  }
   const ca = authorities(listener.ca, found);
   yield;
   const pair = keyPair(listener, listener.key, found);

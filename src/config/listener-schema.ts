@@ -45,6 +45,13 @@ const CERTIFICATE = table(
   "CertificateConfig",
 );
 
+const ACCEPT_PROXY = table(
+  {
+    from: required(list(range, "range"), "The balancers' own addresses, each an address or a range of them."),
+  },
+  undefined,
+);
+
 export const LISTENER = {
   address: builtIn(
     listenerAddress,
@@ -81,6 +88,11 @@ export const LISTENER = {
     list(range, "range"),
     "The addresses that are refused before TLS, even if `allow` has them.",
     "no address",
+  ),
+  acceptProxy: optional(
+    ACCEPT_PROXY,
+    "The balancers that name their callers in a PROXY header (version 1 or 2) before TLS. It is required from them, and never read from others. Limits, `allow`, `deny`, blocks, the log and the header for targets then go by the caller's address. Needs Linux; to set it for the first time needs a restart.",
+    "no balancer",
   ),
   sessionTickets: builtIn(
     flag,

@@ -266,6 +266,16 @@ export interface ListenerConfig {
   /** The addresses that are refused before TLS, even if `allow` has them. Built in: no address. */
   deny?: string[];
   /**
+   * The balancers that name their callers in a PROXY header (version 1 or 2) before TLS. It is required from
+   * them, and never read from others. Limits, `allow`, `deny`, blocks, the log and the header for targets
+   * then go by the caller's address. Needs Linux; to set it for the first time needs a restart. Built in: no
+   * balancer.
+   */
+  acceptProxy?: {
+    /** The balancers' own addresses, each an address or a range of them. */
+    from: string[];
+  };
+  /**
    * Whether a client may resume its TLS session, which costs a fraction of a handshake. The proxy still
    * checks the certificate again. Built in: `true`.
    */

@@ -44,6 +44,8 @@ export function restartReport(
       stays(`${listener.key}.address`, running, formatAddress(listener.address));
     } else if (listener.reusePort !== port.reusePort) {
       stays(`${listener.key}.reusePort`, String(port.reusePort), String(listener.reusePort));
+    } else if (listener.acceptProxy !== undefined && port.acceptProxy === undefined) {
+      stays(`${listener.key}.acceptProxy`, "none", listener.acceptProxy.from.join(", "));
     }
   });
   next.listeners.forEach(({ key, address }, i) => {

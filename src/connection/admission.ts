@@ -20,6 +20,7 @@ import {
   type Trace,
 } from "./decision.ts";
 import type { Lease } from "./fleet-gate.ts";
+import type { ConnectionEnds } from "./proxy-header.ts";
 
 export * from "./decision.ts";
 
@@ -49,6 +50,8 @@ export interface Circumstances {
   readonly generation: number;
   /** Where the client comes from. */
   readonly address: string | undefined;
+  /** The connection as a balancer describes it; undefined for the socket's own. */
+  readonly ends?: ConnectionEnds | undefined;
   /** Names the connection, for the log and the upstream. */
   readonly id: string;
   /** Whole milliseconds of a monotonic clock. */
@@ -90,7 +93,7 @@ export function admit(
   socket: ClientSocket,
   success: boolean,
   error: Error | null,
-  { rules, limits, listener, generation, address, id, now }: Circumstances,
+  { rules, limits, listener, generation, address, ends, id, now }: Circumstances,
 ): Admission | Refusal {
   const failure = handshakeFailure(socket, success, error);
   if (failure !== undefined) return failure;
@@ -105,7 +108,7 @@ export function admit(
     return { reason: "handshake_failed", client, upstream, detail: "the client left" };
   }
   const header =
-    version && encodeProxyHeader(version, { ...describe(socket), client, serverName, uniqueId: id });
+    version && encodeProxyHeader(version, { ...describe(socket), ...ends, client, serverName, uniqueId: id });
   if (version !== undefined && header === undefined) return { reason: "proxy_header", client, upstream };
 
   const lease = limits.admit(client, now);
@@ -122,13 +125,20 @@ export interface Reauthorizing {
   readonly generation: number;
   /** Where the client comes from. */
   readonly address: string | undefined;
+  /** The balancer that has named this address in a PROXY header. */
+  readonly peerAddress?: string | undefined;
   /** Whether the certificate is checked again, because the listener's trust or its kind of identity has changed. */
   readonly judged: boolean;
 }
 
 /** Why an open connection is no longer allowed. */
 export type RevokedFor =
-  RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | "identity_changed";
+  | RefusalReason
+  | "upstream_removed"
+  | "upstream_changed"
+  | "listener_removed"
+  | "identity_changed"
+  | "balancer_removed";
 
 /**
  * Repeats the decision on an open connection after a reload, or by the rules that a reload would put in force.
@@ -139,9 +149,13 @@ export type RevokedFor =
 export function reauthorize(
   socket: ClientSocket,
   { client, pool, serverName }: Pick<Admission, "client" | "pool" | "serverName">,
-  { rules, listener, generation, address, judged }: Reauthorizing,
+  { rules, listener, generation, address, peerAddress, judged }: Reauthorizing,
 ): RevokedFor | undefined {
   if (listener.removed) return "listener_removed";
+  const isBalanced = listener.balancers?.(peerAddress ?? address) ?? false;
+  if (isBalanced !== (peerAddress !== undefined)) {
+    return isBalanced ? "proxy_header_missing" : "balancer_removed";
+  }
   if (pool.removed || !rules.pools.has(pool.upstream.name)) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
   const question = { listener, serverName, address, date: Date.now() };

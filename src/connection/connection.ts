@@ -1,8 +1,8 @@
-// One connection, from accept to release, in the order in which it happens:
+// One connection, from its handshake to release, in the order in which it happens:
 //
-//   accept → handshake → identify → route → authorize → admit → (ask the fleet) → pick → dial → relay → half-close → release
+//   (accept →) handshake → identify → route → authorize → admit → (ask the fleet) → pick → dial → relay → half-close → release
 //
-// (admission.ts has "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
+// (accept.ts has "accept", admission.ts "identify" to "admit"). A refusal before "pick" opens no connection to a target, and no refusal takes a
 // token. The phases, and the legal transitions between them:
 //
 //   handshake ────────────→ dialing ⟷ relaying ──→ closing ──→ over
@@ -34,7 +34,6 @@ import {
 } from "./admission.ts";
 import type { Blocks } from "../auth/blocks.ts";
 import { claimsOf } from "../auth/claims.ts";
-import { networkDetail } from "../auth/networks.ts";
 import type { Config, Target } from "../config/config.ts";
 import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
 import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
@@ -43,6 +42,8 @@ import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
 import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
 import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gate.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
+import type { HeaderWait } from "./header-wait.ts";
+import type { ConnectionEnds } from "./proxy-header.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "./ticket.ts";
 import { logHealth } from "../upstreams/health-log.ts";
 import { capDetail, groupRow } from "../upstreams/pool.ts";
@@ -50,7 +51,6 @@ import type { Fields, Logger } from "../lib/log.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import { Relay, type Stream } from "./relay.ts";
 import { refusalText } from "./refusal-text.ts";
-import { sourceOf } from "../lib/source.ts";
 import { ADMITTED, TUNNEL_PROTOCOL, encodeRefusal } from "../lib/tunnel-protocol.ts";
 import type { Judged, Shadow } from "./shadow.ts";
 import type { Ledger } from "../state/ledger.ts";
@@ -71,6 +71,7 @@ export interface Shared {
   readonly sources: Sources;
   readonly handshakes: HandshakeQueue;
   readonly tarpit: Tarpit;
+  readonly headers: HeaderWait;
   /** Undefined where the proxy counts alone. */
   fleet: FleetGate | undefined;
   readonly log: Logger;
@@ -93,23 +94,6 @@ type Socket = Bun.Socket<Connection>;
 /** Stands in for a target that has left. */
 const NO_SINK: Stream = { write: () => -1, shutdown() {}, pause() {}, resume() {} };
 
-/** Handlers for clients' sockets. A socket's `data` is its connection, or undefined if the client was turned away. */
-export function clientHandlers(
-  shared: Shared,
-  listener: ListenerState,
-): Bun.SocketHandler<Connection | undefined> {
-  return {
-    open: (socket) => accept(shared, listener, socket as Socket),
-    handshake: (socket, success, error) => socket.data?.handshakeDone(success, error),
-    data: (socket, chunk) => socket.data?.clientSent(chunk),
-    drain: (socket) => socket.data?.clientDrained(),
-    end: (socket) => socket.data?.clientEnded(),
-    close: (socket, error) => (socket.data ? socket.data.clientClosed(error) : shared.tarpit.closed(socket)),
-    error: (socket, error) =>
-      socket.data ? socket.data.clientFailed(error) : acceptFailed(shared, socket, error),
-  };
-}
-
 const dial = createDial<Connection>({
   data: (socket, chunk) => socket.data.upstreamSent(chunk),
   drain: (socket) => socket.data.upstreamDrained(),
@@ -118,64 +102,8 @@ const dial = createDial<Connection>({
   error: (socket, error) => socket.data.upstreamFailed(socket, error),
 });
 
-function accept(shared: Shared, listener: ListenerState, socket: Socket): void {
-  const { sources, handshakes, rules, tarpit, now } = shared;
-  shared.ledger.counters.accepted(listener.row);
-  const remote = remoteOf(socket);
-  const { remoteAddress } = socket as Partial<Socket>;
-  if (remoteAddress === undefined) {
-    // The client has already reset its connection. Its address is unknown, so TLS must not read from it.
-    socket.terminate();
-    return turnedAway(shared, listener, remote, "handshake_failed", "the client left");
-  }
-  const denied = listener.networks?.(remoteAddress);
-  if (denied !== undefined) {
-    socket.terminate();
-    return turnedAway(shared, listener, remote, "address_denied", networkDetail(denied));
-  }
-  const source = rules.isExempt(remoteAddress) ? undefined : sourceOf(remoteAddress);
-  const row = source && sources.enter(source, now());
-  if (source !== undefined && row === undefined) {
-    tarpit.hold(socket);
-    return turnedAway(shared, listener, remote, "source_limited");
-  }
-  if (rules.blocks.findNetwork(remoteAddress, Date.now()) !== undefined) {
-    if (row !== undefined) sources.leave(row);
-    socket.terminate();
-    return turnedAway(shared, listener, remote, "blocked");
-  }
-  const makeRoom = () => (tarpit.clear() && takeSlot(shared)) || (handshakes.evict(row) && takeSlot(shared));
-  if (!takeSlot(shared) && !makeRoom()) {
-    if (row !== undefined) sources.leave(row);
-    // A reset, unlike an end, leaves nothing behind in the kernel.
-    socket.terminate();
-    return turnedAway(shared, listener, remote, "overloaded");
-  }
-  socket.data = new Connection(shared, listener, socket, { remote, address: remoteAddress, row });
-}
-
-function takeSlot({ ledger, budget, rules }: Shared): boolean {
-  if (!ledger.takeConnection(rules.config.maxConnections)) return false;
-  if (budget.take(DESCRIPTORS_PER_CONNECTION)) return true;
-  ledger.giveBackConnection();
-  return false;
-}
-
-/** Logs a connection that is refused before it has a {@link Connection}. */
-function turnedAway(
-  shared: Shared,
-  { address, row }: ListenerState,
-  remote: string,
-  reason: RefusalReason,
-  detail?: string,
-): void {
-  count(shared, row, undefined, reason);
-  const id = idOf(shared, ++made);
-  shared.refusals.add(reason, undefined, remote, () => ({ id, remote, listener: address, reason, detail }));
-}
-
 /** Counts a refusal: for the upstream that the client would have reached, where that is known. */
-function count(
+export function countRefusal(
   { ledger, rules }: Shared,
   listener: number,
   upstream: string | undefined,
@@ -194,18 +122,27 @@ function idOf({ prefix }: Shared, number: number): string {
   return `${prefix}-${number.toString(36)}`;
 }
 
-function acceptFailed(shared: Shared, socket: Bun.Socket<unknown>, error: Error): void {
-  shared.log.error("internal error", { error: error.stack ?? String(error) });
-  socket.terminate();
+/** Names a connection that is turned away. */
+export function nextId(shared: Shared): string {
+  return idOf(shared, ++made);
 }
 
 /** Where a connection comes from. */
-interface Origin {
+export interface Origin {
   /** `host:port`, for the log. */
   readonly remote: string;
   readonly address: string;
   /** The row of its source; undefined if the source is exempt. */
   readonly row: number | undefined;
+  /** When it was accepted, by {@link Shared.now}. */
+  readonly acceptedAt: number;
+  /** The balancer that has named the caller in a PROXY header, `host:port`, and its address alone. */
+  readonly peer?: string;
+  readonly peerAddress?: string;
+  /** The connection as the balancer describes it; undefined where it does not. */
+  readonly ends?: ConnectionEnds | undefined;
+  /** The length of its header, in bytes. */
+  readonly received?: number;
 }
 
 /** One client's connection and, once admitted, the one to its target. */
@@ -215,12 +152,8 @@ export class Connection implements Dialer, HandshakeOwner {
   /** The listener's generation when the handshake began. */
   readonly #generation: number;
   readonly #number = ++made;
-  readonly #remote: string;
-  /** The client's address, without the port. */
-  readonly #address: string;
+  readonly #origin: Origin;
   readonly #client: Socket;
-  /** The row of its source; undefined if the source is exempt or unknown. */
-  readonly #row: number | undefined;
   /** Its place in the handshake queue, while it has one. */
   #ticket: Ticket | undefined;
   readonly #toUpstream = new Relay();
@@ -250,20 +183,18 @@ export class Connection implements Dialer, HandshakeOwner {
   #endedBy: "client" | "upstream" | "proxy" | undefined;
   readonly #deadlines: Deadlines;
 
-  constructor(shared: Shared, listener: ListenerState, client: Socket, { remote, address, row }: Origin) {
+  constructor(shared: Shared, listener: ListenerState, client: Socket, origin: Origin) {
     this.#shared = shared;
     this.#listener = listener;
     this.#generation = listener.generation;
     this.#client = client;
-    this.#row = row;
-    this.#remote = remote;
-    this.#address = address;
-    this.#deadlines = new Deadlines(shared.now());
+    this.#origin = origin;
+    this.#deadlines = new Deadlines(origin.acceptedAt);
     this.#toUpstream.source = client;
     this.#toClient.sink = client;
     shared.connections.add(this);
     // Bun's types leave the descriptor out.
-    this.#ticket = new Ticket(client as Socket & HandshakeSocket, this, row);
+    this.#ticket = new Ticket(client as Socket & HandshakeSocket, this, origin.row, origin.received);
     shared.handshakes.enter(this.#ticket);
     shared.ledger.counters.handshaking(listener.row, 1);
     shared.changed();
@@ -286,7 +217,8 @@ export class Connection implements Dialer, HandshakeOwner {
       limits,
       listener: this.#listener,
       generation: this.#generation,
-      address: this.#address,
+      address: this.#origin.address,
+      ends: this.#origin.ends,
       id: this.#id,
       now: now(),
     });
@@ -300,7 +232,7 @@ export class Connection implements Dialer, HandshakeOwner {
     counters.handshaking(this.#listener.row, -1);
     if (this.#ticket !== undefined) handshakes.done(this.#ticket);
     this.#ticket = undefined;
-    if (this.#row !== undefined) sources.admitted(this.#row, now());
+    if (this.#origin.row !== undefined) sources.admitted(this.#origin.row, now());
     this.#deadlines.admitted(admission.expiresAt);
     this.#deadlines.limit(rules.config, Math.random());
     if (this.#shared.fleet === undefined) this.#admitted(admission);
@@ -374,7 +306,8 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#shared.log[level]("admitted", {
       id: this.#id,
       client,
-      remote: this.#remote,
+      remote: this.#origin.remote,
+      peer: this.#origin.peer,
       listener: this.#listener.address,
       serverName: serverName?.slice(0, 255),
       upstream: pool.upstream.name,
@@ -645,7 +578,8 @@ export class Connection implements Dialer, HandshakeOwner {
     this.#shared.log.info("progress", {
       id: this.#id,
       client: this.#admission?.client,
-      remote: this.#remote,
+      remote: this.#origin.remote,
+      peer: this.#origin.peer,
       ...this.#whereTo,
       bytesIn: this.#toUpstream.bytes,
       bytesOut: this.#toClient.bytes,
@@ -718,7 +652,8 @@ export class Connection implements Dialer, HandshakeOwner {
       rules,
       listener,
       generation: this.#generation,
-      address: this.#address,
+      address: this.#origin.address,
+      peerAddress: this.#origin.peerAddress,
       // A client that has left has no certificate to check; what it sent is already on its way.
       judged: (trustChanged || this.#deadlines.isRevoked) && !this.#clientGone,
     });
@@ -737,8 +672,9 @@ export class Connection implements Dialer, HandshakeOwner {
     return {
       id: this.#id,
       socket: this.#client,
-      remote: this.#remote,
-      address: this.#address,
+      remote: this.#origin.remote,
+      address: this.#origin.address,
+      peerAddress: this.#origin.peerAddress,
       listener: this.#listener,
       generation: this.#generation,
       rules,
@@ -761,7 +697,7 @@ export class Connection implements Dialer, HandshakeOwner {
     const block = blocks.find(
       {
         client: this.#admission.client,
-        address: this.#address,
+        address: this.#origin.address,
         fingerprint: () => certificateOf(client)?.fingerprint256,
       },
       date,
@@ -782,7 +718,8 @@ export class Connection implements Dialer, HandshakeOwner {
       group,
       upstream: pool.upstream.name,
       target: this.#target && formatAddress(this.#target.address),
-      remote: this.#remote,
+      remote: this.#origin.remote,
+      peer: this.#origin.peer,
       listener: this.#listener.address,
       serverName: serverName?.slice(0, 255),
       phase: this.#phase,
@@ -835,11 +772,11 @@ export class Connection implements Dialer, HandshakeOwner {
     const { counters } = this.#shared.ledger;
     if (this.#admission === undefined) counters.handshaking(this.#listener.row, -1);
     else if (this.#phase !== "asking") counters.closed(this.#admission.pool.row, undefined, 0);
-    count(this.#shared, this.#listener.row, about.upstream, reason);
+    countRefusal(this.#shared, this.#listener.row, about.upstream, reason);
     this.#phase = "over";
     this.#ending = "refused";
     const describe = () => this.#describe(reason, about);
-    const line = this.#shared.refusals.add(reason, about.client, this.#remote, describe);
+    const line = this.#shared.refusals.add(reason, about.client, this.#origin.remote, describe);
     if (about.client !== undefined) this.#tellRefused(reason, about, String(line.id ?? this.#id));
     this.#client.close();
   }
@@ -862,7 +799,8 @@ export class Connection implements Dialer, HandshakeOwner {
     return {
       id: this.#id,
       client,
-      remote: this.#remote,
+      remote: this.#origin.remote,
+      peer: this.#origin.peer,
       listener: this.#listener.address,
       serverName: serverNameOf(this.#client)?.slice(0, 255),
       upstream,
@@ -912,7 +850,8 @@ export class Connection implements Dialer, HandshakeOwner {
     if (codeOf(error) !== undefined) return this.#break(reason, by);
     this.#shared.log.error("internal error", {
       id: this.#id,
-      remote: this.#remote,
+      remote: this.#origin.remote,
+      peer: this.#origin.peer,
       error: error.stack ?? String(error),
     });
     this.#break("internal_error");
@@ -922,9 +861,9 @@ export class Connection implements Dialer, HandshakeOwner {
   #release(): void {
     const { budget, ledger, connections, sources, log, changed, now } = this.#shared;
     if (!this.#clientGone || this.#upstream !== undefined || !connections.delete(this)) return;
-    if (this.#row !== undefined) {
-      if (this.#admission !== undefined) sources.closed(this.#row, now());
-      sources.leave(this.#row);
+    if (this.#origin.row !== undefined) {
+      if (this.#admission !== undefined) sources.closed(this.#origin.row, now());
+      sources.leave(this.#origin.row);
     }
     this.#admission?.lease.release();
     this.#shadowLease?.release();
@@ -941,7 +880,8 @@ export class Connection implements Dialer, HandshakeOwner {
       log.info("closed", {
         id: this.#id,
         client: this.#admission?.client,
-        remote: this.#remote,
+        remote: this.#origin.remote,
+        peer: this.#origin.peer,
         listener: this.#listener.address,
         serverName: this.#admission?.serverName?.slice(0, 255),
         ...this.#whereTo,
@@ -1001,10 +941,4 @@ function certificateOf(socket: Socket): X509Certificate | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** The client's address. A client that left before the proxy accepted it has none, although the types say so. */
-function remoteOf(socket: Socket): string {
-  const { remoteAddress: hostname, remotePort: port } = socket as Partial<Socket>;
-  return hostname === undefined || port === undefined ? "unknown" : formatAddress({ hostname, port });
 }

@@ -45,6 +45,8 @@ export interface ListenerState {
   identity: IdentityRule;
   /** Which addresses it refuses; undefined if none. */
   networks: NetworkRule | undefined;
+  /** Whether an address is a balancer's, which names the caller in a PROXY header; undefined if none is. */
+  balancers: ((address: string | undefined) => boolean) | undefined;
   /** The certificates and revocation lists that it trusts now. */
   trust: Trust;
   /** Counts the changes of trust. A handshake that began under an older number was verified by older rules. */

@@ -13,7 +13,6 @@ import {
   decide,
   type ActiveConfig,
   type Grant,
-  type ListenerState,
   type Presented,
   type Question,
   type Step,
@@ -66,7 +65,7 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
   const { config } = about.rules;
   switch (step.name) {
     case "listener":
-      return [listenerLine(step.ok, question.listener, about)];
+      return [listenerLine(step.ok, question, about)];
     case "address":
       return [addressLine(step, question, about)];
     case "certificate":
@@ -82,10 +81,21 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
   }
 }
 
-function listenerLine(ok: boolean, { address }: ListenerState, { place }: ExplainedRules): Line {
-  return ok
-    ? { step: "listener", ok, text: address, key: `${place.key}.address` }
-    : { step: "listener", ok, text: `${address} was removed by a reload`, remedy: "Configure it again." };
+function listenerLine(
+  ok: boolean,
+  { listener: { address, balancers }, address: from }: Question,
+  { place }: ExplainedRules,
+): Line {
+  if (!ok)
+    return {
+      step: "listener",
+      ok,
+      text: `${address} was removed by a reload`,
+      remedy: "Configure it again.",
+    };
+  if (balancers?.(from) !== true) return { step: "listener", ok, text: address, key: `${place.key}.address` };
+  const text = `${address}; from ${from} itself, only with a PROXY header that names the caller`;
+  return { step: "listener", ok, text, key: `${place.key}.acceptProxy.from` };
 }
 
 function addressLine(

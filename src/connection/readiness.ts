@@ -48,7 +48,7 @@ export class Readiness {
     const received = this.#meter.received(ticket.socket.fd);
     if (received === undefined) return true;
     // The costly part follows the hello and may still be arriving: TLS reads it once two checks find the same size.
-    const whole = !watched || ticket.received === 0 || received === ticket.seen;
+    const whole = !watched || !ticket.fed || received === ticket.seen;
     ticket.seen = received;
     if (received <= ticket.received || !whole) return false;
     if (watched && received - ticket.received > LARGE_BYTES && !this.#takeLarge()) return false;

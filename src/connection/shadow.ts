@@ -61,6 +61,7 @@ export interface Judged {
   readonly remote: string;
   /** The host in `remote`. */
   readonly address: string;
+  readonly peerAddress: string | undefined;
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
   readonly generation: number;
@@ -184,7 +185,7 @@ export class Shadow {
    * @returns the one that it has from now on
    */
   judgeOpen(judged: Judged, admission: Admission, lease: ClientLease | undefined): ClientLease | undefined {
-    const { socket, generation, address, rules, now } = judged;
+    const { socket, generation, address, peerAddress, rules, now } = judged;
     const { client, pool } = admission;
     const { state, isSameTrust } = this.#listeners[judged.listener.row] as Listener;
     const why = reauthorize(socket, admission, {
@@ -192,6 +193,7 @@ export class Shadow {
       listener: state,
       generation,
       address,
+      peerAddress,
       judged: !isSameTrust,
     });
     this.#compare(judged, {
@@ -278,6 +280,7 @@ const NOBODY = {
   row: 0,
   upstream: undefined,
   networks: undefined,
+  balancers: undefined,
   generation: 0,
   authoritiesSince: 0,
   removed: true,

@@ -42,10 +42,12 @@ export class Ticket {
   /** Failures that its source was charged for its bytes so far. */
   charged = 0;
 
-  constructor(socket: HandshakeSocket, owner: HandshakeOwner, row: number | undefined) {
+  /** @param received bytes that were taken from the socket before TLS begins */
+  constructor(socket: HandshakeSocket, owner: HandshakeOwner, row: number | undefined, received = 0) {
     this.socket = socket;
     this.owner = owner;
     this.row = row;
+    this.received = received;
   }
 }
 

@@ -12,6 +12,8 @@ export interface ConnectionView {
   /** Undefined while there is none. */
   readonly target: string | undefined;
   readonly remote: string;
+  /** The balancer that has named `remote` in a PROXY header; undefined for none. */
+  readonly peer: string | undefined;
   readonly listener: string;
   readonly serverName: string | undefined;
   readonly phase: Phase;

@@ -3,7 +3,7 @@
 
 import { Blocks } from "../auth/blocks.ts";
 import { identityRule } from "../auth/identity-rule.ts";
-import { networkRule } from "../auth/networks.ts";
+import { balancerRule, networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import { trustIn } from "../auth/trust.ts";
 import type { ActiveConfig, ListenerState } from "../connection/admission.ts";
@@ -32,6 +32,7 @@ export function listenerState({ listener, credentials }: ListenerSnapshot, row: 
     upstream: listener.upstream,
     identity: identityRule(listener.identity),
     networks: networkRule(listener),
+    balancers: balancerRule(listener),
     trust: trustIn(credentials),
     generation: 0,
     authoritiesSince: 0,

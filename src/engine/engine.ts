@@ -8,39 +8,18 @@ import { answer } from "./answers.ts";
 import { Beat } from "./beat.ts";
 import { makePools } from "../upstreams/pool.ts";
 import { monotonic } from "../lib/clock.ts";
-import { clientHandlers, type Connection, type Shared } from "../connection/connection.ts";
-import type { DescriptorBudget } from "../lib/descriptors.ts";
-import type { FleetGate } from "../connection/fleet-gate.ts";
-import { HandshakeQueue } from "../connection/handshake-queue.ts";
+import { clientHandlers, plainHandlers, type BeginTls } from "../connection/accept.ts";
+import type { Shared } from "../connection/connection.ts";
 import { listen, type Port } from "../listeners/listener.ts";
-import type { Logger } from "../lib/log.ts";
-import { RefusalLog } from "../connection/refusal-log.ts";
-import { socketMeter } from "../connection/socket-meter.ts";
 import { forecast } from "./forecast.ts";
 import { nextListener } from "./next-listener.ts";
 import { isWatched, tickEvery } from "./pace.ts";
 import { isSameContext } from "./same-trust.ts";
 import { inPortions } from "../lib/portions.ts";
 import { Shadows } from "./shadows.ts";
+import { makeShared, ownHandshakes, type EngineOptions } from "./shared.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
 import type { ListenerSnapshot, Snapshot } from "./snapshot.ts";
-import type { Ledger } from "../state/ledger.ts";
-import { Limits } from "../state/limits.ts";
-import { Sources } from "../state/sources.ts";
-import { Tarpit } from "../connection/tarpit.ts";
-
-/** What an engine gets besides its snapshot. */
-export interface EngineOptions {
-  readonly ledger: Ledger;
-  readonly budget: DescriptorBudget;
-  readonly log: Logger;
-  /** Asked where the configuration has a fleet. */
-  readonly fleet?: FleetGate;
-  /** The start of its connections' names. */
-  readonly prefix: string;
-  /** Milliseconds between two lines of the refusal log for the same; undefined for the log's own. */
-  readonly refusalInterval?: number | undefined;
-}
 
 /** How many connections are checked again in one turn of the event loop: some milliseconds of work. */
 const REAUTHORIZE_BATCH = 20;
@@ -74,37 +53,11 @@ export class Engine {
   #cut = 0;
 
   constructor(snapshot: Snapshot, options: EngineOptions) {
-    const { ledger, budget, log, prefix, refusalInterval } = options;
+    const { ledger, log, refusalInterval } = options;
     this.over = this.#over.promise;
     this.#options = options;
     this.#snapshot = snapshot;
-    const sources = new Sources(ledger, snapshot.config.handshakes);
-    this.#shared = {
-      rules: activate(snapshot, makePools(snapshot, ledger)),
-      ledger,
-      budget,
-      limits: new Limits(ledger, snapshot.config.rateLimit, snapshot.config.limits),
-      sources,
-      handshakes: new HandshakeQueue({
-        sources,
-        meter: socketMeter(),
-        max: this.#ownHandshakes(snapshot),
-        now: monotonic,
-      }),
-      tarpit: new Tarpit(budget, monotonic),
-      fleet: snapshot.config.fleet && options.fleet,
-      log,
-      refusals: new RefusalLog({
-        write: (fields) => log.warn("refused", fields),
-        now: monotonic,
-        interval: refusalInterval,
-      }),
-      connections: new Set<Connection>(),
-      prefix,
-      shadow: undefined,
-      now: monotonic,
-      changed: () => this.#changed(),
-    };
+    this.#shared = makeShared(snapshot, options, () => this.#changed());
     this.#beat = new Beat(ledger.counters, this.#shared.connections);
     const { counters, worker } = ledger;
     this.#shadows = new Shadows({ counters, log, now: monotonic, interval: refusalInterval }, worker);
@@ -123,7 +76,10 @@ export class Engine {
         const { listener, credentials } = snapshot;
         const state = listenerState(snapshot, i);
         const address = { ...listener.address, port: ports[i] ?? listener.address.port };
-        const handlers = clientHandlers(this.#shared, state);
+        const handlers = {
+          tls: clientHandlers(this.#shared, state),
+          plain: (begin: BeginTls) => plainHandlers(this.#shared, state, begin),
+        };
         const { worker, memory } = this.#options.ledger;
         const sockets = { count: memory.shape.workers, last: worker === 0 };
         const port = listen({ ...listener, address }, credentials, handlers, sockets);
@@ -163,7 +119,7 @@ export class Engine {
     limits.setRule(config.rateLimit, now(), config.limits);
     this.#beat.run(isWatched(snapshot));
     sources.setRule(config.handshakes);
-    handshakes.max = this.#ownHandshakes(snapshot);
+    handshakes.max = ownHandshakes(snapshot, ledger);
     this.#shared.fleet = config.fleet && this.#options.fleet;
     if (this.#shared.fleet !== undefined && before.fleet === undefined) {
       for (const connection of this.#shared.connections) connection.joinFleet(this.#shared.fleet);
@@ -184,12 +140,6 @@ export class Engine {
   #followShadow(): void {
     const states = this.#openListeners.map((opened) => opened?.state);
     this.#shared.shadow = this.#shadows.follow(this.#snapshot.shadow, states);
-  }
-
-  /** This thread's share of the handshakes that may be in progress at a time. */
-  #ownHandshakes({ config: { handshakes, maxConnections } }: Snapshot): number {
-    const max = handshakes.max ?? Math.max(Math.floor(maxConnections / 4), Math.min(64, maxConnections));
-    return Math.ceil(max / this.#options.ledger.memory.shape.workers);
   }
 
   /** Replaces all TLS contexts, or none. */
@@ -227,6 +177,9 @@ export class Engine {
   /** Closes the ports that are still closing, and cuts every connection. */
   cut(): void {
     for (const opened of this.#openListeners) void opened?.port.stop(true);
+    // Counted before: the last one that is cut ends the engine.
+    this.#cut += this.#shared.headers.size;
+    this.#shared.headers.cut();
     for (const connection of this.#shared.connections) {
       this.#cut++;
       connection.cut();
@@ -267,8 +220,8 @@ export class Engine {
 
   /** Ticks exactly while there is something to watch, and reports when all is over. */
   #changed(): void {
-    const { connections, limits } = this.#shared;
-    const done = this.#closed && connections.size === 0;
+    const { connections, limits, headers } = this.#shared;
+    const done = this.#closed && connections.size === 0 && headers.size === 0;
     if (done) {
       this.#shared.refusals.flush();
       this.#shadows.flush();

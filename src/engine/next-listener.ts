@@ -3,7 +3,7 @@
 
 import type { ListenerState } from "../connection/admission.ts";
 import { identityRule } from "../auth/identity-rule.ts";
-import { networkRule } from "../auth/networks.ts";
+import { balancerRule, networkRule } from "../auth/networks.ts";
 import { trustIn } from "../auth/trust.ts";
 import { isSameTrust } from "./same-trust.ts";
 import type { ListenerSnapshot } from "./snapshot.ts";
@@ -31,14 +31,14 @@ export function nextListener(
   const { upstream } = listener;
   const isSame = Bun.deepEquals(listener.identity, state.identity.settings);
   const identity = isSame ? state.identity : identityRule(listener.identity);
-  const networks = networkRule(listener);
+  const rules = { networks: networkRule(listener), balancers: balancerRule(listener) };
   if (isSameTrust(credentials, before.credentials)) {
-    return { state: { ...state, upstream, identity, networks }, trustChanged: !isSame };
+    return { state: { ...state, upstream, identity, ...rules }, trustChanged: !isSame };
   }
   const trust = trustIn(credentials, state.trust);
   const generation = state.generation + 1;
   const isNew = trust.authorities !== state.trust.authorities;
   const authoritiesSince = !isNew ? state.authoritiesSince : closing ? Infinity : generation;
-  const changed = { upstream, identity, networks, trust, generation, authoritiesSince };
+  const changed = { upstream, identity, ...rules, trust, generation, authoritiesSince };
   return { state: { ...state, ...changed }, trustChanged: true };
 }

@@ -88,6 +88,7 @@ export class Replay {
     const states = listeners.map((each): ListenerState => ({
       ...stateOf(formatAddress(each.address), each.upstream),
       networks: networkRule(each),
+      balancers: undefined,
     }));
     this.#listeners = new Map(states.map((state) => [state.address, state]));
     this.#only = states.length === 1 ? states[0] : undefined;
@@ -220,6 +221,7 @@ function stateOf(address: string, upstream: string | undefined, removed = false)
     upstream,
     identity: COMMON_NAME,
     networks: undefined,
+    balancers: undefined,
     trust,
     generation: 0,
     authoritiesSince: 0,

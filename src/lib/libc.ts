@@ -15,6 +15,7 @@ const FUNCTIONS = {
   __errno_location: { args: [], returns: "ptr" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
+  recv: { args: ["i32", "ptr", "u64", "i32"], returns: "i32" },
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
   sendto: { args: ["i32", "ptr", "u64", "i32", "ptr", "u32"], returns: "i32" },
   clock_gettime: { args: ["i32", "ptr"], returns: "i32" },

@@ -76,6 +76,15 @@ export const REFUSAL_REASONS = {
       "The listener's `deny` has the client's address, or its `allow` lacks it. The connection is closed before TLS.",
     remedy: "See `detail`. If the client may connect, change `listener.allow` or `listener.deny`.",
   },
+  proxy_header_missing: {
+    meaning:
+      "A balancer of `acceptProxy` sent no PROXY header: something else came first, or nothing within `handshakeTimeout`.",
+    remedy: "Have the balancer send one (HAProxy: `send-proxy-v2`), or take it out of `acceptProxy.from`.",
+  },
+  proxy_header_invalid: {
+    meaning: "A balancer of `acceptProxy` sent a wrong or incomplete PROXY header.",
+    remedy: "See `detail`, and look at the balancer.",
+  },
   source_limited: {
     meaning: "Too many handshakes from the client's address failed. The connection is closed before TLS.",
     remedy:

@@ -69,6 +69,6 @@ function pairsOf(all: readonly NamedCertificate[]): [cert: string[], key: string
 }
 
 /** The runtime's own context is within that of node:tls, whose types leave it out. */
-function contextOf(options: object): object {
+export function contextOf(options: object): object {
   return (createSecureContext(options as TlsOptions) as unknown as { context: object }).context;
 }

@@ -1,13 +1,14 @@
 // Accepts clients: the only place that calls Bun.listen with TLS. It holds the whole TLS policy.
 
-import { createSecureContext, createServer, type TlsOptions } from "node:tls";
+import { createServer, type TlsOptions } from "node:tls";
 import { formatAddress, type Address } from "../lib/address.ts";
 import type { Listener } from "../config/config.ts";
 import type { Credentials } from "../config/credentials.ts";
 import { StartError, cannotListen } from "../lib/errors.ts";
-import { Answers } from "./answers.ts";
+import { bindEverywhere } from "./claim.ts";
+import { Answers, contextOf } from "./answers.ts";
 import { leave, type Sockets } from "./handover.ts";
-import { isFree, libc, listenerOf } from "../lib/libc.ts";
+import { libcNow } from "../lib/libc.ts";
 import { openPassed } from "../lib/systemd.ts";
 
 /** An open port. */
@@ -64,15 +65,30 @@ function answer(answers: Answers, { certificates, ca }: Credentials, { sessionTi
   answers.replace(certificates, alpn, (cert, key) => tlsOptions({ ca, cert, key }, sessionTickets));
 }
 
+type Handlers<Data> = Bun.SocketHandler<Data>;
+
+const IPPROTO_TCP = 6;
+const TCP_DEFER_ACCEPT = 9;
+
+/** What a port does with its sockets. */
+export interface PortHandlers<Data> {
+  readonly tls: Handlers<Data>;
+  /**
+   * For a port that takes PROXY headers: until `begin` is called on a socket, TLS has not begun on it.
+   * @param begin answers with the TLS socket, paused; with undefined if the client has left
+   */
+  plain?(begin: (socket: Bun.Socket<undefined>) => Bun.Socket<Data> | undefined): Handlers<undefined>;
+}
+
 /**
  * Opens the port: TLS 1.3 only, with a mandatory client certificate.
  * @param sockets the sockets that this process has for the same port, in all its threads
  * @throws StartError if the address is not available
  */
 export function listen<Data>(
-  listener: Pick<Listener, "address" | "reusePort"> & TlsSettings,
+  listener: Pick<Listener, "address" | "reusePort"> & Partial<Pick<Listener, "acceptProxy">> & TlsSettings,
   credentials: Credentials,
-  handlers: Bun.SocketHandler<Data>,
+  handlers: PortHandlers<Data>,
   sockets: Sockets = { count: 1, last: true },
 ): Port {
   const { address, sessionTickets, reusePort } = listener;
@@ -81,17 +97,31 @@ export function listen<Data>(
   const reuse = shared || sockets.count > 1;
   const answers = new Answers();
   answer(answers, credentials, listener);
-  const open = (place: { hostname: string } | { fd: number }) =>
-    Bun.listen<Data>({
+  const tls = tlsOptions(credentials, sessionTickets);
+  const secured = { ...handlers.tls, ...answers.handlers };
+  const plain = listener.acceptProxy && handlers.plain;
+  if (plain !== undefined && libcNow() === undefined)
+    throw new StartError(`cannot listen on ${formatAddress(address)}: acceptProxy needs Linux`);
+  // The runtime would call it at once.
+  const later = { ...secured, open() {} };
+  let late: object = {};
+  const open = (place: { hostname: string } | { fd: number }): Bun.TCPSocketListener<unknown> => {
+    const options = {
       // Bun's types leave descriptors and reusePort out.
       ...("fd" in place
         ? (place as unknown as { hostname: string; port: number })
         : { ...place, port: address.port, exclusive: !reuse, reusePort: reuse }),
       // Without it Bun answers the client's end with its own, and half-close does not work.
       allowHalfOpen: true,
-      tls: tlsOptions(credentials, sessionTickets) as Bun.TLSOptions,
-      socket: { ...handlers, ...answers.handlers },
+    };
+    if (plain === undefined)
+      return Bun.listen<Data>({ ...options, tls: tls as Bun.TLSOptions, socket: secured });
+    late = lateOptions(tls);
+    return Bun.listen<undefined>({
+      ...options,
+      socket: plain((socket) => begin(socket, late, later)),
     });
+  };
   const bind = (hostname: string) => open({ hostname });
   const passed = systemd === undefined ? undefined : openPassed(systemd);
   if (typeof passed === "string")
@@ -103,25 +133,28 @@ export function listen<Data>(
         : address.hostname === ""
           ? bindEverywhere(bind)
           : bind(address.hostname);
+    // The kernel passes on a connection once its first bytes have come: as a rule the header is among them.
+    if (plain !== undefined)
+      libcNow()?.setsockopt((server as Bound).fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, Int32Array.of(1), 4);
     const hurry = new AbortController();
     const close = () => server.stop();
     let closed: Promise<void> | undefined;
     return {
       address: systemd === undefined ? { hostname: server.hostname, port: server.port } : address,
       replace(next, settings) {
-        const options = tlsOptions(next, settings.sessionTickets) as TlsOptions;
+        const options = tlsOptions(next, settings.sessionTickets);
         // It throws where TLS cannot use them, before anything has changed.
-        createSecureContext(options);
+        const made = lateOptions(options);
         answer(answers, next, settings);
-        replaceContext(server, options);
+        if (plain === undefined) replaceContext(server, options as TlsOptions);
+        else late = made;
       },
       stop(atOnce = !shared) {
         if (atOnce) {
           hurry.abort();
           close();
         }
-        // Bun's types leave this out.
-        const { fd } = server as typeof server & { readonly fd: number };
+        const { fd } = server as Bound;
         return (closed ??= atOnce ? Promise.resolve() : leave(fd, sockets, hurry.signal).then(close));
       },
     };
@@ -130,110 +163,32 @@ export function listen<Data>(
   }
 }
 
-/** A port that only this process may open. */
-export interface Claim {
-  release(): void;
-}
-
-/** How long to ask for a name's user when there is no answer, in milliseconds: a proxy's claim always answers. */
-const CLAIM_ANSWER_WAIT_MS = 500;
+/** Bun's types leave the descriptor out. */
+type Bound = Bun.TCPSocketListener<unknown> & { readonly fd: number };
 
 /**
- * Claims a port for this process. Its threads open the port in a way that the kernel also allows other processes of the
- * same user. The claim is a name among the kernel's local sockets, and it ends with the process. Any user can take any
- * name, so that a name counts only if the kernel says that this user listens on it. If another user has taken the usual
- * name, the claim adds a part that cannot be guessed.
- * @throws StartError if another process of this user has claimed the port
+ * The same as {@link tlsOptions}, for many sockets: the TLS context is made once.
+ * @throws if TLS cannot use them
  */
-export async function claimPort(address: Address): Promise<Claim> {
-  if (process.platform !== "linux") return { release() {} };
-  const usual = signOf(address);
-  let name = usual;
-  let sign = raise(name);
-  if (sign === "taken") {
-    if (await keeps([usual])) throw isKept(address);
-    name = `${usual} ${crypto.randomUUID()}`;
-    sign = raise(name);
-  }
-  // A host whose name is too long for a claim goes without one.
-  if (typeof sign === "string") return { release() {} };
-  const release = () => sign.stop(true);
-  // Another process of this user may have had to take an unusual name.
-  if (!(await keeps(await signsOn(address, name)))) return { release };
-  release();
-  throw isKept(address);
+function lateOptions(options: ReturnType<typeof tlsOptions>): object {
+  const { requestCert, rejectUnauthorized } = options;
+  return { secureContext: contextOf(options), requestCert, rejectUnauthorized };
 }
 
-/**
- * Checks that a port can be shared: every process that has it must share it.
- * @throws StartError if another process of this user has claimed the port; the kernel refuses other users
- */
-export async function mayShare(address: Address): Promise<void> {
-  if (await keeps(await signsOn(address))) throw isKept(address);
-}
-
-function signOf(address: Address): string {
-  return `tcpproxy ${process.geteuid?.()} ${formatAddress(address)}`;
-}
-
-function raise(name: string): Bun.UnixSocketListener<undefined> | "taken" | "impossible" {
+/** Begins TLS on a socket that nobody has read from. */
+function begin<Data>(
+  socket: Bun.Socket<undefined>,
+  tls: object,
+  handlers: Bun.SocketHandler<Data>,
+): Bun.Socket<Data> | undefined {
+  // Bun's types know this for clients only.
+  const upgrade = socket.upgradeTLS as unknown as (options: object) => [unknown, Bun.Socket<Data>];
   try {
-    const sign = Bun.listen({
-      unix: `\0${name}`,
-      socket: { open: (socket) => socket.terminate(), data() {} },
-    });
-    sign.unref();
-    return sign;
-  } catch (error) {
-    return (error as { code?: string }).code === "EADDRINUSE" ? "taken" : "impossible";
-  }
-}
-
-/** All claims on a port, of any process, except one's own. */
-async function signsOn(address: Address, own?: string): Promise<string[]> {
-  // A system without this list has no such names.
-  const list = await Bun.file("/proc/net/unix")
-    .text()
-    .catch(() => "");
-  const sign = signOf(address);
-  return list
-    .split("\n")
-    .map((line) => line.slice(line.indexOf(" @") + 2))
-    .filter((name) => name !== own && (name === sign || name.startsWith(`${sign} `)));
-}
-
-/** Whether a process of this user listens on one of these names. */
-async function keeps(names: readonly string[]): Promise<boolean> {
-  if (names.length === 0) return false;
-  const calls = await libc();
-  // The owner cannot be determined: refusing is better than sharing a port unnoticed.
-  if (calls === undefined) return true;
-  const deadline = performance.now() + CLAIM_ANSWER_WAIT_MS;
-  for (let left = names; left.length > 0 && performance.now() < deadline; await Bun.sleep(1)) {
-    const users = left.map((name) => listenerOf(calls, name));
-    if (users.includes(process.geteuid?.())) return true;
-    left = left.filter((_, i) => users[i] === undefined);
-    if (left.length === 0) return false;
-  }
-  return false;
-}
-
-function isKept(address: Address): StartError {
-  return cannotListen(formatAddress(address), Object.assign(new Error("kept"), { code: "EADDRINUSE" }));
-}
-
-/**
- * Checks that no other process has the port. Processes that share a port do not notice each other.
- * @throws StartError if another process has it
- */
-export async function probePort({ hostname, port }: Address): Promise<void> {
-  if (port === 0 || (await isFree(hostname === "" ? "::" : hostname, port))) return;
-  // Opens the port for a moment: that gives a certain answer, with the error.
-  const bind = (host: string) => Bun.listen({ hostname: host, port, exclusive: true, socket: { data() {} } });
-  try {
-    (hostname === "" ? bindEverywhere(bind) : bind(hostname)).stop(true);
-  } catch (error) {
-    throw cannotListen(formatAddress({ hostname, port }), error);
+    const [, secure] = upgrade.call(socket, { isServer: true, tls, socket: handlers });
+    secure.pause();
+    return secure;
+  } catch {
+    return undefined;
   }
 }
 
@@ -246,15 +201,4 @@ function replaceContext(server: Bun.TCPSocketListener<unknown>, options: TlsOpti
   const lender = createServer(options);
   (lender as typeof lender & { _handle: unknown })._handle = server;
   lender.setSecureContext(options);
-}
-
-/** Binds to every interface: the IPv6 wildcard takes IPv4 too, but a machine may have no IPv6. */
-function bindEverywhere<T>(bind: (hostname: string) => T): T {
-  try {
-    return bind("::");
-  } catch (error) {
-    const { code } = error as { code?: string };
-    if (code === "EADDRINUSE" || code === "EACCES") throw error;
-    return bind("0.0.0.0");
-  }
 }

@@ -24,6 +24,8 @@ class Folder implements AsyncDisposable {
 }
 
 const calm = { watch: false };
+/** A port that takes PROXY headers from others than the clients here: TLS begins later on it. */
+const late = { acceptProxy: { from: ["127.0.0.9"] } };
 const mallory = issue("mallory@admin", testAuthority, { serial: 800 });
 
 /** Connects for the first time, is served, and returns the ticket. */
@@ -140,18 +142,23 @@ test.each<[string, (folder: Folder) => Promise<object>]>([
   async (_, change) => {
     await using folder = new Folder();
     using origin = echoOrigin();
-    await using proxy = await startProxy([origin.target], calm);
-    const session = await ticketFor(proxy.port);
-    const listener = await change(folder);
-    await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener }));
-    const second = await visit(proxy.port, { session });
-    expect([second.served, second.reused]).toEqual([true, false]);
-    second.leave();
-    await proxy.proxy.reload(testConfig([origin.target], calm));
-    for (const old of [session, second.session]) {
-      const third = await visit(proxy.port, { session: old });
-      expect([third.served, third.reused]).toEqual([true, false]);
-      third.leave();
+    for (const port of [{}, late]) {
+      await using proxy = await startProxy([origin.target], { ...calm, listener: port });
+      const session = await ticketFor(proxy.port);
+      const first = await visit(proxy.port, { session });
+      expect([first.served, first.reused]).toEqual([true, true]);
+      first.leave();
+      const listener = { ...port, ...(await change(folder)) };
+      await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener }));
+      const second = await visit(proxy.port, { session });
+      expect([second.served, second.reused]).toEqual([true, false]);
+      second.leave();
+      await proxy.proxy.reload(testConfig([origin.target], { ...calm, listener: port }));
+      for (const old of [session, second.session]) {
+        const third = await visit(proxy.port, { session: old });
+        expect([third.served, third.reused]).toEqual([true, false]);
+        third.leave();
+      }
     }
   },
 );

@@ -4,11 +4,8 @@
 // nginx 1.22 reads nothing but the addresses, and Varnish 7.1 reads all but the unique id. nginx reads all of it from
 // 1.23.2 on, and HAProxy from 2.9 on, but HAProxy hands on the TLS part as bytes.
 
-import { mkdtempSync } from "node:fs";
-import { rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { freePort } from "./free-port.ts";
 import { cert, connectPlain } from "./peer.ts";
+import { runProgram, type Running } from "./program.ts";
 
 /** What a consumer read from a header, in its own words. Fields that were not sent, or that it cannot read, are absent. */
 export interface Reading {
@@ -24,13 +21,6 @@ export interface Reading {
   serverName?: string;
   alpn?: string;
   uniqueId?: string;
-}
-
-/** A running consumer. It is killed at the end of the scope. */
-export interface Running extends AsyncDisposable {
-  /** A port of 127.0.0.1 that the system picked. */
-  readonly port: number;
-  readonly target: string;
 }
 
 /** A program that may be installed. */
@@ -212,42 +202,19 @@ function consumer({ command: [name, flag], expressions, tls, configuration, args
     available: path !== null,
     reads: (field) => field in fields || ("ssl" in fields && IN_SSL.includes(field)),
     secure: tls !== undefined,
-    async start(options = {}) {
-      const folder = mkdtempSync(`${tmpdir()}/tcpproxy-${name}-`);
-      const port = freePort();
-      const file = `${folder}/configuration`;
-      await Bun.write(`${folder}/server.pem`, cert("server.crt"));
-      await Bun.write(`${folder}/server.pem.key`, cert("key.pem"));
-      const secrets =
-        options.tls === true ? (tls?.(`${folder}/server.pem`, `${folder}/server.pem.key`) ?? "") : "";
-      await Bun.write(file, configuration(port, folder, Object.entries(fields), secrets));
-      const child = Bun.spawn([path!, ...args(file, port, folder)], {
-        stdin: "ignore",
-        stdout: "ignore",
-        stderr: "pipe",
-      });
-      const running: Running = {
-        port,
-        target: `127.0.0.1:${port}`,
-        async [Symbol.asyncDispose]() {
-          // Not SIGKILL: Varnish has a second process, which it ends on SIGTERM.
-          child.kill("SIGTERM");
-          await child.exited;
-          await rm(folder, { recursive: true });
-        },
-      };
-      for (;;) {
-        try {
-          (await connectPlain(port)).reset();
-          return running;
-        } catch {
-          if (child.exitCode !== null) {
-            await running[Symbol.asyncDispose]();
-            throw new Error(`${name} ended: ${await new Response(child.stderr).text()}`);
-          }
-          await Bun.sleep(5);
-        }
-      }
-    },
+    start: (options = {}) =>
+      runProgram(path!, (folder, port) => {
+        const secrets =
+          options.tls === true ? (tls?.(`${folder}/server.pem`, `${folder}/server.pem.key`) ?? "") : "";
+        const file = `${folder}/configuration`;
+        return {
+          files: {
+            "server.pem": cert("server.crt"),
+            "server.pem.key": cert("key.pem"),
+            configuration: configuration(port, folder, Object.entries(fields), secrets),
+          },
+          args: args(file, port, folder),
+        };
+      }),
   };
 }

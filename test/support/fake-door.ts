@@ -12,6 +12,7 @@ export function aConnection(over: Partial<ConnectionView> = {}): ConnectionView 
     upstream: "orders",
     target: "10.0.0.5:5432",
     remote: "192.0.2.7:50123",
+    peer: undefined,
     listener: ":7443",
     serverName: "orders.example.com",
     phase: "relaying",

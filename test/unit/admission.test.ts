@@ -103,6 +103,7 @@ function world(entrance: Partial<ListenerState> = {}, upstreams: readonly object
       address: ":5000",
       row: 0,
       upstream: undefined,
+      balancers: undefined,
       identity: COMMON_NAME,
       networks: undefined,
       trust: trusting(),

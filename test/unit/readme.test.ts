@@ -182,6 +182,8 @@ describe("documented reasons and messages", () => {
   // The compiler compares these with the code's own types: none is missing and none is unknown.
   const refusals: Record<RefusalReason, true> = {
     handshake_failed: true,
+    proxy_header_missing: true,
+    proxy_header_invalid: true,
     handshake_timeout: true,
     certificate_missing: true,
     certificate_untrusted: true,
@@ -219,8 +221,9 @@ describe("documented reasons and messages", () => {
   test("the README's table of refusals has every reason once", () => {
     const named = rows(readme, "reason").flatMap(([cell]) => inlineCode(cell!));
     expect(new Set(named).size).toBe(named.length);
-    // A client's name that does not fit into a PROXY header is rare; the page on that header explains it.
-    expect([...named, "proxy_header", "fleet_unavailable"].sort()).toEqual(Object.keys(refusals).sort());
+    // Those of PROXY headers are rare; the page on services explains them.
+    const rare = ["proxy_header", "proxy_header_missing", "proxy_header_invalid", "fleet_unavailable"];
+    expect([...named, ...rare].sort()).toEqual(Object.keys(refusals).sort());
   });
 
   test("the page on the log has every reason for which connections close", () => {

@@ -62,6 +62,7 @@ describe("the JSON Schema", () => {
       address: ":1",
       ...files,
       identity: { from: "uri", pattern: "{user}/{group}" },
+      acceptProxy: { from: ["10.0.0.0/8"] },
       certificates: [{ certificate: "b", privateKey: "c" }],
     },
     upstreams: [
@@ -112,6 +113,7 @@ describe("the JSON Schema", () => {
     ...["allow", "deny"].flatMap((key) =>
       ["x", "a:1", "*.example.com"].map((value) => `listener.${key}=["${value}"]`),
     ),
+    ...["x", "a:1", "*.example.com"].map((value) => `listener.acceptProxy.from=["${value}"]`),
     'handshakes.exempt=["x"]',
     'handshakes.exempt=["a:1"]',
     'handshakes.exempt=["*.example.com"]',

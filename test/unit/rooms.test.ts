@@ -74,9 +74,9 @@ test("imports have no cycles", () => {
 test.each<[string, RegExp, string[]]>([
   ["Bun.connect is called in one place", /\bBun\.connect\b/, ["upstreams/dial.ts"]],
   [
-    "Bun.listen is called for clients, for the echo servers and for programs that use a tunnel",
+    "Bun.listen is called for clients, to claim and probe their ports, for the echo servers and for programs that use a tunnel",
     /\bBun\.listen\b/,
-    ["cli/echo.ts", "listeners/listener.ts", "tunnel/listen.ts"],
+    ["cli/echo.ts", "listeners/claim.ts", "listeners/listener.ts", "tunnel/listen.ts"],
   ],
   [
     "process.exit, abort and kill are called by the command line only",

@@ -18,6 +18,7 @@ function listener(address: string): Listener {
     crl: undefined,
     allow: undefined,
     deny: undefined,
+    acceptProxy: undefined,
     sessionTickets: true,
     reusePort: false,
     upstream: undefined,

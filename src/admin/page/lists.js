@@ -9,7 +9,7 @@ const REFRESH_MS = 4_000;
 
 const connectionColumns = [
   { title: "Client", kind: "name", text: ({ client }) => client },
-  { title: "From", kind: "name whole", text: ({ remote }) => remote },
+  { title: "From", kind: "name whole", text: from },
   { title: "Upstream", kind: "name", text: ({ upstream }) => upstream },
   { title: "Target", kind: "name whole", text: ({ target }) => target },
   { title: "Open for", kind: "number", text: ({ ageMs }) => span(ageMs) },
@@ -24,6 +24,10 @@ const connectionColumns = [
   },
   connectionActions,
 ];
+
+function from({ remote, peer }) {
+  return peer === undefined ? remote : `${remote} via ${peer}`;
+}
 
 const clientColumns = [
   { title: "Client", kind: "name", text: ({ client }) => client },
@@ -68,7 +72,7 @@ async function refreshConnections(signal) {
   for await (const line of linesOf(await ask("/v1/connections", { signal }))) {
     all++;
     const each = JSON.parse(line);
-    const texts = [each.client, each.remote, each.upstream, each.target ?? ""];
+    const texts = [each.client, from(each), each.upstream, each.target ?? ""];
     if (!texts.some((text) => text.toLowerCase().includes(wanted))) continue;
     matching++;
     if (shown.length < MAX_ROWS) shown.push(each);
