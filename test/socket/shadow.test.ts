@@ -206,6 +206,7 @@ describe.each([1, 2])("with %p workers, a shadow", (workers) => {
     await proxy.log.count("shadow", 6);
     expect(differences(proxy).at(-1)).toBe("alice@admin test allowed allowed upstream_changed elsewhere");
     for (const each of [...clients, third, fourth]) expect(await echoes(each!)).toBe(true);
+    await proxy.log.count("closed", 1);
     expect(messages(proxy.log, "closed").map(({ reason }) => reason)).toEqual(["closed"]);
     // Without a shadow, nothing is said any more.
     await proxy.proxy.reload(config({}));
