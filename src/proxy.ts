@@ -94,7 +94,7 @@ class RunningProxy implements Proxy {
     this.#reloads = new ReloadLog(this.#log);
     this.#ledger = Ledger.make({ workers, targets: MAX_TARGETS, clients: MAX_CLIENTS });
     this.#builder = new SnapshotBuilder(this.#ledger);
-    const snapshot = this.#builder.build(loaded, [...config.listeners.keys()]);
+    const snapshot = this.#builder.build(loaded, { pairs: [...config.listeners.keys()] });
     this.#fleet = new Fleet({ log: this.#log, descriptors: budget, now: monotonic });
     const { refusalInterval } = options;
     const shared = {
@@ -222,7 +222,7 @@ class RunningProxy implements Proxy {
         throw new Error("the proxy has been closed; make a new one");
       }
       const windows = this.#listening === undefined ? loaded.config : this.#started;
-      const snapshot = this.#builder.build(loaded, pairs, windows);
+      const snapshot = this.#builder.build(loaded, { pairs, ports }, windows);
       await this.#runner.apply(snapshot);
       for (const [message, fields] of restarts) this.#log.warn(message, fields);
       this.#ports = portsLeft(ports, pairs);

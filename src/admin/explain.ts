@@ -212,7 +212,13 @@ function ofRefusal(subject: Subject, at: number, fields: Fields): Explanation {
     text: `${from}: ${meaning}${detail === undefined ? "" : ` Detail: ${detail}`}`,
     remedy,
   };
-  const who = { client, listener: text("listener"), serverName: text("serverName"), remote: text("remote") };
+  const who = {
+    client,
+    listener: text("listener"),
+    serverName: text("serverName"),
+    remote: text("remote"),
+    peer: text("peer"),
+  };
   return { steps: [then, nowLine(subject, who)], client, reason, detail };
 }
 
@@ -237,10 +243,11 @@ interface Known {
   readonly listener: string | undefined;
   readonly serverName: string | undefined;
   readonly remote: string | undefined;
+  readonly peer: string | undefined;
 }
 
 /** What would become of the same client at this moment. The certificate is not kept: the identity is taken as verified. */
-function nowLine(subject: Subject, { client, listener, serverName, remote }: Known): Line {
+function nowLine(subject: Subject, { client, listener, serverName, remote, peer }: Known): Line {
   const places = subject.config.listeners.map(({ address }) => formatAddress(address));
   const place = places.indexOf(listener ?? "");
   if (client === undefined || place === -1) {
@@ -252,6 +259,7 @@ function nowLine(subject: Subject, { client, listener, serverName, remote }: Kno
     listener: place,
     serverName,
     address: remote === undefined ? undefined : hostOf(remote),
+    peerAddress: peer === undefined ? undefined : hostOf(peer),
     date: Date.now(),
   });
   if (upstream !== undefined) return { step: "now", ok: true, text: `would be allowed: ${upstream}` };

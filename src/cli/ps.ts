@@ -6,7 +6,7 @@ import { quote } from "../lib/errors.ts";
 import { AdminClient, CLIENT_EXIT_CODES, CLIENT_FLAGS, LOOK } from "./admin-client.ts";
 import { fleetClients, listed } from "./clients.ts";
 import { DONE, type Command } from "./command.ts";
-import { CONNECTION, certificateColumn } from "./connection-columns.ts";
+import { CONNECTION, VIA, certificateColumn } from "./connection-columns.ts";
 import { UsageError, type Flag, type FlagValues } from "./flags.ts";
 import { fitGrid, fits, gridLine, gridTitle, type Column, type Grid } from "./grid.ts";
 import { count, shown } from "./human.ts";
@@ -56,7 +56,7 @@ export const ps: Command = {
   examples: ["ps", "ps --client alice@dba --json"],
   exitCodes: CLIENT_EXIT_CODES,
   notes:
-    "TO is the upstream and its target. IN counts bytes from the client, OUT bytes to the client. CERT is how long the client's certificate is still valid. Columns for which there is no room are left out, and long names are cut: a wider terminal, COLUMNS or --json shows all. The store of a fleet knows counts, not connections: --fleet lists for each client how many it has on each node, at most a heartbeat old, and goes with --client and --group only.",
+    "TO is the upstream and its target. IN counts bytes from the client, OUT bytes to the client. CERT is how long the client's certificate is still valid, VIA the balancer that has named the client's address. Columns for which there is no room are left out, and long names are cut: a wider terminal, COLUMNS or --json shows all. The store of a fleet knows counts, not connections: --fleet lists for each client how many it has on each node, at most a heartbeat old, and goes with --client and --group only.",
   async run({ flags, switches }) {
     const filter = filterOf(flags);
     const client = await AdminClient.find(flags);
@@ -108,10 +108,12 @@ async function* table(
   width: number,
   now: number,
 ): AsyncGenerator<string> {
-  const columns = [...Object.values(CONNECTION), certificateColumn(now)];
+  const all = [...Object.values(CONNECTION), certificateColumn(now)];
   const first: ConnectionView[] = [];
+  let columns: readonly Column<ConnectionView>[] = all;
   let grid: Grid<ConnectionView> | undefined;
   const begin = function* () {
+    if (first.some(({ peer }) => peer !== undefined)) columns = [...all, VIA];
     grid = fitGrid(columns, first, width);
     yield gridTitle(grid);
     for (const each of first) yield gridLine(grid, each);

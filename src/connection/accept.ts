@@ -104,7 +104,9 @@ function readHeader(
   };
   const header = headers.read(socket);
   if (header !== undefined) return heard(header);
-  if (!takeSlot(shared) && !makeRoom(shared, undefined)) {
+  // What waits is a handshake under way, of which there is a limit.
+  const isFull = headers.size >= shared.handshakes.max && !headers.evict();
+  if (isFull || (!takeSlot(shared) && !makeRoom(shared, undefined))) {
     socket.terminate();
     return turnedAway(shared, listener, balancer, "overloaded");
   }

@@ -50,6 +50,7 @@ export interface Circumstances {
   readonly generation: number;
   /** Where the client comes from. */
   readonly address: string | undefined;
+  readonly peerAddress?: string | undefined;
   /** The connection as a balancer describes it; undefined for the socket's own. */
   readonly ends?: ConnectionEnds | undefined;
   /** Names the connection, for the log and the upstream. */
@@ -93,13 +94,13 @@ export function admit(
   socket: ClientSocket,
   success: boolean,
   error: Error | null,
-  { rules, limits, listener, generation, address, ends, id, now }: Circumstances,
+  { rules, limits, listener, generation, address, peerAddress, ends, id, now }: Circumstances,
 ): Admission | Refusal {
   const failure = handshakeFailure(socket, success, error);
   if (failure !== undefined) return failure;
   const serverName = serverNameOf(socket);
   const from = presentedBy(socket, listener, generation);
-  const decision = decide({ listener, from, serverName, address, date: Date.now() }, rules);
+  const decision = decide({ listener, from, serverName, address, peerAddress, date: Date.now() }, rules);
   if ("reason" in decision) return decision;
   const { client, group, upstream, pool } = decision;
 
@@ -133,12 +134,7 @@ export interface Reauthorizing {
 
 /** Why an open connection is no longer allowed. */
 export type RevokedFor =
-  | RefusalReason
-  | "upstream_removed"
-  | "upstream_changed"
-  | "listener_removed"
-  | "identity_changed"
-  | "balancer_removed";
+  RefusalReason | "upstream_removed" | "upstream_changed" | "listener_removed" | "identity_changed";
 
 /**
  * Repeats the decision on an open connection after a reload, or by the rules that a reload would put in force.
@@ -152,13 +148,9 @@ export function reauthorize(
   { rules, listener, generation, address, peerAddress, judged }: Reauthorizing,
 ): RevokedFor | undefined {
   if (listener.removed) return "listener_removed";
-  const isBalanced = listener.balancers?.(peerAddress ?? address) ?? false;
-  if (isBalanced !== (peerAddress !== undefined)) {
-    return isBalanced ? "proxy_header_missing" : "balancer_removed";
-  }
   if (pool.removed || !rules.pools.has(pool.upstream.name)) return "upstream_removed";
   const identity = { client, group: client.slice(client.indexOf("@") + 1) };
-  const question = { listener, serverName, address, date: Date.now() };
+  const question = { listener, serverName, address, peerAddress, date: Date.now() };
   const rights = decide({ ...question, from: identity }, rules);
   if ("reason" in rights && rights.upstream === undefined) return rights.reason;
   if (rights.upstream !== pool.upstream.name) return "upstream_changed";

@@ -86,6 +86,8 @@ export interface Question {
   readonly serverName: string | undefined;
   /** Where the client comes from; undefined in a question that leaves it open. */
   readonly address: string | undefined;
+  /** The balancer that has named this address in a PROXY header. */
+  readonly peerAddress?: string | undefined;
   /** Milliseconds since 1970. */
   readonly date: number;
 }
@@ -93,6 +95,7 @@ export interface Question {
 /** One step of a decision, as it is made. Without `ok` it ends in a refusal, and no step follows. */
 export type Step =
   | { readonly name: "listener"; readonly ok: boolean }
+  | { readonly name: "balancer"; readonly ok: boolean }
   | { readonly name: "address"; readonly ok: boolean; readonly list: keyof Networks | undefined }
   | {
       readonly name: "certificate";
@@ -150,12 +153,19 @@ export interface Grant<P extends Policy = Pool> {
  * Limits are not part of the decision, because they depend on the moment.
  */
 export function decide<P extends Policy>(
-  { listener, from, serverName, address, date }: Question,
+  { listener, from, serverName, address, peerAddress, date }: Question,
   { router, pools, blocks }: DecisionRules<P>,
   trace?: Trace,
 ): Grant<P> | Refusal {
   trace?.({ name: "listener", ok: !listener.removed });
   if (listener.removed) return { reason: "certificate_untrusted", detail: "listener removed" };
+  if (listener.balancers !== undefined || peerAddress !== undefined) {
+    const isBalancer = listener.balancers?.(peerAddress ?? address) ?? false;
+    const ok = isBalancer === (peerAddress !== undefined);
+    trace?.({ name: "balancer", ok });
+    if (!ok && isBalancer) return { reason: "proxy_header_missing" };
+    if (!ok) return { reason: "proxy_header_invalid", detail: `${peerAddress} is no balancer any more` };
+  }
   if (listener.networks !== undefined) {
     const list = address === undefined ? undefined : listener.networks(address);
     trace?.({ name: "address", ok: list === undefined, list });

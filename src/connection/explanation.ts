@@ -13,6 +13,7 @@ import {
   decide,
   type ActiveConfig,
   type Grant,
+  type ListenerState,
   type Presented,
   type Question,
   type Step,
@@ -65,7 +66,9 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
   const { config } = about.rules;
   switch (step.name) {
     case "listener":
-      return [listenerLine(step.ok, question, about)];
+      return [listenerLine(step.ok, question.listener, about)];
+    case "balancer":
+      return [balancerLine(step.ok, question, about)];
     case "address":
       return [addressLine(step, question, about)];
     case "certificate":
@@ -81,21 +84,31 @@ function linesOf(step: Step, question: Question, about: ExplainedRules): Line[] 
   }
 }
 
-function listenerLine(
+function listenerLine(ok: boolean, { address }: ListenerState, { place }: ExplainedRules): Line {
+  return ok
+    ? { step: "listener", ok, text: address, key: `${place.key}.address` }
+    : { step: "listener", ok, text: `${address} was removed by a reload`, remedy: "Configure it again." };
+}
+
+function balancerLine(
   ok: boolean,
-  { listener: { address, balancers }, address: from }: Question,
-  { place }: ExplainedRules,
+  { address, peerAddress }: Question,
+  { place: { key } }: ExplainedRules,
 ): Line {
-  if (!ok)
-    return {
-      step: "listener",
-      ok,
-      text: `${address} was removed by a reload`,
-      remedy: "Configure it again.",
-    };
-  if (balancers?.(from) !== true) return { step: "listener", ok, text: address, key: `${place.key}.address` };
-  const text = `${address}; from ${from} itself, only with a PROXY header that names the caller`;
-  return { step: "listener", ok, text, key: `${place.key}.acceptProxy.from` };
+  const own = `${key}.acceptProxy.from`;
+  if (ok) {
+    const text = peerAddress === undefined ? "none: no PROXY header is read" : `${peerAddress} is one`;
+    return { step: "balancer", ok, text, key: own };
+  }
+  return peerAddress === undefined
+    ? {
+        step: "balancer",
+        ok,
+        text: `${address} is one, and must send a PROXY header first`,
+        key: own,
+        remedy: "Have it send one, or take it out of the list; or ask with the caller's address.",
+      }
+    : { step: "balancer", ok, text: `${peerAddress} is none any more`, key: own, remedy: "Add it." };
 }
 
 function addressLine(

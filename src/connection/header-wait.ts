@@ -15,7 +15,7 @@ const POLLRDHUP = 0x2000;
 
 /** How long to wait before the second look, and at most between two, in milliseconds. */
 const FIRST_WAIT_MS = 1;
-const LONGEST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 1_000;
 
 /** Looks at a socket's header, and takes it when it is whole. */
 export interface HeaderSource {
@@ -98,10 +98,11 @@ export class HeaderWait {
     const look = (wait: number) => {
       const source = this.#source();
       // Asked before the reading: what came before the end is read.
-      const isLate = this.#now() >= until || source.hasEnded(socket.fd);
+      const left = until - this.#now();
+      const isLate = left <= 0 || source.hasEnded(socket.fd);
       const found = source.read(socket.fd) ?? (isLate ? this.#missed(socket) : undefined);
       if (found !== undefined) return this.#settle(socket, found);
-      waiting.timer = setTimeout(look, wait, Math.min(2 * wait, LONGEST_WAIT_MS));
+      waiting.timer = setTimeout(look, Math.min(wait, left), Math.min(2 * wait, LONGEST_WAIT_MS));
     };
     waiting.timer = setTimeout(look, FIRST_WAIT_MS, 2 * FIRST_WAIT_MS);
   }

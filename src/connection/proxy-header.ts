@@ -140,11 +140,15 @@ function readBinary(bytes: Uint8Array): ProxyHeader | undefined {
 /** The values after the addresses are skipped. One of them can be a checksum over the whole header. */
 function checkValues(header: Uint8Array, start: number): void {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+  let isChecked = false;
   for (let at = start; at < header.length;) {
     const next = at + 3 > header.length ? Infinity : at + 3 + view.getUint16(at + 1);
     if (next > header.length) throw new Fault("a value is longer than the header");
     if (header[at] === CRC32C) {
       if (next - at !== 7) throw new Fault("its checksum has not four bytes");
+      // One is enough, and each takes time.
+      if (isChecked) throw new Fault("it has two checksums");
+      isChecked = true;
       const copy = Uint8Array.from(header);
       copy.fill(0, at + 3, next);
       if (crc32c(copy) !== view.getUint32(at + 3)) throw new Fault("its checksum is wrong");

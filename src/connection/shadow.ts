@@ -61,6 +61,7 @@ export interface Judged {
   readonly remote: string;
   /** The host in `remote`. */
   readonly address: string;
+  readonly peer: string | undefined;
   readonly peerAddress: string | undefined;
   readonly listener: ListenerState;
   /** The listener's generation when the connection was accepted. */
@@ -215,7 +216,7 @@ export class Shadow {
 
   /** Judges a certificate again only where the two trust differently. */
   #decide(judged: Judged, enforced: Admission | Refusal): Grant<Policy> | Refusal {
-    const { socket, generation, address, rules } = judged;
+    const { socket, generation, address, peerAddress, rules } = judged;
     const { state, isSameCa, isSameTrust } = this.#listeners[judged.listener.row] as Listener;
     const { client } = enforced;
     const isRefused = "reason" in enforced;
@@ -227,19 +228,26 @@ export class Shadow {
       isSameTrust && client !== undefined
         ? { client, group: client.slice(client.indexOf("@") + 1) }
         : { ...presentedBy(socket, state, generation), since: undefined };
-    const question = { listener: state, from, serverName: serverNameOf(socket), address, date: Date.now() };
+    const question = {
+      listener: state,
+      from,
+      serverName: serverNameOf(socket),
+      address,
+      peerAddress,
+      date: Date.now(),
+    };
     return decide(question, { ...this.#rules, blocks: rules.blocks });
   }
 
   /** Counts a decision, and writes a line if the two differ. */
-  #compare({ id, socket, remote, listener, rules }: Judged, opinions: Opinions): void {
+  #compare({ id, socket, remote, peer, listener, rules }: Judged, opinions: Opinions): void {
     const { client, upstream, enforced, shadow, reason, detail } = opinions;
     const row = rules.pools.get(upstream ?? "")?.row;
     this.#counters.judged(row, outcomeOf(enforced, shadow), SHADOW_CODES.get(reason) as number);
     if (enforced === shadow && reason !== "upstream_changed") return;
     this.#logs[`${enforced} ${shadow}`]?.add(reason, client, remote, () => {
       const serverName = serverNameOf(socket)?.slice(0, 255);
-      return { id, client, remote, listener: listener.address, serverName, upstream, reason, detail };
+      return { id, client, remote, peer, listener: listener.address, serverName, upstream, reason, detail };
     });
   }
 }

@@ -124,7 +124,7 @@ export async function forecastOf(
   builder: Pick<SnapshotBuilder, "candidate">,
 ): Promise<Forecast> {
   const { config, warnings, shadowProblem } = loaded;
-  const snapshot = builder.candidate(loaded, pairs);
+  const snapshot = builder.candidate(loaded, { pairs, ports });
   const endings = await runner.ask({ about: "forecast", snapshot });
   const added = config.listeners.filter((_, i) => !pairs.includes(i));
   const removed = ports.filter((port, i) => port !== undefined && pairs[i] === undefined);

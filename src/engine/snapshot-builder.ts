@@ -12,7 +12,15 @@ import { Ledger } from "../state/ledger.ts";
 import { logUpstream } from "../upstreams/health-log.ts";
 import { makePools, type Pool } from "../upstreams/pool.ts";
 import { CounterRows, type RowNumbers } from "./counter-rows.ts";
-import { MAX_CLIENTS, MAX_TARGETS, buildSnapshot, pairPorts, targetKeys, type Snapshot } from "./snapshot.ts";
+import {
+  MAX_CLIENTS,
+  MAX_TARGETS,
+  buildSnapshot,
+  pairPorts,
+  targetKeys,
+  type Pairing,
+  type Snapshot,
+} from "./snapshot.ts";
 
 export class SnapshotBuilder {
   /** The pools of the snapshot in force, as this thread sees them. */
@@ -34,13 +42,12 @@ export class SnapshotBuilder {
   }
 
   /**
-   * @param pairs for each open port the place of its listener, as `pairPorts` answers it
    * @param windows those that are open: they stay as they are, and threads have to know of them
    * @throws ConfigError if there are more targets than room, including removed ones that still have connections
    */
   build(
     loaded: LoadedConfig,
-    pairs: readonly (number | undefined)[],
+    { pairs, ports }: Pairing,
     { metrics, admin }: Pick<Config, "metrics" | "admin"> = loaded.config,
   ): Snapshot {
     const keys = targetKeys(loaded.config);
@@ -49,7 +56,16 @@ export class SnapshotBuilder {
     const rows = this.#rows.assign(loaded.config, pairs);
     const config = { ...loaded.config, metrics, admin };
     const shadow = this.#shadowOf(loaded, pairs);
-    return buildSnapshot({ ...loaded, config, pairs, slots: numbers, blocks: this.blocks, rows, shadow });
+    return buildSnapshot({
+      ...loaded,
+      config,
+      pairs,
+      ports,
+      slots: numbers,
+      blocks: this.blocks,
+      rows,
+      shadow,
+    });
   }
 
   /** Its listeners are paired with those in force, as a reload to it would pair them. */
@@ -78,11 +94,19 @@ export class SnapshotBuilder {
    * What {@link build} would make, without slots and rows: nothing has changed, and no thread can run on it.
    * @throws ConfigError where {@link build} would
    */
-  candidate(loaded: LoadedConfig, pairs: readonly (number | undefined)[]): Snapshot {
+  candidate(loaded: LoadedConfig, { pairs, ports }: Pairing): Snapshot {
     if (!this.#slots.fits(targetKeys(loaded.config).flat())) tooManyTargets();
     this.#rows.check(loaded.config, pairs);
     const rows = { upstreams: new Map(), groups: new Map(), routes: [] };
-    return buildSnapshot({ ...loaded, pairs, slots: [], blocks: this.blocks, rows, shadow: undefined });
+    return buildSnapshot({
+      ...loaded,
+      pairs,
+      ports,
+      slots: [],
+      blocks: this.blocks,
+      rows,
+      shadow: undefined,
+    });
   }
 
   /** The snapshot is in force. Logs upstreams that have lost their last healthy target by it, or got one. */

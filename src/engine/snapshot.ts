@@ -76,13 +76,21 @@ export function pairPorts(
   return pairs.map((pair, i) => (pair === undefined && open[i] !== undefined && free.has(i) ? i : pair));
 }
 
+/** Open ports and the listeners of a configuration. */
+export interface Pairing {
+  /** For each port the place of its listener, as {@link pairPorts} returns it. */
+  readonly pairs: readonly (number | undefined)[];
+  /** The listener that each port was opened for; undefined before any is open. */
+  readonly ports?: readonly (Listener | undefined)[] | undefined;
+}
+
 /** What a snapshot is built from. */
 export interface SnapshotParts {
   readonly config: Config;
   readonly maxConnections: number;
   readonly credentials: AllCredentials;
-  /** For each port the place of its listener, as {@link pairPorts} returns it. */
-  readonly pairs: readonly (number | undefined)[];
+  readonly pairs: Pairing["pairs"];
+  readonly ports?: Pairing["ports"];
   readonly slots: readonly (readonly number[])[];
   readonly blocks: readonly Block[];
   readonly rows: RowNumbers;
@@ -95,15 +103,16 @@ export function buildSnapshot({
   maxConnections,
   credentials,
   pairs,
+  ports,
   slots,
   blocks,
   rows,
   shadow,
 }: SnapshotParts): Snapshot {
-  const listeners = pairs.map((i) => {
+  const listeners = pairs.map((i, port) => {
     const listener = i === undefined ? undefined : config.listeners[i];
     const own = i === undefined ? undefined : credentials.listeners[i];
-    return listener && own && { listener, credentials: own };
+    return listener && own && { listener: asOpened(listener, ports?.[port]), credentials: own };
   });
   return {
     config: { ...config, maxConnections },
@@ -114,4 +123,11 @@ export function buildSnapshot({
     rows,
     shadow,
   };
+}
+
+/** Whether a port takes PROXY headers is settled when it is opened: then TLS begins later on it. */
+function asOpened(listener: Listener, port: Listener | undefined): Listener {
+  if (port === undefined || (port.acceptProxy === undefined) === (listener.acceptProxy === undefined))
+    return listener;
+  return { ...listener, acceptProxy: port.acceptProxy && { from: [] } };
 }

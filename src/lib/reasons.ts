@@ -82,7 +82,8 @@ export const REFUSAL_REASONS = {
     remedy: "Have the balancer send one (HAProxy: `send-proxy-v2`), or take it out of `acceptProxy.from`.",
   },
   proxy_header_invalid: {
-    meaning: "A balancer of `acceptProxy` sent a wrong or incomplete PROXY header.",
+    meaning:
+      "A balancer of `acceptProxy` sent a wrong or incomplete PROXY header, or is not listed any more.",
     remedy: "See `detail`, and look at the balancer.",
   },
   source_limited: {
@@ -149,6 +150,7 @@ export const CLOSE_REASONS = {
 
 /** Reasons that depend only on the configuration and on who asks for what, not on the moment: a test can expect them. */
 export const DECIDED_REASONS: readonly RefusalReason[] = [
+  "proxy_header_missing",
   "address_denied",
   "handshake_failed",
   "certificate_untrusted",

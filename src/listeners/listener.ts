@@ -67,9 +67,6 @@ function answer(answers: Answers, { certificates, ca }: Credentials, { sessionTi
 
 type Handlers<Data> = Bun.SocketHandler<Data>;
 
-const IPPROTO_TCP = 6;
-const TCP_DEFER_ACCEPT = 9;
-
 /** What a port does with its sockets. */
 export interface PortHandlers<Data> {
   readonly tls: Handlers<Data>;
@@ -133,9 +130,6 @@ export function listen<Data>(
         : address.hostname === ""
           ? bindEverywhere(bind)
           : bind(address.hostname);
-    // The kernel passes on a connection once its first bytes have come: as a rule the header is among them.
-    if (plain !== undefined)
-      libcNow()?.setsockopt((server as Bound).fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, Int32Array.of(1), 4);
     const hurry = new AbortController();
     const close = () => server.stop();
     let closed: Promise<void> | undefined;

@@ -1,12 +1,14 @@
 // `listener.acceptProxy`: balancers that name their callers in PROXY headers, and others that must not.
 
+import type { Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { SocketFolder, askSocket, change } from "../support/admin.ts";
 import { Balancer, CALLER, type BalancerOptions } from "../support/balancer.ts";
 import { encodeV1, encodeV2, rawV2, value } from "../support/header.ts";
-import { connect, echoOrigin, Origin, type Origin as Server } from "../support/peer.ts";
+import { cert, connect, echoOrigin, Origin, type Origin as Server } from "../support/peer.ts";
 import { startProxy, testConfig, until, type TestProxy } from "../support/proxy.ts";
-import { messages } from "../support/served.ts";
+import { echoes, messages } from "../support/served.ts";
 import { silent } from "../support/stranger.ts";
 import { crc32c, readProxyHeader } from "../../src/connection/proxy-header.ts";
 
@@ -33,6 +35,18 @@ function only({ log }: TestProxy, msg: string) {
   }));
   expect(lines).toHaveLength(1);
   return lines[0];
+}
+
+/** Goes on with a handshake over a socket. @returns whether an echo server answers */
+function isServedOver(socket: Socket): Promise<boolean> {
+  const files = { cert: cert("alice.crt"), key: cert("key.pem"), ca: cert("ca.crt") };
+  const secure = connectTls({ socket, ...files, servername: "localhost" });
+  secure.on("error", () => {});
+  return new Promise((resolve) => {
+    secure.once("data", () => resolve(true));
+    secure.once("close", () => resolve(false));
+    secure.write("x");
+  });
 }
 
 const send = (socket: string, path: string, method: string, body: object) =>
@@ -307,7 +321,7 @@ describe.skipIf(process.platform !== "linux")("a balancer's connection", () => {
       typeof peer,
     ]);
     expect(ends.sort()).toEqual([
-      ["authorization_revoked", "balancer_removed", "string"],
+      ["authorization_revoked", "proxy_header_invalid", "string"],
       ["authorization_revoked", "proxy_header_missing", "undefined"],
     ]);
     await proxy.proxy.reload(testConfig([origin.target]));
@@ -399,12 +413,61 @@ describe.skipIf(process.platform !== "linux")("a balancer's connection", () => {
     expect(answers).toEqual(Array(40).fill("ping"));
   });
 
-  test("to set acceptProxy by a reload needs a restart, and until then no header is read", async () => {
+  test("is refused when its balancer was taken out while its header or its handshake was under way", async () => {
+    await using proxy = await start();
+    const halves = await Promise.all([1, 2].map(() => silent(proxy.port, "127.0.0.2")));
+    const [early, late] = halves as [Socket, Socket];
+    early.write(encodeV1(CALLER));
+    late.write("PROXY ");
+    await until(() => proxy.proxy.stats().connections === 2, "both are under way");
+    const other = { acceptProxy: { from: ["127.0.0.9"] } };
+    await proxy.proxy.reload(testConfig([origin.target], { listener: other }));
+    late.write(encodeV1(CALLER).subarray(6));
+    for (const socket of [early, late]) expect(await isServedOver(socket)).toBe(false);
+    await proxy.log.count("refused", 2);
+    for (const line of messages(proxy.log, "refused")) {
+      expect(line).toMatchObject({
+        reason: "proxy_header_invalid",
+        detail: "127.0.0.2 is no balancer any more",
+      });
+    }
+  });
+
+  test("is refused without a header when its source became a balancer during its handshake", async () => {
+    await using proxy = await start();
+    const socket = await silent(proxy.port, "127.0.0.3");
+    await until(() => proxy.proxy.stats().connections === 1, "it is under way");
+    const other = { acceptProxy: { from: ["127.0.0.3"] } };
+    await proxy.proxy.reload(testConfig([origin.target], { listener: other }));
+    expect(await isServedOver(socket)).toBe(false);
+    expect(await proxy.log.line("refused")).toMatchObject({ reason: "proxy_header_missing" });
+  });
+
+  test("to set acceptProxy by a reload needs a restart; until then no header is read, and none is missed", async () => {
     await using proxy = await startProxy([origin.target]);
-    await proxy.proxy.reload(testConfig([origin.target], { listener: { acceptProxy } }));
-    expect(messages(proxy.log, "needs a restart")).toMatchObject([
-      { key: "listener.acceptProxy", running: "none", configured: "127.0.0.2, 127.0.0.8/29" },
-    ]);
+    await using direct = await Balancer.start(proxy.port, { header: [] });
+    const peer = await connect(direct.port);
+    expect(await echoes(peer)).toBe(true);
+    const next = testConfig([origin.target], { listener: { acceptProxy } });
+    for (let i = 0; i < 2; i++) await proxy.proxy.reload(next);
+    expect(messages(proxy.log, "needs a restart")[0]).toMatchObject({
+      key: "listener.acceptProxy",
+      running: "none",
+      configured: "127.0.0.2, 127.0.0.8/29",
+    });
     expect(await echoed(proxy)).toBe("");
+    expect(await echoed(proxy, { header: [] })).toBe("ping");
+    expect(await echoes(peer)).toBe(true);
+    peer.close();
+  });
+
+  test("is kept when a reload takes acceptProxy away and gives it back", async () => {
+    await using proxy = await start();
+    await proxy.proxy.reload(testConfig([origin.target]));
+    expect(await echoed(proxy)).toBe("");
+    expect(await echoed(proxy, { header: [] })).toBe("ping");
+    await proxy.proxy.reload(testConfig([origin.target], { listener: { acceptProxy } }));
+    expect(await echoed(proxy)).toBe("ping");
+    expect(messages(proxy.log, "needs a restart")).toEqual([]);
   });
 });

@@ -118,8 +118,23 @@ describe("explain says offline what becomes of a real client:", () => {
     expect(started.proxy.tests.map(({ passed }) => passed)).toEqual([true, true]);
   });
 
+  test.skipIf(process.platform !== "linux")("a balancer's address, without a header", async () => {
+    const { listener, ...rest } = config;
+    const behind = { ...rest, listener: { ...listener, acceptProxy: { from: ["127.0.0.1"] } } };
+    await using started = await startProxy([origin.target], behind);
+    const client = await visit(started.port, { serverName: "db.example.com" });
+    expect(client.served).toBe(false);
+    expect(await started.log.line("refused")).toMatchObject({ reason: "proxy_header_missing" });
+    const { reason, steps } = offline(behind, shared("alice"), "db.example.com");
+    expect([reason, steps.at(-1)?.key]).toEqual(["proxy_header_missing", "listener.acceptProxy.from"]);
+  });
+
   test("there is a client for each reason that depends on the configuration alone", () => {
-    const tried = new Set([...CLIENTS.map(([, , , expected]) => expected), "address_denied"]);
+    const tried = new Set([
+      ...CLIENTS.map(([, , , expected]) => expected),
+      "address_denied",
+      "proxy_header_missing",
+    ]);
     expect(DECIDED_REASONS.filter((reason) => !tried.has(reason))).toEqual([]);
   });
 });

@@ -36,7 +36,7 @@ export async function startWorkerPool(
   const ledger = Ledger.make({ workers: loaded.config.workers, targets: 16, clients: 64 });
   const budget = new DescriptorBudget(10_000);
   const builder = new SnapshotBuilder(ledger);
-  const settings = builder.build({ ...loaded, maxConnections: 1_000 }, [0]);
+  const settings = builder.build({ ...loaded, maxConnections: 1_000 }, { pairs: [0] });
   builder.follow(settings);
   const log = new Log();
   const module = new URL("./mortal-worker.ts", import.meta.url);

@@ -124,7 +124,7 @@ test.each<[string, object, string]>([
   [
     "that expects what depends on the moment",
     { client: "a@b", expect: "rate_limited" },
-    'tests[0].expect: "rate_limited" depends on more than the configuration; a test can expect address_denied, handshake_failed, certificate_untrusted, certificate_expired, certificate_revoked, certificate_weak, identity_invalid, unknown_server_name, group_not_authorized, proxy_header',
+    'tests[0].expect: "rate_limited" depends on more than the configuration; a test can expect proxy_header_missing, address_denied, handshake_failed, certificate_untrusted, certificate_expired, certificate_revoked, certificate_weak, identity_invalid, unknown_server_name, group_not_authorized, proxy_header',
   ],
   [
     "of a listener that is not there",

@@ -30,6 +30,13 @@ function withChecksum(ends: Ends, change = 0): Buffer {
   return header;
 }
 
+/** A header whose two checksums are right, each with its own bytes taken as zero. */
+function twoChecksums(): Buffer {
+  const header = encodeV2(IPV4, [value(0x03, Buffer.alloc(4)), value(0x03, Buffer.alloc(4))]);
+  header.writeUInt32BE(crc32c(header), header.length - 11);
+  return header;
+}
+
 const line = (text: string) => Buffer.from(`${text}\r\n`);
 
 const WHOLE: [name: string, header: Buffer, ends: object | undefined][] = [
@@ -93,6 +100,7 @@ const INVALID: [name: string, header: Buffer, detail: string][] = [
   ["version 2, a value too long", encodeV2(IPV4, [Buffer.from([2, 0, 2, 65])]), "longer than the header"],
   ["version 2, a value without length", encodeV2(IPV4, [Buffer.from([2, 0])]), "longer than the header"],
   ["version 2, a wrong checksum", withChecksum(IPV4, 1), "checksum is wrong"],
+  ["version 2, two checksums", twoChecksums(), "two checksums"],
   ["version 2, a checksum of three bytes", encodeV2(IPV4, [value(3, Buffer.alloc(3))]), "four bytes"],
 ];
 
