@@ -116,6 +116,7 @@ export class HandshakeQueue {
     // TLS may have ended the handshake with bytes that it already had when the socket was paused.
     if (ticket.state === "waiting") ticket.socket.resume();
     this.#remove(ticket);
+    this.#readiness.forgive(ticket);
     if (ticket.charged > 0) this.#sources.forgive(ticket.row as number, ticket.charged);
   }
 
@@ -128,6 +129,7 @@ export class HandshakeQueue {
     this.#remove(ticket);
     if (ticket.row === undefined) return;
     if (verified) {
+      this.#readiness.forgive(ticket);
       if (ticket.charged > 0) this.#sources.forgive(ticket.row, ticket.charged);
     } else if (ticket.fed) this.#charge(ticket, ticket.row);
   }

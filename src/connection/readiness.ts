@@ -7,7 +7,8 @@ import type { Ticket, WaitingList } from "./ticket.ts";
 
 /**
  * A flight of more bytes may hold a certificate chain that takes long to verify, or the client's first data. TLS reads
- * at most `capacity` such flights of strangers at once, and one more every `fillRate` milliseconds.
+ * at most `capacity` such flights of strangers at once, and one more every `fillRate` milliseconds. Those of clients
+ * that prove who they are do not count.
  */
 const LARGE_BYTES = 8_192;
 const LARGE_RULE = { capacity: 4, fillRate: 5_000 };
@@ -51,9 +52,18 @@ export class Readiness {
     const whole = !watched || !ticket.fed || received === ticket.seen;
     ticket.seen = received;
     if (received <= ticket.received || !whole) return false;
-    if (watched && received - ticket.received > LARGE_BYTES && !this.#takeLarge()) return false;
+    if (watched && received - ticket.received > LARGE_BYTES) {
+      if (!this.#takeLarge()) return false;
+      ticket.large++;
+    }
     ticket.received = received;
     return true;
+  }
+
+  /** A client has proved who it is: its large flights were its own data. */
+  forgive(ticket: Ticket): void {
+    this.#largeFullAt -= ticket.large * LARGE_RULE.fillRate;
+    ticket.large = 0;
   }
 
   #takeLarge(): boolean {

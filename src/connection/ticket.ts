@@ -39,6 +39,8 @@ export class Ticket {
   stolen = false;
   /** TLS gets only measured bytes. */
   watched = false;
+  /** Large flights that TLS has read. */
+  large = 0;
   /** Failures that its source was charged for its bytes so far. */
   charged = 0;
 

@@ -344,6 +344,21 @@ describe("strangers in the handshake queue", () => {
     expect(large()).toBe(6);
   });
 
+  test("clients that prove who they are do not use up the large flights of others", () => {
+    const house = new House();
+    const clients = Array.from({ length: 40 }, (_, i) => house.enter(i).send(300));
+    house.turns(300, 2);
+    for (const client of clients) client.send(20_000);
+    // Each is let in, or refused by name, as soon as TLS has read its certificate.
+    for (let i = 0; i < 400 && house.clients.size > 0; i++) {
+      house.turn(5);
+      for (const client of [...house.clients.values()]) {
+        if (client.read > 300) client.fd % 2 === 0 ? client.finish() : client.fail(true);
+      }
+    }
+    expect(house.clients.size).toBe(0);
+  });
+
   test("strangers with a large flight do not delay those with a small one", () => {
     const house = new House();
     const large = Array.from({ length: 20 }, (_, i) => house.enter(i).send(30_000));
