@@ -29,10 +29,8 @@ export interface Result {
   readonly storm?: Outcome;
 }
 
-/** A row of a measure under load. */
-export interface LoadRow extends Row {
-  readonly figure: (result: Result) => number;
-}
+/** A row of a measure under load: of each round's result, or a percentile of how long the round trips took. */
+export type LoadRow = Row & ({ readonly figure: (result: Result) => number } | { readonly share: number });
 
 /** Rounds and amounts of a run. */
 export interface Extent {
@@ -59,19 +57,16 @@ export interface LoadMeasure {
   readonly fleet?: true;
   /** Metrics and the door for operators are on, and scraped every second. */
   readonly watched?: true;
+  /** What limits the handshakes of strangers is off. */
+  readonly exempt?: true;
   /** Takes part with each of these numbers of workers, on load from two generators; rows are told apart by it. */
   readonly workers?: readonly number[];
 }
 
 const GiB = 2 ** 30;
 
-const percentile = (share: number) => ({
-  unit: "µs",
-  figure({ outcome: { latencies = [] } }: Result) {
-    return latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))]! * 1_000;
-  },
-});
-const cpuPerOperation = {
+const percentile = (share: number) => ({ unit: "µs", share });
+export const cpuPerOperation = {
   unit: "µs",
   figure: ({ cpu, outcome }: Result) => (cpu / outcome.operations) * 1_000,
 };
@@ -181,6 +176,7 @@ export const LOADS: readonly LoadMeasure[] = [
       { name: "roundtrip-p50", about: "how long one takes, the median", ...percentile(0.5) },
       { name: "roundtrip-p99", about: "99 in 100 are faster", ...percentile(0.99) },
       { name: "roundtrip-p99.9", about: "999 in 1,000 are faster", ...percentile(0.999) },
+      { name: "roundtrip-p99.99", about: "9,999 in 10,000 are faster", ...percentile(0.9999) },
     ],
   },
   {
@@ -217,6 +213,7 @@ export const LOADS: readonly LoadMeasure[] = [
           "99 in 100 round trips on 8 live connections are faster while 16 clients handshake without pause",
         ...percentile(0.99),
       },
+      { name: "storm-p99.9", about: "999 in 1,000 of them are faster", ...percentile(0.999) },
       {
         name: "storm-rate",
         about: "handshakes the 16 clients got done meanwhile: a p99 can be bought with them",

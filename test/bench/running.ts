@@ -10,6 +10,8 @@ export interface Running {
   readonly peer: Peer;
   readonly pid: number;
   readonly port: number;
+  /** Its configuration files. */
+  readonly folder: string;
   /** When it was started, by `performance.now()`. */
   readonly began: number;
   /** Milliseconds from then to the first connection that was accepted. */
@@ -50,6 +52,7 @@ export async function start(
     peer,
     pid: child.pid,
     port,
+    folder,
     began,
     listening: performance.now() - began,
     async stop() {
