@@ -33,7 +33,7 @@ const SETTLE_MS = 300;
 const common = {
   keys: "ecdsa",
   task: (count: number) => ({ kind: "roundtrip", count, connections: 8, size: 256 }) as const,
-  quick: { rounds: 3, amount: 10_000 },
+  quick: { rounds: 2, amount: 5_000 },
   // Some three seconds a round: what goes on once a second is in each of them.
   full: { rounds: 7, amount: 100_000 },
   rows: [],
@@ -134,7 +134,7 @@ function toggled(running: Running, act: () => void): Pair {
 }
 
 function idleBeside({ quick, connections }: Bench): number {
-  return Math.min(quick ? 1_000 : 9_500, connections - 100);
+  return Math.min(quick ? 500 : 9_500, connections - 100);
 }
 
 /** Two processes on the same backend, one of which has the idle connections. */

@@ -86,7 +86,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "handshake-rsa",
     keys: "rsa",
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 3, amount: 320 },
+    quick: { rounds: 2, amount: 240 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -101,7 +101,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "handshake-ecdsa",
     keys: "ecdsa",
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 3, amount: 500 },
+    quick: { rounds: 2, amount: 300 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -117,7 +117,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     tickets: true,
     task: (count) => ({ kind: "resume", count, concurrency: 8 }),
-    quick: { rounds: 3, amount: 500 },
+    quick: { rounds: 2, amount: 300 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -133,7 +133,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "ecdsa",
     watched: true,
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 3, amount: 640 },
+    quick: { rounds: 2, amount: 300 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -149,7 +149,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     fleet: true,
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 3, amount: 320 },
+    quick: { rounds: 2, amount: 240 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -165,7 +165,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "roundtrip",
     keys: "rsa",
     task: (count) => ({ kind: "roundtrip", count, connections: 8, size: 256 }),
-    quick: { rounds: 3, amount: 15_000 },
+    quick: { rounds: 2, amount: 15_000 },
     full: { rounds: 7, amount: 60_000 },
     rows: [
       {
@@ -183,7 +183,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "download",
     keys: "rsa",
     task: (bytes) => ({ kind: "download", bytes, connections: 4 }),
-    quick: { rounds: 3, amount: (GiB * 3) / 8 },
+    quick: { rounds: 2, amount: GiB / 4 },
     full: { rounds: 7, amount: 2 * GiB },
     rows: [
       { name: "download", about: "CPU per GiB to the client, 4 connections", floor: "gib", ...cpuPerGiB },
@@ -193,7 +193,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "upload",
     keys: "rsa",
     task: (bytes) => ({ kind: "upload", bytes, connections: 4 }),
-    quick: { rounds: 3, amount: (GiB * 3) / 8 },
+    quick: { rounds: 2, amount: GiB / 4 },
     full: { rounds: 7, amount: 2 * GiB },
     rows: [
       { name: "upload", about: "CPU per GiB from the client, 4 connections", floor: "gib", ...cpuPerGiB },
@@ -204,7 +204,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     task: (count) => ({ kind: "roundtrip", count, connections: 8, size: 256 }),
     storm: 16,
-    quick: { rounds: 3, amount: 1_600 },
+    quick: { rounds: 2, amount: 1_600 },
     full: { rounds: 7, amount: 8_000 },
     rows: [
       {
@@ -228,7 +228,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     workers: [1, 2],
     task: (count) => ({ kind: "connect", count: count / 2, concurrency: 8 }),
-    quick: { rounds: 2, amount: 260 },
+    quick: { rounds: 2, amount: 200 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -278,7 +278,7 @@ function tunnelMeasure(kind: "roundtrip" | "download" | "upload"): LoadMeasure {
       kind === "roundtrip"
         ? { kind, count: amount, connections: 8, size: 256 }
         : { kind, bytes: amount, connections: 4 },
-    quick: { rounds: 3, amount: isTransfer ? (GiB * 3) / 8 : 15_000 },
+    quick: { rounds: 2, amount: isTransfer ? GiB / 4 : 10_000 },
     full: { rounds: 7, amount: isTransfer ? 2 * GiB : 60_000 },
     rows: [{ name, about, ...(isTransfer ? cpuPerGiB : cpuPerOperation) }],
   };
@@ -287,7 +287,7 @@ function tunnelMeasure(kind: "roundtrip" | "download" | "upload"): LoadMeasure {
 /** Measures of a process that was just started. */
 export const STARTUP = {
   name: "startup",
-  quick: 5,
+  quick: 3,
   full: 15,
   listening: {
     name: "startup",

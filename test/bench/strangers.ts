@@ -16,7 +16,7 @@ export const STRANGERS: readonly LoadMeasure[] = [
     name: "handshake-flood",
     keys: "ecdsa",
     task: (ms) => ({ kind: "flood", who: "hostile", ms, concurrency: 8 }),
-    quick: { rounds: 2, amount: 1_000 },
+    quick: { rounds: 1, amount: 1_000 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -35,7 +35,7 @@ function stranger(name: string, who: "stranger" | "hostile", about: string): Loa
     keys: "ecdsa",
     exempt: true,
     task: (count) => ({ kind: "stranger", who, count, concurrency: 8 }),
-    quick: { rounds: 3, amount: who === "hostile" ? 48 : 320 },
+    quick: { rounds: 2, amount: who === "hostile" ? 24 : 160 },
     full: { rounds: 7, amount: who === "hostile" ? 160 : 1_000 },
     rows: [{ name, about, ...cpuPerOperation }],
   };
