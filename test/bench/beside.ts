@@ -34,8 +34,8 @@ const common = {
   keys: "ecdsa",
   task: (count: number) => ({ kind: "roundtrip", count, connections: 8, size: 256 }) as const,
   quick: { rounds: 2, amount: 5_000 },
-  // Some three seconds a round: what goes on once a second is in each of them.
-  full: { rounds: 7, amount: 100_000 },
+  // Some two seconds a round: what goes on once a second is in each of them.
+  full: { rounds: 5, amount: 60_000 },
   rows: [],
 } satisfies Partial<LoadMeasure>;
 

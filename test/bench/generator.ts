@@ -3,13 +3,14 @@
 // and holds open what is still open until its input ends.
 
 import { Client, type Server, type Socket } from "./client.ts";
+import { toSystemClock } from "./tails/clock.ts";
 import { Checker, PATTERN } from "./pattern.ts";
 
 /** What a generator can be told. */
 export type Job = Server &
   (
     | { kind: "connect" | "resume"; count: number; concurrency: number }
-    | { kind: "roundtrip"; count: number; connections: number; size: number }
+    | { kind: "roundtrip"; count: number; connections: number; size: number; spans?: boolean }
     | { kind: "download" | "upload"; bytes: number; connections: number }
     | { kind: "idle"; count: number }
     | { kind: "stranger"; count: number; concurrency: number }
@@ -24,6 +25,8 @@ export interface Outcome {
   ms: number;
   /** Of single operations; where the job measures them. */
   latencies?: number[];
+  /** Of each operation when it began and when it was done, by the system's monotonic clock; where the job says so. */
+  spans?: number[];
 }
 
 /** The part of a job that is measured. Answers how many operations it did, and how long each took. */
@@ -69,9 +72,10 @@ async function connects(count: number, concurrency: number, resume: boolean): Pr
   };
 }
 
-async function roundtrips(count: number, connections: number, size: number): Promise<Work> {
+async function roundtrips(count: number, connections: number, size: number, spans = false): Promise<Work> {
   // Allocated at once: what the generator collects as garbage meanwhile would be in the figures.
   const latencies = new Float64Array(count);
+  const ends = new Float64Array(spans ? count : 0);
   let measured = 0;
   let left = count;
   const lanes: (() => Promise<void>)[] = [];
@@ -91,7 +95,9 @@ async function roundtrips(count: number, connections: number, size: number): Pro
       if (!chunk.equals(expected)) throw new Error("wrong bytes came back");
       got += chunk.length;
       if (got < size) return;
-      latencies[measured++] = performance.now() - sent;
+      const done = performance.now();
+      ends[measured] = done;
+      latencies[measured++] = done - sent;
       send();
     });
     socket.write("e");
@@ -103,7 +109,12 @@ async function roundtrips(count: number, connections: number, size: number): Pro
   return async () => {
     await Promise.all(lanes.map((lane) => lane()));
     // To a tenth of a microsecond: it is sent as text.
-    return { operations: measured, latencies: Array.from(latencies, (ms) => Math.round(ms * 1e4) / 1e4) };
+    const round = (ms: number) => Math.round(ms * 1e4) / 1e4;
+    const outcome = { operations: measured, latencies: Array.from(latencies, round) };
+    if (!spans) return outcome;
+    const offset = toSystemClock();
+    const pairs = Array.from(ends, (end, i) => [end - latencies[i]! + offset, end + offset].map(round));
+    return { ...outcome, spans: pairs.flat() };
   };
 }
 
@@ -215,7 +226,7 @@ function prepare(): Promise<Work> {
     case "resume":
       return connects(job.count, job.concurrency, job.kind === "resume");
     case "roundtrip":
-      return roundtrips(job.count, job.connections, job.size);
+      return roundtrips(job.count, job.connections, job.size, job.spans);
     case "download":
     case "upload":
       return transfers(job.kind, job.bytes, job.connections);

@@ -30,6 +30,7 @@ export class Load {
     return {
       operations: outcomes.reduce((total, { operations }) => total + operations, 0),
       ms: Math.max(...outcomes.map(({ ms }) => ms)),
+      spans: outcomes.flatMap(({ spans = [] }) => spans),
       latencies: outcomes.flatMap(({ latencies = [] }) => latencies).sort((a, b) => a - b),
     };
   }
@@ -37,6 +38,11 @@ export class Load {
   /** Stops the generators' processes, or lets them go on: what they hold open stays open. */
   signal(name: "SIGSTOP" | "SIGCONT"): void {
     for (const generator of this.#generators) generator.signal(name);
+  }
+
+  /** The generators' processes. */
+  get pids(): number[] {
+    return this.#generators.map(({ pid }) => pid);
   }
 
   /** Lets go of what is open; ends jobs that go on until then. */
@@ -71,6 +77,10 @@ class GeneratorProcess {
   async line(): Promise<string> {
     const { value, done } = await this.#lines.next();
     return done === true ? this.#failed() : value;
+  }
+
+  get pid(): number {
+    return this.#child.pid;
   }
 
   begin(): void {

@@ -70,7 +70,7 @@ const rows: Figures[] = [];
 const failed: Record<string, string> = {};
 for (const { name, run } of measures) {
   try {
-    const backend = await startBackend();
+    const { port: backend } = await startBackend();
     rows.push(
       ...(await run({ peers, tunnels: ends, quick, certs, scratch, backend, connections: most, progress })),
     );

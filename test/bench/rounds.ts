@@ -38,11 +38,11 @@ export interface Bench {
 }
 
 /** The service behind every proxy. */
-export async function startBackend(): Promise<number> {
+export async function startBackend(): Promise<{ port: number; pid: number }> {
   const child = remember(Bun.spawn([process.execPath, `${import.meta.dir}/backend.ts`], { stdout: "pipe" }));
   const { value } = await linesOf(child.stdout).next();
   if (value === undefined) throw new Error("the backend failed");
-  return Number(value);
+  return { port: Number(value), pid: child.pid };
 }
 
 /** A measure under load, on all peers that can do what it is about. */
