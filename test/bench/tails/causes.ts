@@ -153,18 +153,20 @@ export function divide(moments: readonly Moment[], from: number, to: number): Pa
   return parts;
 }
 
-/** How long the thread was at it each time, in milliseconds. */
+/** Parts of one collection are no further apart, in milliseconds; neither are those of a tick that was interrupted. */
+const APART_MS = 1;
+
+/** How long it took each time from the beginning to the end, in milliseconds. */
 export function stretchesOf(moments: readonly Moment[], cause: Cause): number[] {
-  const all: number[] = [];
-  let began: number | undefined;
-  for (const moment of moments) {
-    if (moment.cause === cause) began ??= moment.at;
-    else if (began !== undefined) {
-      all.push(moment.at - began);
-      began = undefined;
-    }
-  }
-  return all;
+  const all: { from: number; to: number }[] = [];
+  moments.forEach((moment, i) => {
+    if (moment.cause !== cause) return;
+    const to = moments[i + 1]?.at ?? moment.at;
+    const last = all.at(-1);
+    if (last !== undefined && moment.at - last.to <= APART_MS) last.to = to;
+    else all.push({ from: moment.at, to });
+  });
+  return all.map(({ from, to }) => to - from);
 }
 
 const PLACE = new Map<Cause, number>(CAUSES.map(([cause], i) => [cause, i]));
