@@ -13,7 +13,7 @@ import { together } from "./percentiles.ts";
 import { killAll } from "./processes.ts";
 import { startBackend } from "./rounds.ts";
 import { start } from "./running.ts";
-import { divide, mean, stretchesOf, timeline, type Parts } from "./tails/causes.ts";
+import { divide, mainCauses, mean, stretchesOf, timeline, type Parts } from "./tails/causes.ts";
 import { causesText, histogramText, variantsText, type Attribution } from "./tails/text.ts";
 import { KernelTrace } from "./tails/trace.ts";
 import { variantsOf, type Variant } from "./tails/variants.ts";
@@ -120,7 +120,13 @@ async function compare(kind: Kind): Promise<Map<string, Float64Array[]>> {
 async function attribute(kind: Kind): Promise<Attribution> {
   const ours = variants.find(({ name }) => name === "tcpproxy")!;
   const { pid, port, stop } = await begin(ours, VISIBLE);
-  const found: Attribution = { ordinary: [], slow: [], slowest: [], collections: [], ticks: [] };
+  const found: Attribution = {
+    ordinary: [],
+    slow: { means: [], mains: [] },
+    slowest: { means: [], mains: [] },
+    collections: [],
+    ticks: [],
+  };
   for (let i = 0; i <= runs; i++) {
     const { outcome, began, end } = await run(port, kind, COUNT[kind], false, ([generator, ...others]) => ({
       generator: generator!,
@@ -139,17 +145,22 @@ async function attribute(kind: Kind): Promise<Attribution> {
       outcome.spans!.slice(2 * at, 2 * at + 2),
     );
     trips.sort(([a, b], [c, d]) => b! - a! - (d! - c!));
-    const parts = (from: number, to: number): Parts =>
-      mean(
-        trips
-          .slice(Math.floor(trips.length * from), Math.ceil(trips.length * to))
-          .map(([a, b]) => divide(moments, a!, b!)),
-      );
+    const parts = (from: number, to: number): Parts[] =>
+      trips
+        .slice(Math.floor(trips.length * from), Math.ceil(trips.length * to))
+        .map(([a, b]) => divide(moments, a!, b!));
+    const ordinary = mean(parts(0.45, 0.55));
+    found.ordinary.push(ordinary);
+    for (const [slow, from] of [
+      [found.slow, 0.99],
+      [found.slowest, 0.999],
+    ] as const) {
+      const some = parts(from, 1);
+      slow.means.push(mean(some));
+      slow.mains.push(mainCauses(some, ordinary));
+    }
     found.collections.push(stretchesOf(moments, "gc"));
     found.ticks.push(stretchesOf(moments, "tick"));
-    found.ordinary.push(parts(0.45, 0.55));
-    found.slow.push(parts(0.99, 1));
-    found.slowest.push(parts(0.999, 1));
   }
   await stop();
   return found;

@@ -153,6 +153,16 @@ export function divide(moments: readonly Moment[], from: number, to: number): Pa
   return parts;
 }
 
+/** Of each cause, the share of round trips in which it has more than any other beyond what it has in an ordinary one. */
+export function mainCauses(trips: readonly Parts[], ordinary: Parts): Parts {
+  const shares = new Float64Array(CAUSES.length);
+  for (const parts of trips) {
+    const excess = parts.map((ms, i) => ms - ordinary[i]!);
+    shares[excess.indexOf(Math.max(...excess))]! += 1 / trips.length;
+  }
+  return shares;
+}
+
 /** Parts of one collection are no further apart, in milliseconds; neither are those of a tick that was interrupted. */
 const APART_MS = 1;
 

@@ -1,13 +1,21 @@
 // What the tool about slow round trips prints. Times are microseconds.
 
 import { percentile, percentileOfRounds, together } from "../percentiles.ts";
-import { CAUSES, type Parts } from "./causes.ts";
+import { CAUSES, mean, type Parts } from "./causes.ts";
 
-/** The means of each run: of ordinary round trips (p45 to p55), of those above p99, and of those above p99.9. */
+/** What slow round trips are made of, by run: the mean, and how often each cause is the main one. */
+interface Slow {
+  readonly means: Parts[];
+  readonly mains: Parts[];
+}
+
+/** What each run found. */
 export interface Attribution {
+  /** The mean of ordinary round trips, p45 to p55. */
   readonly ordinary: Parts[];
-  readonly slow: Parts[];
-  readonly slowest: Parts[];
+  /** Above p99, and above p99.9. */
+  readonly slow: Slow;
+  readonly slowest: Slow;
   /** How long each collection and each tick took, in milliseconds. */
   readonly collections: number[][];
   readonly ticks: number[][];
@@ -15,10 +23,12 @@ export interface Attribution {
 
 /** A table of causes. */
 export function causesText({ ordinary, slow, slowest, collections, ticks }: Attribution): string {
-  const excess = (some: readonly Parts[]) =>
-    some.map((parts, run) => parts.map((ms, i) => Math.max(0, ms - ordinary[run]![i]!)));
-  const shares = (some: readonly Parts[]) =>
-    excess(some).map((parts) => parts.map((ms) => ms / parts.reduce((total, each) => total + each, 0)));
+  const shares = ({ means }: Slow) =>
+    means.map((parts, run) => {
+      const excess = parts.map((ms, i) => Math.max(0, ms - ordinary[run]![i]!));
+      const total = excess.reduce((sum, ms) => sum + ms, 0);
+      return excess.map((ms) => ms / total);
+    });
   const column = (some: readonly Parts[], i: number) => median(some.map((parts) => parts[i]!));
   const us = (ms: number) => (ms * 1_000).toFixed(0);
   const percent = (share: number) => `${(share * 100).toFixed(0)} %`;
@@ -27,15 +37,27 @@ export function causesText({ ordinary, slow, slowest, collections, ticks }: Attr
   const rows = CAUSES.map(([cause, about], i) => [
     cause,
     us(column(ordinary, i)),
-    us(column(slow, i)),
-    us(column(slowest, i)),
+    us(column(slow.means, i)),
+    us(column(slowest.means, i)),
     percent(column(above99, i)),
     percent(column(above999, i)),
+    percent(mean(slow.mains)[i]!),
+    percent(mean(slowest.mains)[i]!),
     about,
   ]);
   const sum = (some: readonly Parts[]) => us(median(some.map((parts) => parts.reduce((a, b) => a + b, 0))));
-  rows.push(["all", sum(ordinary), sum(slow), sum(slowest), "", "", ""]);
-  const head = ["cause", "p45–p55", "> p99", "> p99.9", "share > p99", "share > p99.9", "what it is"];
+  rows.push(["all", sum(ordinary), sum(slow.means), sum(slowest.means), "", "", "", "", ""]);
+  const head = [
+    "cause",
+    "p45–p55",
+    "> p99",
+    "> p99.9",
+    "share > p99",
+    "> p99.9",
+    "main > p99",
+    "> p99.9",
+    "what it is",
+  ];
   const each = (runs: readonly number[][]) => {
     const all = runs.flat().sort((a, b) => a - b);
     if (all.length === 0) return "none";
@@ -43,8 +65,9 @@ export function causesText({ ordinary, slow, slowest, collections, ticks }: Attr
   };
   return `
 Traced: microseconds of one round trip by cause (mean of a run, median of the runs), of ordinary round trips and of slow
-ones; then each cause's share in what a slow one takes more than an ordinary one. The trace itself makes everything
-slower, and the collector's log makes each collection longer.
+ones; each cause's share in what the slow ones take more than an ordinary one; and in how many of the slow ones it is the
+main cause (of all runs). A few very slow round trips weigh heavily in the share, and not in the last two columns. The trace makes
+everything slower, and the collector's log makes each collection longer.
 
 ${table([head, ...rows])}
 

@@ -48,7 +48,8 @@ export class KernelTrace {
 const LINE = /\[(\d+)\] \S+\s+(\d+\.\d+): (sched_switch|sched_waking|sys_enter): (.*)$/;
 const SWITCH = /prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> .*next_pid=(\d+)/;
 
-function eventOf(line: string): Event | undefined {
+/** What a line says; undefined if it is none of these. */
+export function eventOf(line: string): Event | undefined {
   const match = LINE.exec(line);
   if (match === null) return undefined;
   const [, core, seconds, name, rest] = match as unknown as [string, string, string, string, string];
