@@ -53,12 +53,21 @@ export const BESIDE: readonly BesideMeasure[] = [
   {
     ...common,
     name: "beside-reload",
-    can: ({ reload }) => reload !== undefined,
+    can: ({ reload, watched }) => reload !== undefined && watched,
     why: "reloads by a process beside the one that has the connections",
-    about: () => "a reload of a changed configuration every second",
+    about: () => "a reload of a changed configuration every second, with metrics and admin on in both",
     begin: async (bench, peer) => {
-      const running = await begin(bench, peer, "ecdsa");
-      return toggled(running, () => peer.reload!(running.folder, running.pid));
+      const watched = freePort();
+      const running = await begin(bench, peer, "ecdsa", { watched });
+      const pair = toggled(running, () => peer.reload!(running.folder, running.pid));
+      return {
+        ...pair,
+        async end() {
+          const refused = await refusedReloads(watched);
+          await pair.end();
+          if (refused !== 0) throw new Error(`${refused} reloads were refused`);
+        },
+      };
     },
   },
   {
@@ -131,6 +140,12 @@ function toggled(running: Running, act: () => void): Pair {
       await running.stop();
     },
   };
+}
+
+/** By its metrics: a refused reload costs little. */
+async function refusedReloads(port: number): Promise<number> {
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  return Number(/reloads_total\{result="refused"\} (\d+)/.exec(metrics)![1]);
 }
 
 function idleBeside({ quick, connections }: Bench): number {

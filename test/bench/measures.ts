@@ -86,7 +86,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "handshake-rsa",
     keys: "rsa",
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 240 },
+    quick: { rounds: 2, amount: 200 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -149,7 +149,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     fleet: true,
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 240 },
+    quick: { rounds: 2, amount: 200 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -228,7 +228,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     workers: [1, 2],
     task: (count) => ({ kind: "connect", count: count / 2, concurrency: 8 }),
-    quick: { rounds: 2, amount: 200 },
+    quick: { rounds: 2, amount: 140 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
