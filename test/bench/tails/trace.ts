@@ -15,9 +15,12 @@ export type Event =
 export class KernelTrace {
   readonly #folder = `${ROOT}/instances/tcpproxy-tails-${process.pid}`;
 
+  readonly #remove = () => rmdirSync(this.#folder);
+
   /** Begins to trace all threads of some processes, and the system calls of the first one's main thread. */
   constructor(pids: readonly number[]) {
     mkdirSync(this.#folder);
+    process.once("exit", this.#remove);
     const set = (name: string, value: string) => writeFileSync(`${this.#folder}/${name}`, value);
     set("tracing_on", "0");
     set("trace_clock", "mono");
@@ -34,7 +37,8 @@ export class KernelTrace {
   end(): Event[] {
     writeFileSync(`${this.#folder}/tracing_on`, "0");
     const text = readFileSync(`${this.#folder}/trace`, "latin1");
-    rmdirSync(this.#folder);
+    this.#remove();
+    process.off("exit", this.#remove);
     if (/entries-in-buffer.*\n/.test(text)) {
       const [, kept, written] = /entries-in-buffer\/entries-written: (\d+)\/(\d+)/.exec(text) ?? [];
       if (kept !== written)
