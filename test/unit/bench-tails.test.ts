@@ -70,6 +70,15 @@ test("who has the core for which the proxy waits is told apart", () => {
   expect(waiting(GENERATOR)).toEqual({ "core-load": 3 });
   expect(waiting(HELPER)).toEqual({ "core-own": 3 });
   expect(waiting(STRANGER)).toEqual({ "core-other": 3 });
+  expect(waiting(0)).toEqual({ "core-idle": 3 });
+  // The core is the one that the kernel has chosen.
+  const chosen: Event[] = [
+    turn(0, 0, STRANGER),
+    { at: 0, kind: "switch", core: 1, from: 0, isRunnable: false, to: GENERATOR },
+    { at: 1, kind: "wake", pid: PROXY },
+    { at: 1, kind: "place", core: 1, pid: PROXY },
+  ];
+  expect(causesOf(chosen, 1, 3)).toEqual({ "core-load": 2 });
 });
 
 test("while the proxy sleeps, the generator or the backend has the round trip", () => {
@@ -101,6 +110,11 @@ test("lines of the kernel's trace are read", () => {
   expect(eventOf(`${head("0")}sched_waking: comm=x pid=7 prio=120 target_cpu=001`)).toEqual({
     at: 701_703.481,
     kind: "wake",
+    pid: 7,
+  });
+  expect(eventOf(`${head("0")}sched_wakeup: comm=x pid=7 prio=120 target_cpu=001`)).toEqual({
+    at: 701_703.481,
+    kind: "place",
     core: 1,
     pid: 7,
   });

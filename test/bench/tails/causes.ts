@@ -20,6 +20,7 @@ export const CAUSES = [
   ["core-load", "the proxy could run, and the load generator or the backend has its core"],
   ["core-own", "the proxy could run, and a helper thread of its own has its core"],
   ["core-other", "the proxy could run, and somebody else has its core"],
+  ["core-idle", "the proxy could run, and its core is idle: the kernel and the machine below it wake it"],
   ["generator", "the proxy sleeps, and the load generator runs"],
   ["backend", "both sleep, and the backend runs"],
   ["load-core", "the proxy sleeps, and the load generator or the backend could run and has no core"],
@@ -88,6 +89,8 @@ export function timeline(events: readonly Event[], threads: Threads): Moment[] {
         break;
       case "wake":
         if (states.get(event.pid) === "sleeps") states.set(event.pid, "waits");
+        break;
+      case "place":
         if (event.pid === threads.proxy) wanted = event.core;
         break;
       case "call":
@@ -130,6 +133,7 @@ function causeOf(
   const [proxyIs, generatorIs, backendIs] = [proxy, generator, backend].map((pid) => states.get(pid));
   // In a collection the main thread may wait for its helpers.
   if (proxyIs === "runs" || (doing === "gc" && proxyIs === "sleeps")) return doing;
+  if (proxyIs === "waits" && runs === 0) return "core-idle";
   if (proxyIs === "waits") return load.has(runs!) ? "core-load" : own.has(runs!) ? "core-own" : "core-other";
   if (generatorIs === "runs") return "generator";
   if (backendIs === "runs") return "backend";

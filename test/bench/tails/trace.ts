@@ -8,7 +8,9 @@ const ROOT = "/sys/kernel/tracing";
 /** What one line of the trace says; times are milliseconds of the system's monotonic clock. */
 export type Event =
   | { at: number; kind: "switch"; core: number; from: number; isRunnable: boolean; to: number }
-  | { at: number; kind: "wake"; core: number; pid: number }
+  | { at: number; kind: "wake"; pid: number }
+  /** After a wake: the core that the thread is to run on. */
+  | { at: number; kind: "place"; core: number; pid: number }
   | { at: number; kind: "call"; number: number; first: number };
 
 /** A trace that runs. */
@@ -28,7 +30,12 @@ export class KernelTrace {
     set("set_event_pid", pids.flatMap((pid) => readdirSync(`/proc/${pid}/task`)).join(" "));
     set("options/event-fork", "1");
     set("events/raw_syscalls/sys_enter/filter", `common_pid == ${pids[0]}`);
-    for (const event of ["sched/sched_switch", "sched/sched_waking", "raw_syscalls/sys_enter"])
+    for (const event of [
+      "sched/sched_switch",
+      "sched/sched_waking",
+      "sched/sched_wakeup",
+      "raw_syscalls/sys_enter",
+    ])
       set(`events/${event}/enable`, "1");
     set("tracing_on", "1");
   }
@@ -49,7 +56,7 @@ export class KernelTrace {
 }
 
 // "  proxy-17835   [001] d..2.   701.703481: sched_switch: prev_comm=… prev_pid=17835 prev_prio=120 prev_state=S ==> …"
-const LINE = /\[(\d+)\] \S+\s+(\d+\.\d+): (sched_switch|sched_waking|sys_enter): (.*)$/;
+const LINE = /\[(\d+)\] \S+\s+(\d+\.\d+): (sched_switch|sched_waking|sched_wakeup|sys_enter): (.*)$/;
 const SWITCH = /prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> .*next_pid=(\d+)/;
 
 /** What a line says; undefined if it is none of these. */
@@ -69,9 +76,10 @@ export function eventOf(line: string): Event | undefined {
       to: Number(to),
     };
   }
-  if (name === "sched_waking") {
+  if (name === "sched_waking") return { at, kind: "wake", pid: Number(/ pid=(\d+)/.exec(rest)![1]) };
+  if (name === "sched_wakeup") {
     const [, pid, target] = / pid=(\d+) .*target_cpu=(\d+)/.exec(rest)!;
-    return { at, kind: "wake", core: Number(target), pid: Number(pid) };
+    return { at, kind: "place", core: Number(target), pid: Number(pid) };
   }
   const [, number, first] = /NR (\d+) \(([0-9a-f]+)/.exec(rest)!;
   return { at, kind: "call", number: Number(number), first: Number.parseInt(first!, 16) };
