@@ -23,7 +23,10 @@ export const CAUSES = [
   ["core-idle", "the proxy could run, and its core is idle: the kernel and the machine below it wake it"],
   ["generator", "the proxy sleeps, and the load generator runs"],
   ["backend", "both sleep, and the backend runs"],
-  ["load-core", "the proxy sleeps, and the load generator or the backend could run and has no core"],
+  [
+    "load-core",
+    "none of the three runs, and the load generator or the backend could: somebody else has its core",
+  ],
   ["none", "all three sleep: wake-ups, the kernel's network, or the whole machine stood still"],
 ] as const;
 
