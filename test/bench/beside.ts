@@ -34,7 +34,7 @@ const common = {
   keys: "ecdsa",
   task: (count: number) => ({ kind: "roundtrip", count, connections: 8, size: 256 }) as const,
   // A second at least: what goes on once a second is in each round.
-  quick: { rounds: 2, amount: 30_000 },
+  quick: { rounds: 1, amount: 30_000 },
   full: { rounds: 5, amount: 60_000 },
   rows: [],
 } satisfies Partial<LoadMeasure>;
@@ -119,7 +119,7 @@ export async function beside(bench: Bench, measure: BesideMeasure): Promise<Figu
       const without = percentileOfRounds(latencies.off, share);
       note(ratio, peer, ...percentileOfRounds(latencies.on, share).map((each, i) => each / without[i]!));
     }
-    bench.progress(`${measure.name}: ${peer.name}, ${rounds} rounds with and without`);
+    bench.progress(`${measure.name}: ${peer.name}, with and without`);
   }
   return rows.flatMap(({ slow, ratio }) => [slow, ratio]).filter(({ byPeer }) => byPeer.size > 0);
 }
@@ -150,7 +150,7 @@ async function refusedReloads(port: number): Promise<number> {
 }
 
 function idleBeside({ quick, connections }: Bench): number {
-  return Math.min(quick ? 500 : 9_500, connections - 100);
+  return Math.min(quick ? 300 : 9_500, connections - 100);
 }
 
 /** Two processes on the same backend, one of which has the idle connections. */

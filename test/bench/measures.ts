@@ -86,7 +86,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "handshake-rsa",
     keys: "rsa",
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 200 },
+    quick: { rounds: 2, amount: 140 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -101,7 +101,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "handshake-ecdsa",
     keys: "ecdsa",
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 300 },
+    quick: { rounds: 2, amount: 200 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -117,7 +117,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     tickets: true,
     task: (count) => ({ kind: "resume", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 300 },
+    quick: { rounds: 2, amount: 200 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -133,7 +133,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "ecdsa",
     watched: true,
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 300 },
+    quick: { rounds: 2, amount: 200 },
     full: { rounds: 7, amount: 3_000 },
     rows: [
       {
@@ -149,7 +149,7 @@ export const LOADS: readonly LoadMeasure[] = [
     keys: "rsa",
     fleet: true,
     task: (count) => ({ kind: "connect", count, concurrency: 8 }),
-    quick: { rounds: 2, amount: 200 },
+    quick: { rounds: 2, amount: 140 },
     full: { rounds: 7, amount: 1_500 },
     rows: [
       {
@@ -183,7 +183,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "download",
     keys: "rsa",
     task: (bytes) => ({ kind: "download", bytes, connections: 4 }),
-    quick: { rounds: 2, amount: GiB / 4 },
+    quick: { rounds: 2, amount: GiB / 8 },
     full: { rounds: 7, amount: 2 * GiB },
     rows: [
       { name: "download", about: "CPU per GiB to the client, 4 connections", floor: "gib", ...cpuPerGiB },
@@ -193,7 +193,7 @@ export const LOADS: readonly LoadMeasure[] = [
     name: "upload",
     keys: "rsa",
     task: (bytes) => ({ kind: "upload", bytes, connections: 4 }),
-    quick: { rounds: 2, amount: GiB / 4 },
+    quick: { rounds: 2, amount: GiB / 8 },
     full: { rounds: 7, amount: 2 * GiB },
     rows: [
       { name: "upload", about: "CPU per GiB from the client, 4 connections", floor: "gib", ...cpuPerGiB },
@@ -278,7 +278,7 @@ function tunnelMeasure(kind: "roundtrip" | "download" | "upload"): LoadMeasure {
       kind === "roundtrip"
         ? { kind, count: amount, connections: 8, size: 256 }
         : { kind, bytes: amount, connections: 4 },
-    quick: { rounds: 2, amount: isTransfer ? GiB / 4 : 10_000 },
+    quick: { rounds: 2, amount: isTransfer ? GiB / 8 : 10_000 },
     full: { rounds: 7, amount: isTransfer ? 2 * GiB : 60_000 },
     rows: [{ name, about, ...(isTransfer ? cpuPerGiB : cpuPerOperation) }],
   };

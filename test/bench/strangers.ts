@@ -35,7 +35,7 @@ function stranger(name: string, who: "stranger" | "hostile", about: string): Loa
     keys: "ecdsa",
     exempt: true,
     task: (count) => ({ kind: "stranger", who, count, concurrency: 8 }),
-    quick: { rounds: 2, amount: who === "hostile" ? 24 : 160 },
+    quick: { rounds: 2, amount: who === "hostile" ? 16 : 120 },
     full: { rounds: 7, amount: who === "hostile" ? 160 : 1_000 },
     rows: [{ name, about, ...cpuPerOperation }],
   };
