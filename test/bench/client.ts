@@ -3,12 +3,14 @@
 
 import { readFileSync } from "node:fs";
 
-/** Where to connect; `certs` is a folder with ca.crt, client.crt and client.key. */
+/** Where to connect; `certs` is a folder with ca.crt and each client's certificate and key. */
 export interface Server {
   readonly port: number;
   readonly certs: string;
   /** Without TLS: there is a tunnel that sees to it. */
   readonly plain?: boolean;
+  /** Whose certificate is presented; built in: "client". The others are strangers'. */
+  readonly who?: "client" | "stranger" | "hostile";
 }
 
 /** What one connection does. Exceptions thrown here fail it. */
@@ -39,14 +41,14 @@ export class Client {
   readonly #port: number;
   readonly #tls: (Bun.TLSOptions & { ecdhCurve: string }) | undefined;
 
-  constructor({ port, certs, plain = false }: Server) {
+  constructor({ port, certs, plain = false, who = "client" }: Server) {
     const pem = (name: string) => readFileSync(`${certs}/${name}`, "utf8");
     this.#port = port;
     if (plain) return;
     this.#tls = {
       ca: pem("ca.crt"),
-      cert: pem("client.crt"),
-      key: pem("client.key"),
+      cert: pem(`${who}.crt`),
+      key: pem(`${who}.key`),
       serverName: "localhost",
       rejectUnauthorized: true,
       ecdhCurve: GROUP,
@@ -86,6 +88,21 @@ export class Client {
     });
     if (!right) throw new Error("the byte did not come back");
     return newest;
+  }
+
+  /** The same by a client that may be refused. Answers whether a byte came back. */
+  async isServed(): Promise<boolean> {
+    let served = false;
+    const conversation: Conversation = {
+      ready: (socket) => void socket.write("ex"),
+      data(socket) {
+        served = true;
+        socket.end();
+      },
+    };
+    // However it is refused: an alert, an end or a reset.
+    await this.open(conversation).catch(() => {});
+    return served;
   }
 }
 

@@ -3,15 +3,18 @@
 // and holds open what is still open until its input ends.
 
 import { Client, type Server, type Socket } from "./client.ts";
+import { toSystemClock } from "./tails/clock.ts";
 import { Checker, PATTERN } from "./pattern.ts";
 
 /** What a generator can be told. */
 export type Job = Server &
   (
     | { kind: "connect" | "resume"; count: number; concurrency: number }
-    | { kind: "roundtrip"; count: number; connections: number; size: number }
+    | { kind: "roundtrip"; count: number; connections: number; size: number; spans?: boolean }
     | { kind: "download" | "upload"; bytes: number; connections: number }
     | { kind: "idle"; count: number }
+    | { kind: "stranger"; count: number; concurrency: number }
+    | { kind: "flood"; ms: number; concurrency: number }
     | { kind: "storm"; concurrency: number }
   );
 
@@ -22,6 +25,8 @@ export interface Outcome {
   ms: number;
   /** Of single operations; where the job measures them. */
   latencies?: number[];
+  /** Of each operation when it began and when it was done, by the system's monotonic clock; where the job says so. */
+  spans?: number[];
 }
 
 /** The part of a job that is measured. Answers how many operations it did, and how long each took. */
@@ -67,8 +72,11 @@ async function connects(count: number, concurrency: number, resume: boolean): Pr
   };
 }
 
-async function roundtrips(count: number, connections: number, size: number): Promise<Work> {
-  const latencies: number[] = [];
+async function roundtrips(count: number, connections: number, size: number, spans = false): Promise<Work> {
+  // Allocated at once: what the generator collects as garbage meanwhile would be in the figures.
+  const latencies = new Float64Array(count);
+  const ends = new Float64Array(spans ? count : 0);
+  let measured = 0;
   let left = count;
   const lanes: (() => Promise<void>)[] = [];
   await sideBySide(connections, async () => {
@@ -83,10 +91,13 @@ async function roundtrips(count: number, connections: number, size: number): Pro
       socket.write(message);
     };
     const { socket, over } = await live((_, chunk) => {
-      if (!chunk.equals(message.subarray(got, got + chunk.length))) throw new Error("wrong bytes came back");
+      const expected = chunk.length === size ? message : message.subarray(got, got + chunk.length);
+      if (!chunk.equals(expected)) throw new Error("wrong bytes came back");
       got += chunk.length;
       if (got < size) return;
-      latencies.push(performance.now() - sent);
+      const done = performance.now();
+      ends[measured] = done;
+      latencies[measured++] = done - sent;
       send();
     });
     socket.write("e");
@@ -97,7 +108,13 @@ async function roundtrips(count: number, connections: number, size: number): Pro
   });
   return async () => {
     await Promise.all(lanes.map((lane) => lane()));
-    return { operations: latencies.length, latencies };
+    // To a tenth of a microsecond: it is sent as text.
+    const round = (ms: number) => Math.round(ms * 1e4) / 1e4;
+    const outcome = { operations: measured, latencies: Array.from(latencies, round) };
+    if (!spans) return outcome;
+    const offset = toSystemClock();
+    const pairs = Array.from(ends, (end, i) => [end - latencies[i]! + offset, end + offset].map(round));
+    return { ...outcome, spans: pairs.flat() };
   };
 }
 
@@ -162,6 +179,21 @@ async function idle(count: number): Promise<Work> {
   };
 }
 
+/** The same for so long; what is not refused by then is left. */
+async function flood(ms: number, concurrency: number): Promise<Work> {
+  return async () => {
+    const counted = { operations: 0 };
+    const flooding = sideBySide(concurrency, async () => {
+      for (;;) {
+        if (await client.isServed()) throw new Error("a stranger was served");
+        counted.operations++;
+      }
+    });
+    await Promise.race([Bun.sleep(ms), flooding]);
+    return counted;
+  };
+}
+
 /** Full handshakes without pause, until the input ends. */
 async function storm(concurrency: number): Promise<Work> {
   return async () => {
@@ -175,18 +207,35 @@ async function storm(concurrency: number): Promise<Work> {
   };
 }
 
+/** Handshakes that the proxy has to refuse. */
+async function strangers(count: number, concurrency: number): Promise<Work> {
+  return async () => {
+    let left = count;
+    await sideBySide(concurrency, async () => {
+      while (left-- > 0) {
+        if (await client.isServed()) throw new Error("a stranger was served");
+      }
+    });
+    return { operations: count };
+  };
+}
+
 function prepare(): Promise<Work> {
   switch (job.kind) {
     case "connect":
     case "resume":
       return connects(job.count, job.concurrency, job.kind === "resume");
     case "roundtrip":
-      return roundtrips(job.count, job.connections, job.size);
+      return roundtrips(job.count, job.connections, job.size, job.spans);
     case "download":
     case "upload":
       return transfers(job.kind, job.bytes, job.connections);
     case "idle":
       return idle(job.count);
+    case "stranger":
+      return strangers(job.count, job.concurrency);
+    case "flood":
+      return flood(job.ms, job.concurrency);
     case "storm":
       return storm(job.concurrency);
   }

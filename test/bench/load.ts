@@ -5,7 +5,7 @@ import type { Job, Outcome } from "./generator.ts";
 import { remember } from "./processes.ts";
 
 /** No job takes as long; one that does has lost its way. */
-const DEADLINE_MS = 180_000;
+const DEADLINE_MS = 600_000;
 
 /** Generators that do the same job side by side. */
 export class Load {
@@ -30,8 +30,19 @@ export class Load {
     return {
       operations: outcomes.reduce((total, { operations }) => total + operations, 0),
       ms: Math.max(...outcomes.map(({ ms }) => ms)),
+      spans: outcomes.flatMap(({ spans = [] }) => spans),
       latencies: outcomes.flatMap(({ latencies = [] }) => latencies).sort((a, b) => a - b),
     };
+  }
+
+  /** Stops the generators' processes, or lets them go on: what they hold open stays open. */
+  signal(name: "SIGSTOP" | "SIGCONT"): void {
+    for (const generator of this.#generators) generator.signal(name);
+  }
+
+  /** The generators' processes. */
+  get pids(): number[] {
+    return this.#generators.map(({ pid }) => pid);
   }
 
   /** Lets go of what is open; ends jobs that go on until then. */
@@ -68,9 +79,17 @@ class GeneratorProcess {
     return done === true ? this.#failed() : value;
   }
 
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   begin(): void {
     this.#child.stdin.write("\n");
     void this.#child.stdin.flush();
+  }
+
+  signal(name: "SIGSTOP" | "SIGCONT"): void {
+    this.#child.kill(name);
   }
 
   release(): void {

@@ -8,6 +8,8 @@ import { makeCertificates } from "./certificates.ts";
 import { featuresOf } from "./features.ts";
 import { floor } from "./floor.ts";
 import { thisMachine, versionsOf } from "./machine.ts";
+import { BESIDE, beside } from "./beside.ts";
+import { STRANGERS } from "./strangers.ts";
 import { LOADS, STARTUP, memory, tunnelMemory } from "./measures.ts";
 import { PEERS, ourselves, tunnels } from "./peers.ts";
 import { killAll } from "./processes.ts";
@@ -31,7 +33,11 @@ const most = roundDown(
 /** All measures, in the order in which they run. */
 const MEASURES: readonly { name: string; slow?: boolean; run: (bench: Bench) => Promise<Figures[]> }[] = [
   { name: STARTUP.name, run: startup },
-  ...LOADS.map((measure) => ({ name: measure.name, run: (bench: Bench) => load(bench, measure) })),
+  ...[...LOADS, ...STRANGERS].map((measure) => ({
+    name: measure.name,
+    run: (bench: Bench) => load(bench, measure),
+  })),
+  ...BESIDE.map((measure) => ({ name: measure.name, run: (bench: Bench) => beside(bench, measure) })),
   ...[...new Set([Math.min(2_000, most), most])].map((connections) => ({
     name: memory(connections, 1).name,
     // Minutes: only in a full run, or asked for by name.
@@ -64,7 +70,7 @@ const rows: Figures[] = [];
 const failed: Record<string, string> = {};
 for (const { name, run } of measures) {
   try {
-    const backend = await startBackend();
+    const { port: backend } = await startBackend();
     rows.push(
       ...(await run({ peers, tunnels: ends, quick, certs, scratch, backend, connections: most, progress })),
     );

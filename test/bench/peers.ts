@@ -1,6 +1,7 @@
 // Who takes part: this proxy and the proxies that are installed, all with TLS 1.3 only, client certificates demanded,
 // the same cipher, the same certificates and the same backend.
 
+import { readFileSync, writeFileSync } from "node:fs";
 import type { Features } from "./features.ts";
 
 /** Certificates of one kind of key: ca.crt, server.crt, server.key, client.crt, client.key, server.pem (both). */
@@ -13,6 +14,8 @@ export interface Peer extends Features {
   readonly program: string | null;
   /** What makes it say its version. */
   readonly version: readonly string[];
+  /** Changes the configuration in its folder and has the process take it; left out where open connections do not notice. */
+  reload?(folder: string, pid: number): void;
   /** The arguments that start it in the foreground, and its configuration files by name. */
   command(setup: Setup): { args: string[]; files: Record<string, string> };
 }
@@ -33,6 +36,8 @@ export interface Setup {
   readonly workers: number;
   /** The address of a Redis that is asked about each connection; undefined for none. */
   readonly store: string | undefined;
+  /** Whether clients are exempt from what limits the handshakes of one address, or of strangers. */
+  readonly exempt: boolean;
   /** The port for metrics, which somebody scrapes, beside a door for operators; undefined for neither. */
   readonly watched: number | undefined;
 }
@@ -48,7 +53,17 @@ export function ourselves(program: string, features: Features): Peer {
     program,
     version: ["--version"],
     ...features,
-    command: ({ port, backend, certs, folder, tickets, workers, store, watched }) => ({
+    reload(folder, pid) {
+      const path = `${folder}/proxy.toml`;
+      const text = readFileSync(path, "utf8");
+      // Now the one group is authorized, now another one too: what is open is judged again.
+      const [from, to] = text.includes('["bench"]')
+        ? ['["bench"]', '["bench", "other"]']
+        : ['["bench", "other"]', '["bench"]'];
+      writeFileSync(path, text.replace(from, to));
+      process.kill(pid, "SIGHUP");
+    },
+    command: ({ port, backend, certs, folder, tickets, workers, store, watched, exempt }) => ({
       args: [
         ...["--config", `${folder}/proxy.toml`, "--log-level", "silent"],
         ...(features.workers ? ["--workers", String(workers)] : []),
@@ -68,6 +83,7 @@ authorizedGroups = ["bench"]
 [rateLimit]
 capacity = 1000000
 fillRate = "1ms"
+${exempt ? '[handshakes]\nexempt = ["127.0.0.0/8"]' : ""}
 ${store === undefined ? "" : `[fleet]\nstore = "${store}"\ntimeout = "500ms"`}
 ${watched === undefined ? "" : `[metrics]\naddress = "127.0.0.1:${watched}"\n[admin]\nsocket = "admin.sock"`}
 `,

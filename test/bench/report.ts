@@ -21,11 +21,12 @@ export interface WorkerEvent {
 
 /** One JSON document. */
 export function toJson({ rows, floor, ...rest }: WorkerEvent): string {
-  const measures = rows.map(({ row, byPeer }) => ({
+  const measures = rows.map(({ row, byPeer, samples }) => ({
     name: row.name,
     unit: row.unit,
     about: row.about,
     better: row.more ? "more" : "less",
+    ...(samples !== undefined && { samples }),
     ...(row.floor && { floor: floor.figures[row.floor] }),
     medians: Object.fromEntries(mediansOf({ row, byPeer })),
     ratio: ratioOf({ row, byPeer }, rest.peers) ?? null,
@@ -40,16 +41,20 @@ export function toText(report: WorkerEvent): string {
   const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`);
   const missing = report.missing.map((name) => `${name} is missing`);
   const failed = Object.entries(report.failed).map(([name, problem]) => `${name} FAILED: ${problem}`);
-  const more = (text: string, { row }: Figures) => (row.more ? `${text}; more is better` : text);
+  const explain = ({ row: { about, more }, samples }: Figures) =>
+    about +
+    (samples === undefined ? "" : `; of ${samples.toLocaleString("en")} samples`) +
+    (more ? "; more is better" : "");
   return `
 ${cores} × ${cpu}, ${kernel}, ${descriptors} descriptors
 ${versions.join(", ")}
 ${[...missing, ...failed].map((line) => `${line}\n`).join("")}
 ${table(report)}
 
-${report.rows.map((figures) => `${figures.row.name}: ${more(figures.row.about, figures)}`).join("\n")}
+${report.rows.map((figures) => `${figures.row.name}: ${explain(figures)}`).join("\n")}
 
-Medians of all rounds. The ratio is ${report.peers[0]}'s to that of the best of the others. The floor is what the
+Medians of all rounds; a percentile for which one round has too few samples is that of all rounds together, and
+one for which they have too few is left out. The ratio is ${report.peers[0]}'s to that of the best of the others. The floor is what the
 arithmetic alone costs, by openssl speed:
 ${report.floor.lines.join("\n")}
 `;

@@ -7,6 +7,7 @@ import { Client } from "./client.ts";
 import { Load, linesOf } from "./load.ts";
 import { STARTUP, type LoadMeasure, type MemoryMeasure, type Row } from "./measures.ts";
 import type { Keys, Peer } from "./peers.ts";
+import { countOf, percentileOfRounds } from "./percentiles.ts";
 import { cpuOf, memoryOf, remember } from "./processes.ts";
 import { start, type Running } from "./running.ts";
 
@@ -14,6 +15,8 @@ import { start, type Running } from "./running.ts";
 export interface Figures {
   readonly row: Row;
   readonly byPeer: Map<string, number[]>;
+  /** How many round trips of each peer it is made of. */
+  samples?: number;
 }
 
 /** What all measures have in common. */
@@ -35,11 +38,11 @@ export interface Bench {
 }
 
 /** The service behind every proxy. */
-export async function startBackend(): Promise<number> {
+export async function startBackend(): Promise<{ port: number; pid: number }> {
   const child = remember(Bun.spawn([process.execPath, `${import.meta.dir}/backend.ts`], { stdout: "pipe" }));
   const { value } = await linesOf(child.stdout).next();
   if (value === undefined) throw new Error("the backend failed");
-  return Number(value);
+  return { port: Number(value), pid: child.pid };
 }
 
 /** A measure under load, on all peers that can do what it is about. */
@@ -56,14 +59,9 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
           ? leaveOut(bench, measure.name, "has no metrics of this kind", ({ watched }) => watched)
           : bench.peers;
   const scraped = measure.watched && freePort();
-  // A scrape that comes while the proxy starts or ends has no answer.
-  const scrape = () =>
-    void fetch(`http://127.0.0.1:${scraped}/metrics`)
-      .then((each) => each.text())
-      .catch(() => {});
-  const scraping = scraped === undefined ? undefined : setInterval(scrape, 1_000);
+  const scraping = scraped === undefined ? undefined : setInterval(() => scrape(scraped), 1_000);
   const store = measure.fleet && (await startStore(bench));
-  const contestants: { running: Running; figures: Figures[] }[] = [];
+  const contestants: { running: Running; figures: Figures[]; latencies: Float64Array[] }[] = [];
   const table: Figures[] = [];
   for (const workers of measure.workers ?? [1]) {
     const figures = measure.rows.map((row) => {
@@ -77,28 +75,40 @@ export async function load(given: Bench, measure: LoadMeasure): Promise<Figures[
         tickets: measure.tickets === true,
         store,
         watched: scraped,
+        exempt: measure.exempt === true,
       });
-      contestants.push({ running, figures });
+      contestants.push({ running, figures, latencies: [] });
     }
   }
   for (let round = 0; round <= rounds; round++) {
-    for (const { running, figures } of contestants) {
+    for (const { running, figures, latencies } of contestants) {
       // Round 0 warms up.
       const share = round === 0 ? Math.round(amount / 5) : amount;
       const result = await once(bench, measure, running, share).catch(blame(running.peer));
       if (round === 0) continue;
-      measure.rows.forEach(({ figure }, i) => note(figures[i]!, running.peer, figure(result)));
+      latencies.push(Float64Array.from(result.outcome.latencies ?? []));
+      measure.rows.forEach((row, i) => {
+        if ("figure" in row) note(figures[i]!, running.peer, row.figure(result));
+      });
     }
     bench.progress(`${measure.name}: ${round === 0 ? "warm" : `round ${round} of ${rounds}`}`);
   }
-  for (const { running } of contestants) await running.stop();
+  for (const { running, figures, latencies } of contestants) {
+    await running.stop();
+    measure.rows.forEach((row, i) => {
+      if ("share" in row) notePercentile(figures[i]!, running.peer, latencies, row.share);
+    });
+  }
   clearInterval(scraping);
   await end();
   // The rows of one kind beside each other: 1 worker, 2 workers.
-  return measure.rows.flatMap((_, i) => table.filter((__, at) => at % measure.rows.length === i));
+  return measure.rows
+    .flatMap((_, i) => table.filter((__, at) => at % measure.rows.length === i))
+    .filter(({ byPeer }) => byPeer.size > 0);
 }
 
-async function once(bench: Bench, measure: LoadMeasure, { pid, port }: Running, amount: number) {
+/** Runs a measure's task once, of so much, and says what it gave. */
+export async function once(bench: Bench, measure: LoadMeasure, { pid, port }: Running, amount: number) {
   const server = { port, certs: bench.certs[measure.keys], plain: measure.tunnel === true };
   const main = await Load.ready(
     { ...server, ...measure.task(amount) },
@@ -180,7 +190,8 @@ async function behindProxy(bench: Bench, keys: Keys): Promise<{ bench: Bench; en
   return { bench: { ...bench, peers: bench.tunnels, backend: port }, end: stop };
 }
 
-function begin(
+/** Starts a peer on what the bench has. */
+export function begin(
   bench: Bench,
   peer: Peer,
   keys: Keys,
@@ -189,12 +200,19 @@ function begin(
     tickets = false,
     store,
     watched,
-  }: { workers?: number; tickets?: boolean; store?: string | undefined; watched?: number | undefined } = {},
+    exempt = false,
+  }: {
+    workers?: number;
+    tickets?: boolean;
+    store?: string | undefined;
+    watched?: number | undefined;
+    exempt?: boolean;
+  } = {},
 ): Promise<Running> {
   const { backend, connections, scratch } = bench;
   return start(
     peer,
-    { backend, connections, certs: bench.certs[keys], tickets, workers, store, watched },
+    { backend, connections, certs: bench.certs[keys], tickets, workers, store, watched, exempt },
     scratch,
   );
 }
@@ -214,7 +232,8 @@ async function startStore({ scratch }: Bench): Promise<string> {
   return `redis+unix://${path}`;
 }
 
-function leaveOut(
+/** Those that can, and a word about those that cannot. */
+export function leaveOut(
   { peers, progress }: Bench,
   measure: string,
   why: string,
@@ -225,12 +244,32 @@ function leaveOut(
   return peers.filter(can);
 }
 
-function blame({ name }: Peer): (error: Error) => never {
+/** A problem names the peer. */
+export function blame({ name }: Peer): (error: Error) => never {
   return ({ message }) => {
     throw new Error(`${name}: ${message}`);
   };
 }
 
-function note({ byPeer }: Figures, { name }: Peer, figure: number): void {
-  byPeer.set(name, [...(byPeer.get(name) ?? []), figure]);
+/** Asks for the metrics. While the proxy starts or ends there is no answer. */
+export function scrape(port: number): void {
+  void fetch(`http://127.0.0.1:${port}/metrics`)
+    .then((each) => each.text())
+    .catch(() => {});
+}
+
+/** Adds a percentile of all rounds, if there are enough samples for it. */
+export function notePercentile(
+  figures: Figures,
+  peer: Peer,
+  latencies: readonly Float64Array[],
+  share: number,
+): void {
+  note(figures, peer, ...percentileOfRounds(latencies, share).map((ms) => ms * 1_000));
+  figures.samples = countOf(latencies);
+}
+
+/** Adds figures; none is no entry. */
+export function note({ byPeer }: Figures, { name }: Peer, ...more: number[]): void {
+  if (more.length > 0) byPeer.set(name, [...(byPeer.get(name) ?? []), ...more]);
 }

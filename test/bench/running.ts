@@ -10,6 +10,8 @@ export interface Running {
   readonly peer: Peer;
   readonly pid: number;
   readonly port: number;
+  /** Its configuration files. */
+  readonly folder: string;
   /** When it was started, by `performance.now()`. */
   readonly began: number;
   /** Milliseconds from then to the first connection that was accepted. */
@@ -20,11 +22,12 @@ export interface Running {
 /** None takes as long. */
 const DEADLINE_MS = 10_000;
 
-/** Starts a peer and waits until it accepts. `scratch` is for a folder of its own. */
+/** Starts a peer and waits until it accepts. `scratch` is for a folder of its own, `env` is added to the environment. */
 export async function start(
   peer: Peer,
   setup: Omit<Setup, "port" | "folder">,
   scratch: string,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Running> {
   const port = freePort();
   const folder = `${scratch}/${peer.name}-${port}`;
@@ -34,7 +37,12 @@ export async function start(
   const said = `${folder}/stderr`;
   const began = performance.now();
   const child = remember(
-    Bun.spawn([peer.program!, ...args], { stdin: "ignore", stdout: "ignore", stderr: Bun.file(said) }),
+    Bun.spawn([peer.program!, ...args], {
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: Bun.file(said),
+      env: { ...process.env, ...env },
+    }),
   );
   for (;;) {
     try {
@@ -50,6 +58,7 @@ export async function start(
     peer,
     pid: child.pid,
     port,
+    folder,
     began,
     listening: performance.now() - began,
     async stop() {
