@@ -340,7 +340,10 @@ describe.skipIf(process.platform !== "linux")("a balancer's connection", () => {
       await each.send("ping");
       await each.read(4);
     }
-    const answer = await send(folder.socket, "/v1/blocks", "PUT", { subject: "203.0.113.0/24", reason: "test" });
+    const answer = await send(folder.socket, "/v1/blocks", "PUT", {
+      subject: "203.0.113.0/24",
+      reason: "test",
+    });
     expect(answer.status).toBe(200);
     await peer.ended;
     expect(await echoed(proxy)).toBe("");
