@@ -35,7 +35,7 @@ import {
 import type { Blocks } from "../auth/blocks.ts";
 import { claimsOf } from "../auth/claims.ts";
 import type { Config, Target } from "../config/config.ts";
-import { Deadlines, type Moment, type Phase } from "./deadlines.ts";
+import { Deadlines, type Moment, type Phase, type Round } from "./deadlines.ts";
 import { DESCRIPTORS_PER_CONNECTION, type DescriptorBudget } from "../lib/descriptors.ts";
 import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
@@ -546,9 +546,8 @@ export class Connection implements Dialer, HandshakeOwner {
 
   /**
    * Called at short, regular intervals: every timeout is noticed here. Called in every phase.
-   * @param before the `now` of the call before
    */
-  tick(moment: Moment, before: number): void {
+  tick(moment: Moment, round: Round): void {
     const phase = this.#phase;
     if (phase === "over") {
       // Its sockets should have closed at once. Close any that has not.
@@ -562,7 +561,7 @@ export class Connection implements Dialer, HandshakeOwner {
     if (isQuiet && !this.#works && (phase === "relaying" || phase === "closing")) this.#targetWorks();
     switch (due) {
       case undefined:
-        return this.#logProgress(before, moment.now);
+        return this.#logProgress(round);
       case "handshake_timeout":
         return this.#refuse(due);
       case "connect_timeout":
@@ -572,7 +571,7 @@ export class Connection implements Dialer, HandshakeOwner {
     }
   }
 
-  #logProgress(before: number, now: number): void {
+  #logProgress({ before, began: now }: Round): void {
     const { progress } = this.#shared.rules.config.log;
     if (progress === undefined || !this.#connected) return;
     if (!this.#deadlines.completes(progress, before, now)) return;

@@ -14,6 +14,12 @@ import type { CloseReason } from "../lib/errors.ts";
  */
 export type Phase = "handshake" | "asking" | "dialing" | "relaying" | "closing" | "over";
 
+/** When a round of looks at all connections began, and the one before. */
+export interface Round {
+  readonly began: number;
+  readonly before: number;
+}
+
 /** A moment, on both clocks. */
 export interface Moment {
   /** Whole milliseconds of a monotonic clock. */

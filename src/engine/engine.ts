@@ -16,6 +16,7 @@ import { nextListener } from "./next-listener.ts";
 import { isWatched, tickEvery } from "./pace.ts";
 import { isSameContext } from "./same-trust.ts";
 import { inPortions } from "../lib/portions.ts";
+import { Rounds } from "./rounds.ts";
 import { Shadows } from "./shadows.ts";
 import { makeShared, ownHandshakes, type EngineOptions } from "./shared.ts";
 import type { AnswerTo, Answers, Question } from "./questions.ts";
@@ -42,9 +43,7 @@ export class Engine {
   #snapshot: Snapshot;
   /** One for each port of the start; undefined for ports that a reload had removed before this engine began. */
   #openListeners: (OpenListener | undefined)[] = [];
-  #ticking: Timer | undefined;
-  /** When it ticked last. */
-  #ticked = 0;
+  readonly #rounds: Rounds;
   readonly #beat: Beat;
   readonly #shadows: Shadows;
   #closing = false;
@@ -58,6 +57,8 @@ export class Engine {
     this.#options = options;
     this.#snapshot = snapshot;
     this.#shared = makeShared(snapshot, options, () => this.#changed());
+    const { connections } = this.#shared;
+    this.#rounds = new Rounds({ connections, now: monotonic, ended: (now) => this.#looked(now) });
     this.#beat = new Beat(ledger.counters, this.#shared.connections);
     const { counters, worker } = ledger;
     this.#shadows = new Shadows({ counters, log, now: monotonic, interval: refusalInterval }, worker);
@@ -123,11 +124,6 @@ export class Engine {
     this.#shared.fleet = config.fleet && this.#options.fleet;
     if (this.#shared.fleet !== undefined && before.fleet === undefined) {
       for (const connection of this.#shared.connections) connection.joinFleet(this.#shared.fleet);
-    }
-    // Only on a change: otherwise reloads in quick succession would keep it from ever ticking.
-    if (tickEvery(config) !== tickEvery(before)) {
-      clearInterval(this.#ticking);
-      this.#ticking = undefined;
     }
     this.#changed();
     this.#followShadow();
@@ -228,19 +224,15 @@ export class Engine {
       this.#beat.run(false);
       this.#over.resolve({ cut: this.#cut });
     }
-    if (done || (connections.size === 0 && limits.size === 0)) {
-      clearInterval(this.#ticking);
-      this.#ticking = undefined;
-    } else this.#ticking ??= setInterval(() => this.#tick(), tickEvery(this.#snapshot.config));
+    const isIdle = connections.size === 0 && limits.size === 0;
+    this.#rounds.run(done || isIdle ? 0 : tickEvery(this.#snapshot.config));
   }
 
-  #tick(): void {
-    const { connections, limits, now } = this.#shared;
-    const moment = { now: now(), date: Date.now() };
-    for (const connection of connections) connection.tick(moment, this.#ticked);
-    this.#ticked = moment.now;
-    limits.sweep(moment.now);
-    this.#shadows.sweep(moment.now);
+  /** Every connection has been looked at. */
+  #looked(now: number): void {
+    const { connections, limits } = this.#shared;
+    limits.sweep(now);
+    this.#shadows.sweep(now);
     if (connections.size === 0) this.#changed();
   }
 }
