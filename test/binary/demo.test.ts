@@ -1,13 +1,11 @@
 import { expect, test } from "bun:test";
 import { Origin } from "../support/peer.ts";
 import { until } from "../support/proxy.ts";
+import { freePort } from "../support/free-port.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
-function freeAddress(): string {
-  using free = new Origin();
-  return free.target;
-}
+const freeAddress = () => `127.0.0.1:${freePort()}`;
 
 async function start(...args: string[]) {
   // `npm run demo` builds first; the result is out/proxy.

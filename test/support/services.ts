@@ -4,6 +4,7 @@
 import { Glob } from "bun";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
+import { freePort } from "./free-port.ts";
 import { connectPlain } from "./peer.ts";
 
 const ROOT = userInfo().uid === 0;
@@ -36,14 +37,6 @@ function postgresUser(): { uid: number; gid: number } | undefined {
     Number(Bun.spawnSync(["id", flag, "postgres"]).stdout.toString().trim() || NaN);
   const [uid, gid] = [ask("-u"), ask("-g")];
   return Number.isNaN(uid) ? undefined : { uid, gid };
-}
-
-/** A port that was free a moment ago. */
-function freePort(): number {
-  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = server;
-  server.stop(true);
-  return port;
 }
 
 async function start(folder: string, port: number, command: string[]): Promise<Service> {
