@@ -4,6 +4,7 @@
 import type { X509Certificate } from "node:crypto";
 import type { Config } from "../config/config.ts";
 import type { Refusal } from "../connection/admission.ts";
+import { Activity } from "../connection/activity.ts";
 import { HandshakeQueue } from "../connection/handshake-queue.ts";
 import { socketMeter } from "../connection/socket-meter.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "../connection/ticket.ts";
@@ -50,6 +51,7 @@ export class HandshakeGate {
     this.options = options;
     this.sources = new Sources(options.ledger, options.config().handshakes);
     this.queue = new HandshakeQueue({
+      activity: new Activity(),
       sources: this.sources,
       meter: socketMeter(),
       max: MAX_HANDSHAKES,

@@ -41,6 +41,7 @@ import { createDial, type Attempt, type Dialer } from "../upstreams/dial.ts";
 import { codeOf, type CloseReason, type RefusalReason } from "../lib/errors.ts";
 import { CLOSE_CODE, REFUSAL_CODE } from "../lib/reasons.ts";
 import { both, type FleetGate, type FleetRefusal, type Lease } from "./fleet-gate.ts";
+import type { Activity } from "./activity.ts";
 import type { HandshakeQueue } from "./handshake-queue.ts";
 import type { HeaderWait } from "./header-wait.ts";
 import type { ConnectionEnds } from "./proxy-header.ts";
@@ -70,6 +71,8 @@ export interface Shared {
   readonly limits: Limits;
   readonly sources: Sources;
   readonly handshakes: HandshakeQueue;
+  /** The queue holds handshakes back for it. */
+  readonly activity: Activity;
   readonly tarpit: Tarpit;
   readonly headers: HeaderWait;
   /** Undefined where the proxy counts alone. */
@@ -467,7 +470,8 @@ export class Connection implements Dialer, HandshakeOwner {
 
   /** Called in `relaying`, `closing`, `over`. */
   upstreamSent(chunk: Buffer): void {
-    if (!this.#works) this.#targetWorks();
+    if (this.#works) this.#shared.activity.answers++;
+    else this.#targetWorks();
     if (this.#phase === "relaying" && !this.#toClient.push(chunk)) this.#clientLost();
   }
 

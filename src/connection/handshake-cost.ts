@@ -1,4 +1,4 @@
-// Says how many failures a failed handshake counts as, by what it cost. Pure.
+// Says how many failures a failed handshake counts as, by what it cost, and how long strangers wait after it. Pure.
 
 import type { Meter } from "./socket-meter.ts";
 import type { Ticket } from "./ticket.ts";
@@ -38,4 +38,19 @@ export function worthOf(ticket: Ticket, meter: Meter): number {
   if (ticket.watched) return worthOfTime(ticket.cpu);
   // A connection that its client has reset cannot be measured any more; it may have cost a lot.
   return worthOfBytes(meter.received(ticket.socket.fd) ?? ASSUMED_BYTES);
+}
+
+/**
+ * How long strangers wait after one of them failed, in milliseconds per failure that it counted as. In a
+ * flood many clients leave at once, and they must not delay the others: the wait is at most `MAX_PAUSE_FACTOR` times
+ * the processor time that the failed one took.
+ */
+const STRANGER_PACE_MS = 5;
+const MAX_PAUSE_FACTOR = 10;
+/** The longest such wait. The bucket for large flights limits what costs more. */
+const MAX_STRANGER_PAUSE_MS = 150;
+
+/** How long strangers wait after a failure, in milliseconds. @param took its processor time */
+export function pauseAfter(worth: number, took: number): number {
+  return Math.min(worth * STRANGER_PACE_MS, took * MAX_PAUSE_FACTOR, MAX_STRANGER_PAUSE_MS);
 }

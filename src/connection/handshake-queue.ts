@@ -3,14 +3,16 @@
 // take turns, and the queue measures what strangers send before TLS reads it.
 //
 //   accept → waiting ─┬─→ free      a proven source: TLS reads all that comes; back after ROTATE_MS while others wait
-//               ↑     ├─→ reading   a stranger that has sent a flight: TLS reads it, then back to waiting
+//               ↑     ├─→ reading   a stranger that has sent a flight, or anybody where others wait and live
+//               │     │             connections move bytes: TLS reads the flight, then back to waiting
 //               └─────┤
 //                     └─→ refused   the source has used up its failures
 //
 // After a turn of the event loop that begins a handshake, one turn belongs to live connections alone.
 
+import type { Activity } from "./activity.ts";
 import { victimFor } from "./eviction.ts";
-import { ORDINARY_MS, ASSUMED_BYTES, worthOf } from "./handshake-cost.ts";
+import { ORDINARY_MS, ASSUMED_BYTES, pauseAfter, worthOf } from "./handshake-cost.ts";
 import { Readiness } from "./readiness.ts";
 import type { Meter } from "./socket-meter.ts";
 import { EXEMPT, type Ticket, type WaitingList } from "./ticket.ts";
@@ -28,21 +30,11 @@ const FIRST_POLL_MS = 2;
 const IDLE_POLL_MS = 10;
 const FIRST_POLLS = 50;
 
-/** The largest number of sockets to check, and of sources to ask for a turn, at a time. */
+/** Sockets to check, and sources to ask for a turn, at a time. */
 const MAX_SOCKET_CHECKS = 64;
 
 /** How long a handshake may take, in milliseconds, before it gives way to others that wait. */
 const ROTATE_MS = 30;
-
-/**
- * How long strangers wait after one of them failed, in milliseconds per failure that it counted as. In a
- * flood many clients leave at once, and they must not delay the others: the wait is at most `MAX_PAUSE_FACTOR` times
- * the processor time that the failed one took.
- */
-const STRANGER_PACE_MS = 5;
-const MAX_PAUSE_FACTOR = 10;
-/** The longest such wait. The bucket for large flights limits what costs more. */
-const MAX_STRANGER_PAUSE_MS = 150;
 
 /** What the queue needs from outside; tests pass their own. */
 export interface QueueOptions {
@@ -50,9 +42,11 @@ export interface QueueOptions {
   readonly meter: Meter;
   /** Handshakes in progress at a time, in this thread. */
   readonly max: number;
+  /** What live connections do. */
+  readonly activity: Activity;
   /** Whole milliseconds of a monotonic clock. */
   now(): number;
-  /** Calls back in the next turn of the event loop, after the ready sockets have been served. Default: setImmediate. */
+  /** Calls back in the next turn of the event loop, after the ready sockets. Default: setImmediate. */
   schedule?(turn: () => void): unknown;
   /** Calls back after this many milliseconds. Default: setTimeout. */
   wait?(wake: () => void, ms: number): unknown;
@@ -63,6 +57,7 @@ export class HandshakeQueue {
   readonly #sources: Sources;
   readonly #meter: Meter;
   readonly #readiness: Readiness;
+  readonly #activity: Activity;
   readonly #now: () => number;
   readonly #schedule: (turn: () => void) => unknown;
   readonly #sleep: (wake: () => void, ms: number) => unknown;
@@ -78,14 +73,16 @@ export class HandshakeQueue {
   #idlePolls = 0;
   #strangersFrom = 0;
 
-  constructor({ sources, meter, max, now, schedule = setImmediate, wait = setTimeout }: QueueOptions) {
-    this.max = max;
-    this.#sources = sources;
+  constructor(options: QueueOptions) {
+    const { meter, now } = options;
+    this.max = options.max;
+    this.#sources = options.sources;
     this.#meter = meter;
+    this.#activity = options.activity;
     this.#readiness = new Readiness(meter, now);
     this.#now = now;
-    this.#schedule = schedule;
-    this.#sleep = wait;
+    this.#schedule = options.schedule ?? setImmediate;
+    this.#sleep = options.wait ?? setTimeout;
   }
 
   /** Holds a new connection back until its turn. */
@@ -143,8 +140,7 @@ export class HandshakeQueue {
     this.#sources.failed(row, worth, now);
     if (ticket.watched || ticket.stolen) {
       const took = ticket.stolen ? Infinity : ticket.cpu;
-      const pause = Math.min(worth * STRANGER_PACE_MS, took * MAX_PAUSE_FACTOR, MAX_STRANGER_PAUSE_MS);
-      this.#strangersFrom = Math.max(this.#strangersFrom, now + pause);
+      this.#strangersFrom = Math.max(this.#strangersFrom, now + pauseAfter(worth, took));
     }
     // Other handshakes of the same source wait for another turn.
     if (worth > 1) for (const each of [...this.#active]) if (each.row === row) this.#putBack(each);
@@ -226,9 +222,11 @@ export class HandshakeQueue {
     const now = this.#now();
     switch (this.#sources.start(row, now, false)) {
       case "free": {
+        const isAlone = tickets.size === 1 && this.#waiting.size === 1 && this.#active.size === 0;
         // A silent client would keep its turn until it gives way to the others.
-        const ready = tickets.size === 1 && !first.fed ? first : this.#readiness.first(tickets, false);
-        if (ready !== undefined) return this.#start(ready, ready.fed);
+        const ready = isAlone && !first.fed ? first : this.#readiness.first(tickets, false);
+        if (ready !== undefined)
+          return this.#start(ready, ready.fed, ready.fed || (!isAlone && this.#activity.isLive(now)));
         break;
       }
       case "watched": {
@@ -260,14 +258,15 @@ export class HandshakeQueue {
     return false;
   }
 
-  #start(ticket: Ticket, watched: boolean): true {
+  /** @param brief TLS reads what has arrived; without, also what comes later */
+  #start(ticket: Ticket, watched: boolean, brief = watched): true {
     this.#waiting.delete(ticket);
     this.#active.add(ticket);
     ticket.startedAt = this.#now();
     ticket.state = watched ? "reading" : "free";
     ticket.watched = watched;
     ticket.fed = true;
-    if (watched) {
+    if (brief) {
       ticket.turns = READING_TURNS;
       ticket.cpuAt = this.#meter.cpu();
       this.#reading.add(ticket);

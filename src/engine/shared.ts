@@ -1,5 +1,6 @@
 // What all connections of a thread share, as it is at the thread's start.
 
+import { Activity } from "../connection/activity.ts";
 import type { Shared } from "../connection/connection.ts";
 import type { FleetGate } from "../connection/fleet-gate.ts";
 import { HandshakeQueue } from "../connection/handshake-queue.ts";
@@ -39,6 +40,7 @@ export function makeShared(
 ): Shared {
   const { config } = snapshot;
   const sources = new Sources(ledger, config.handshakes);
+  const activity = new Activity();
   return {
     rules: activate(snapshot, makePools(snapshot, ledger)),
     ledger,
@@ -49,8 +51,10 @@ export function makeShared(
       sources,
       meter: socketMeter(),
       max: ownHandshakes(snapshot, ledger),
+      activity,
       now: monotonic,
     }),
+    activity,
     tarpit: new Tarpit(budget, monotonic),
     // A port that takes headers is opened only where there is a C library.
     headers: new HeaderWait(() => headerSource(libcNow() as Libc), monotonic),

@@ -1,6 +1,7 @@
 // The handshake queue under many clients at once, with the real rules for sources.
 
 import { expect, test } from "bun:test";
+import { Activity } from "../../src/connection/activity.ts";
 import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
 import { Ticket } from "../../src/connection/ticket.ts";
 import { Sources } from "../../src/state/sources.ts";
@@ -14,6 +15,7 @@ class Flood {
   readonly sources = new Sources(small(), { perSource: 64, failures: 20, failuresRefill: 1_000 });
   #scheduled: (() => void)[] = [];
   readonly queue = new HandshakeQueue({
+    activity: new Activity(),
     sources: this.sources,
     meter: { received: () => 300, cpu: () => this.cpu },
     max: 64,

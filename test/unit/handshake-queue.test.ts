@@ -1,6 +1,7 @@
 // The order in which handshakes may go on, and what failures cost a source. Time, processor and event loop are simulated.
 
 import { describe, expect, test } from "bun:test";
+import { Activity } from "../../src/connection/activity.ts";
 import { worthOfBytes, worthOfTime } from "../../src/connection/handshake-cost.ts";
 import { HandshakeQueue } from "../../src/connection/handshake-queue.ts";
 import { Ticket, type HandshakeOwner, type HandshakeSocket } from "../../src/connection/ticket.ts";
@@ -65,6 +66,7 @@ class House {
   now = 1_000;
   cpu = 0;
   measures = true;
+  readonly activity = new Activity();
   readonly ledger = small();
   readonly sources: Sources;
   readonly queue: HandshakeQueue;
@@ -84,6 +86,7 @@ class House {
         cpu: () => this.cpu,
       },
       max,
+      activity: this.activity,
       now: () => this.now,
       schedule: (turn) => this.#scheduled.push(turn),
       wait: (wake, ms) => this.#sleeping.push({ at: this.now + ms, wake }),
@@ -342,6 +345,41 @@ describe("strangers in the handshake queue", () => {
     expect(large()).toBe(5);
     house.turns(600, 10);
     expect(large()).toBe(6);
+  });
+
+  test("while live connections move bytes, proven clients that compete have one flight read at a time", () => {
+    for (const isLive of [false, true]) {
+      const house = new House();
+      for (let i = 0; i < 6; i++) house.prove(i);
+      const clients = Array.from({ length: 6 }, (_, i) => house.enter(i).send(300));
+      let most = 0;
+      for (let i = 0; i < 60; i++) {
+        if (isLive) house.activity.answers++;
+        house.turn(1);
+        most = Math.max(most, clients.filter(({ paused }) => !paused).length);
+      }
+      expect(clients.map(({ read }) => read)).toEqual(Array(6).fill(300));
+      expect([isLive, most > 1]).toEqual([isLive, !isLive]);
+      for (const client of clients) client.send(3_000);
+      for (let i = 0; i < 100; i++) {
+        if (isLive) house.activity.answers++;
+        house.turn(1);
+        for (const client of clients)
+          if (client.read === 3_300 && house.clients.has(client.fd)) client.finish();
+      }
+      expect(house.clients.size).toBe(0);
+    }
+  });
+
+  test("a proven client without competition is read as it comes, whatever live connections move", () => {
+    const house = new House();
+    house.prove(1);
+    const client = house.enter(1).send(300);
+    for (let i = 0; i < 20; i++) {
+      house.activity.answers++;
+      house.turn(1);
+    }
+    expect([client.read, client.paused]).toEqual([300, false]);
   });
 
   test("clients that prove who they are do not use up the large flights of others", () => {
