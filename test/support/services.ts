@@ -86,7 +86,7 @@ export async function startPostgres(): Promise<Service> {
   );
   if (made.exitCode !== 0) throw new Error(`initdb: ${made.stderr}`);
   const options = ["-c", "listen_addresses=127.0.0.1", "-k", folder, "-c", "fsync=off"];
-  return start(folder, port, [
+  const service = await start(folder, port, [
     ...as,
     `${postgres}/postgres`,
     "-D",
@@ -95,6 +95,10 @@ export async function startPostgres(): Promise<Service> {
     String(port),
     ...options,
   ]);
+  // It listens before it is ready, and refuses queries with an error meanwhile.
+  const ask = [`${postgres}/pg_isready`, "-q", "-h", "127.0.0.1", "-p", String(port)];
+  for (let tries = 0; tries < 400 && Bun.spawnSync(ask).exitCode !== 0; tries++) await Bun.sleep(25);
+  return service;
 }
 
 /** An ssh server that lets the user of this process in, with `folder/key`. */
