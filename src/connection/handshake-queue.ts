@@ -222,11 +222,12 @@ export class HandshakeQueue {
     const now = this.#now();
     switch (this.#sources.start(row, now, false)) {
       case "free": {
-        const isAlone = tickets.size === 1 && this.#waiting.size === 1 && this.#active.size === 0;
+        const competes = tickets.size > 1 || this.#waiting.size > 1 || this.#active.size > 0;
+        const brief = competes && this.#activity.isLive(now);
         // A silent client would keep its turn until it gives way to the others.
-        const ready = isAlone && !first.fed ? first : this.#readiness.first(tickets, false);
-        if (ready !== undefined)
-          return this.#start(ready, ready.fed, ready.fed || (!isAlone && this.#activity.isLive(now)));
+        const isFirst = tickets.size === 1 && !first.fed && !brief;
+        const ready = isFirst ? first : this.#readiness.first(tickets, false);
+        if (ready !== undefined) return this.#start(ready, ready.fed, ready.fed || brief);
         break;
       }
       case "watched": {
