@@ -7,7 +7,7 @@ import type { Block, Blocks } from "../auth/blocks.ts";
 import { judge, type Finding } from "../auth/certificate-check.ts";
 import type { Trust } from "../auth/trust.ts";
 import type { Identity } from "../auth/identity.ts";
-import type { IdentityRule } from "../auth/identity-rule.ts";
+import { COMMON_NAME, type IdentityRule } from "../auth/identity-rule.ts";
 import { networkDetail, type NetworkRule, type Networks } from "../auth/networks.ts";
 import type { Router } from "../auth/server-name.ts";
 import type { Config } from "../config/config.ts";
@@ -56,6 +56,20 @@ export interface ListenerState {
   /** A reload removed the listener. It has no configured trust any more, and so trusts no certificate. */
   removed: boolean;
 }
+
+/** A listener that trusts nobody: no certificate is asked about. */
+export const NO_LISTENER: ListenerState = {
+  address: "",
+  row: 0,
+  upstream: undefined,
+  identity: COMMON_NAME,
+  networks: undefined,
+  balancers: undefined,
+  trust: { authorities: { pem: [], all: [], chains: new Map() }, revocations: undefined },
+  generation: 0,
+  authoritiesSince: 0,
+  removed: true,
+};
 
 /** A connection is refused. */
 export interface Refusal {

@@ -2,7 +2,7 @@
 // Specification: HAProxy's doc/proxy-protocol.txt, sections 2.1 and 2.2.
 
 import { isIPv4, isIPv6 } from "node:net";
-import { ipv6Groups, type Address } from "../lib/address.ts";
+import { ipv6Groups, isMapped, type Address } from "../lib/address.ts";
 import { SIGNATURE } from "../upstreams/proxy-protocol.ts";
 
 /** The longest header that is read, in bytes; those of known balancers have less than 1,100. */
@@ -176,7 +176,7 @@ function groupsAt(view: DataView, at: number): number[] {
 /** As the runtime writes it (RFC 5952, section 4), or as IPv4 if it is an IPv4 address mapped into IPv6. */
 function ipv6Text(groups: readonly number[]): string {
   const [high = 0, low = 0] = groups.slice(6);
-  if (groups.slice(0, 6).join() === "0,0,0,0,0,65535") {
+  if (isMapped(groups)) {
     return [high >> 8, high & 0xff, low >> 8, low & 0xff].join(".");
   }
   const text = groups.map((group) => group.toString(16)).join(":");

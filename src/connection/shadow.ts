@@ -12,6 +12,7 @@ import type { ClientLease, Limits } from "../state/limits.ts";
 import {
   decide,
   presentedBy,
+  NO_LISTENER,
   reauthorize,
   serverNameOf,
   type ActiveConfig,
@@ -24,7 +25,7 @@ import {
   type Refusal,
   type RevokedFor,
 } from "./admission.ts";
-import { COMMON_NAME, identityRule, type IdentitySettings } from "../auth/identity-rule.ts";
+import { identityRule, type IdentitySettings } from "../auth/identity-rule.ts";
 import { trustIn, type Trust } from "../auth/trust.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { outcomeOf, SHADOW_CODES, type Outcome } from "./shadow-counts.ts";
@@ -252,16 +253,18 @@ export class Shadow {
   }
 }
 
-const NOTHING: Trust = { authorities: { pem: [], all: [], chains: new Map() }, revocations: undefined };
-
 /** @param state the listener in force @param before what the shadow trusted there */
 function listenerOf(
-  state: ListenerState = { ...NOBODY, trust: NOTHING },
+  state: ListenerState = NO_LISTENER,
   own: ShadowListener | undefined,
   before: Trust | undefined,
 ): Listener {
   if (own === undefined) {
-    return { state: { ...state, trust: NOTHING, removed: true }, isSameCa: false, isSameTrust: false };
+    return {
+      state: { ...state, trust: NO_LISTENER.trust, removed: true },
+      isSameCa: false,
+      isSameTrust: false,
+    };
   }
   const isSameCa = isSameList(own.ca, state.trust.authorities.pem, (a, b) => a === b);
   const isSameIdentity = Bun.deepEquals(own.identity, state.identity.settings);
@@ -282,17 +285,6 @@ function listenerOf(
     isSameTrust: isSameCa && isSameIdentity && hasSameLists(own.crl, state.trust.revocations),
   };
 }
-const NOBODY = {
-  identity: COMMON_NAME,
-  address: "",
-  row: 0,
-  upstream: undefined,
-  networks: undefined,
-  balancers: undefined,
-  generation: 0,
-  authoritiesSince: 0,
-  removed: true,
-};
 
 function hasSameLists(a: Trust["revocations"], b: Trust["revocations"]): boolean {
   if (a === undefined || b === undefined) return a === b;

@@ -1,13 +1,18 @@
 // Asks of a log what a configuration would have said: each admission that it records is decided on again, and the limits
 // run by the log's own clock. The decision starts from the identity: a log has no certificates. Pure.
 
-import { COMMON_NAME } from "../auth/identity-rule.ts";
 import { Blocks } from "../auth/blocks.ts";
 import { isClientPattern } from "../auth/identity.ts";
 import { networkRule } from "../auth/networks.ts";
 import { Router } from "../auth/server-name.ts";
 import type { Config } from "../config/config.ts";
-import { decide, type DecisionRules, type ListenerState, type Policy } from "../connection/admission.ts";
+import {
+  NO_LISTENER,
+  decide,
+  type DecisionRules,
+  type ListenerState,
+  type Policy,
+} from "../connection/admission.ts";
 import { hostOf } from "../connection/view.ts";
 import { formatAddress } from "../lib/address.ts";
 import type { Ledger } from "../state/ledger.ts";
@@ -88,7 +93,6 @@ export class Replay {
     const states = listeners.map((each): ListenerState => ({
       ...stateOf(formatAddress(each.address), each.upstream),
       networks: networkRule(each),
-      balancers: undefined,
     }));
     this.#listeners = new Map(states.map((state) => [state.address, state]));
     this.#only = states.length === 1 ? states[0] : undefined;
@@ -212,21 +216,8 @@ const DECIDED: ReadonlySet<string> = new Set([
   "rate_limited",
 ]);
 
-/** A listener that trusts nobody: no certificate is asked about. */
 function stateOf(address: string, upstream: string | undefined, removed = false): ListenerState {
-  const trust = { authorities: { pem: [], all: [], chains: new Map() }, revocations: undefined };
-  return {
-    address,
-    row: 0,
-    upstream,
-    identity: COMMON_NAME,
-    networks: undefined,
-    balancers: undefined,
-    trust,
-    generation: 0,
-    authoritiesSince: 0,
-    removed,
-  };
+  return { ...NO_LISTENER, address, upstream, removed };
 }
 
 function parse(line: string): Entry | undefined {

@@ -59,6 +59,11 @@ export function formatAddress(address: TargetAddress): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** Whether an IPv6 address is an IPv4 address mapped into one (RFC 4291, section 2.5.5.2). */
+export function isMapped(groups: readonly number[] | undefined): boolean {
+  return groups?.slice(0, 6).join() === "0,0,0,0,0,65535";
+}
+
 /** The eight groups of an IPv6 address; undefined for any other text. */
 export function ipv6Groups(address: string): number[] | undefined {
   if (!isIPv6(address)) return undefined;

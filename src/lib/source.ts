@@ -2,7 +2,7 @@
 // which one subscriber commonly gets (RFC 6177). Pure.
 
 import { BlockList, isIPv4, isIPv6 } from "node:net";
-import { ipv6Groups } from "./address.ts";
+import { ipv6Groups, isMapped } from "./address.ts";
 import type { SourceKey } from "../state/sources.ts";
 
 /**
@@ -51,11 +51,7 @@ export function parseRange(
   const prefix = bits === undefined ? longest : Number(bits);
   if ((bits !== undefined && !/^\d{1,3}$/.test(bits)) || prefix > longest) return undefined;
   // IPv4 addresses are compared as IPv4: a range of mapped ones would never match.
-  return family === "ipv6" && isMapped(address) ? undefined : { address, prefix, family };
-}
-
-function isMapped(address: string): boolean {
-  return ipv6Groups(address)?.slice(0, 6).join() === "0,0,0,0,0,65535";
+  return family === "ipv6" && isMapped(ipv6Groups(address)) ? undefined : { address, prefix, family };
 }
 
 /** Returns a function that checks whether an address is in one of the ranges, which {@link parseRange} has accepted. */
